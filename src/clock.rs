@@ -1,0 +1,84 @@
+//! The time of day, which tests can move.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+/// The time of day by which expiry is judged.
+///
+/// Clones share one clock, so that a test can hand the same one to the layer and to the emulator
+/// and move both.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tower_authlete::Clock;
+///
+/// let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+/// ```
+#[derive(Clone, Default)]
+pub struct Clock {
+    frozen: Option<SystemTime>,
+    shift_millis: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A clock that stands still unless it is moved.
+    #[must_use]
+    pub fn frozen(at: SystemTime) -> Self {
+        Self {
+            frozen: Some(at),
+            ..Self::default()
+        }
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let now = self.frozen.unwrap_or_else(SystemTime::now);
+        let shift = self.shift_millis.load(Ordering::Relaxed);
+        let distance = Duration::from_millis(shift.unsigned_abs());
+        let shifted = if shift >= 0 {
+            now.checked_add(distance)
+        } else {
+            now.checked_sub(distance)
+        };
+        shifted.unwrap_or(now)
+    }
+
+    /// Moves the clock and all its clones on, by whole milliseconds.
+    pub fn advance(&self, by: Duration) {
+        self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+    }
+
+    /// Moves the clock and all its clones back, by whole milliseconds.
+    pub fn rewind(&self, by: Duration) {
+        self.shift(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis));
+    }
+
+    fn shift(&self, millis: i64) {
+        let add = |shift: i64| Some(shift.saturating_add(millis));
+        // `fetch_update` fails only if the closure answers `None`.
+        let _ = self
+            .shift_millis
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("now", &self.now()).finish()
+    }
+}
