@@ -1,7 +1,79 @@
 //! Tower middleware for resource servers whose access tokens are issued by Authlete.
+//!
+//! [`AuthLayer`] answers one question for every request: may it go on, and as whom? It checks the
+//! access token through Authlete's token APIs, caches what they tell, and puts it into the request's
+//! extensions.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use axum::{Router, routing::get};
+//! use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
+//!
+//! async fn reports(token: TokenInfo) -> String {
+//!     format!("hello {:?}", token.subject())
+//! }
+//!
+//! # fn app() -> Result<Router, tower_authlete::ConfigError> {
+//! let authlete = Authlete::from_env()?;
+//! let auth = AuthLayer::builder(authlete).max_age(Duration::from_secs(60)).build()?;
+//! let app = Router::new()
+//!     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
+//!     .layer(auth);
+//! # Ok(app)
+//! # }
+//! ```
+//!
+//! # How a request is decided
+//! 1. Its credentials are read. Malformed ones are 400, none are 401.
+//! 2. What is known of the token is taken from the cache. If nothing is, Authlete is asked: once for
+//!    all requests that come with the token meanwhile. A bad token is 401. If Authlete cannot be
+//!    asked, it is 503, since that says nothing about the token.
+//! 3. Requirements ([`Require`], [`RequireScopes`]) are evaluated from the token's facts, on every
+//!    request. Too few scopes are 403, too weak an authentication is 401.
+//! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
+//!
+//! # What is cached
+//! Facts, never decisions. A good answer is kept until the token expires, and at most for
+//! [`max_age`](AuthLayerBuilder::max_age); a bad one for
+//! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
+//! all. Keys are digests: no token is kept.
+//!
+//! # Features
+//! | feature | | |
+//! |---|---|---|
+//! | `axum` | default | extractors for axum handlers |
+//! | `rustls` | default | HTTPS to Authlete |
+//! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod api;
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod axum;
+mod cache;
+mod challenge;
 mod clock;
+mod credentials;
+mod future;
+mod layer;
+mod policy;
+mod rejection;
+mod require;
+mod service;
+mod token;
+mod verifier;
 
-pub use self::clock::Clock;
+pub use self::{
+    api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
+    clock::Clock,
+    credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
+    future::{AuthFuture, DecidedFuture},
+    layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
+    policy::{Require, RequireScopes},
+    rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
+    require::RequireService,
+    service::AuthService,
+    token::{Properties, PropertiesError, Scopes, TokenInfo},
+    verifier::Check,
+};

@@ -1,7 +1,14 @@
 //! Authlete's Web API: its token APIs as typed calls.
+//!
+//! [`Authlete`] is the client. Each API has a request and a response with every field that is
+//! documented; unset fields of a request are not sent, absent fields of a response read as `None`,
+//! `false` or empty. What is secret in them is a [`Secret`], which `Debug` does not show.
 
 #[macro_use]
 mod document;
+mod client;
+mod config;
+mod error;
 mod introspection;
 mod parts;
 mod secret;
@@ -10,8 +17,19 @@ mod token_create;
 mod token_issue;
 mod token_revoke;
 mod token_update;
+mod transport;
 
 pub use self::{
-    introspection::*, parts::*, secret::*, token::*, token_create::*, token_issue::*,
-    token_revoke::*, token_update::*,
+    client::Authlete,
+    config::{ApiVersion, AuthleteBuilder},
+    error::{ConfigError, Error, ErrorKind, Refusal},
+    introspection::*,
+    parts::*,
+    secret::Secret,
+    token::*,
+    token_create::*,
+    token_issue::*,
+    token_revoke::*,
+    token_update::*,
+    transport::{RequestBody, TlsRoots, Transport},
 };

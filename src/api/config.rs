@@ -1,0 +1,526 @@
+//! How the client is set up.
+
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use headers::{Authorization, HeaderMapExt};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION, uri::Scheme};
+use http_body::Body;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+use tower_service::Service;
+
+use super::{
+    Authlete, Secret,
+    error::{BoxError, ConfigError, shape},
+    transport::{BoxTransport, RequestBody, TlsRoots, Transport, boxed},
+};
+
+/// The generation of Authlete's Web API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ApiVersion {
+    /// 3.0: paths name the service, and calls carry a service access token.
+    #[default]
+    V3,
+    /// 2.x: calls carry a service API key and secret.
+    V2,
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V3 => "V3",
+            Self::V2 => "V2",
+        })
+    }
+}
+
+impl FromStr for ApiVersion {
+    type Err = ConfigError;
+
+    /// Reads `V3` or `V2`, in any case.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "V3" | "v3" => Ok(Self::V3),
+            "V2" | "v2" => Ok(Self::V2),
+            _ => Err(ConfigError::new(VERSION, shape(text), "use V3 or V2")),
+        }
+    }
+}
+
+const BASE_URL: &str = "base_url (AUTHLETE_BASE_URL)";
+const VERSION: &str = "api_version (AUTHLETE_API_VERSION)";
+const SERVICE_ID: &str = "service_id (AUTHLETE_SERVICE_APIKEY)";
+const ACCESS_TOKEN: &str = "service_access_token (AUTHLETE_SERVICE_ACCESSTOKEN)";
+const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";
+
+/// Settings of an [`Authlete`] client.
+///
+/// ```
+/// use tower_authlete::Authlete;
+///
+/// let authlete = Authlete::builder()
+///     .base_url("https://us.authlete.com")
+///     .service_id("715948317")
+///     .service_access_token("a-secret")
+///     .build()?;
+/// # Ok::<(), tower_authlete::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "settings do nothing until `build` is called"]
+pub struct AuthleteBuilder {
+    base_url: String,
+    api_version: ApiVersion,
+    service_id: String,
+    service_access_token: Secret,
+    service_api_secret: Secret,
+    allow_plain_http: bool,
+    connect_timeout: Duration,
+    deadline: Duration,
+    max_response_size: usize,
+    user_agent: String,
+    root_certificate_pem: Option<Vec<u8>>,
+    transport: Option<BoxTransport>,
+}
+
+impl Default for AuthleteBuilder {
+    fn default() -> Self {
+        Self {
+            base_url: String::new(),
+            api_version: ApiVersion::default(),
+            service_id: String::new(),
+            service_access_token: Secret::default(),
+            service_api_secret: Secret::default(),
+            allow_plain_http: false,
+            connect_timeout: Duration::from_secs(1),
+            deadline: Duration::from_secs(3),
+            max_response_size: 1024 * 1024,
+            user_agent: concat!("tower-authlete/", env!("CARGO_PKG_VERSION")).into(),
+            root_certificate_pem: None,
+            transport: None,
+        }
+    }
+}
+
+impl AuthleteBuilder {
+    /// Settings from variables of the environment, or of anything else that has names and values.
+    pub(crate) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = |name| var(name).unwrap_or_default();
+        Ok(Self {
+            base_url: text("AUTHLETE_BASE_URL"),
+            api_version: var("AUTHLETE_API_VERSION")
+                .filter(|version| !version.is_empty())
+                .map_or(Ok(ApiVersion::default()), |version| version.parse())?,
+            service_id: text("AUTHLETE_SERVICE_APIKEY"),
+            service_access_token: text("AUTHLETE_SERVICE_ACCESSTOKEN").into(),
+            service_api_secret: text("AUTHLETE_SERVICE_APISECRET").into(),
+            ..Self::default()
+        })
+    }
+
+    /// Where Authlete is, such as `https://us.authlete.com`. Required.
+    pub fn base_url(mut self, base_url: impl Into<String>) -> Self {
+        self.base_url = base_url.into();
+        self
+    }
+
+    /// The API's generation. Default: V3.
+    pub fn api_version(mut self, api_version: ApiVersion) -> Self {
+        self.api_version = api_version;
+        self
+    }
+
+    /// The service ID (V3) or the service API key (V2). Required.
+    pub fn service_id(mut self, service_id: impl Into<String>) -> Self {
+        self.service_id = service_id.into();
+        self
+    }
+
+    /// The service access token. Required for V3.
+    pub fn service_access_token(mut self, token: impl Into<Secret>) -> Self {
+        self.service_access_token = token.into();
+        self
+    }
+
+    /// The service API secret. Required for V2.
+    pub fn service_api_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.service_api_secret = secret.into();
+        self
+    }
+
+    /// Allows `http://` to a host that is not this machine: tokens and credentials then cross the
+    /// network in clear. Default: off.
+    pub fn allow_plain_http(mut self, allow: bool) -> Self {
+        self.allow_plain_http = allow;
+        self
+    }
+
+    /// How long connecting (TCP and TLS together) may take. Default: 1 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a call may take in all, from the first byte sent to the last byte received. It also
+    /// bounds the calls of a [`transport`](Self::transport) of yours. Default: 3 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How large (bytes) an answer may be. Default: 1 MiB.
+    pub fn max_response_size(mut self, bytes: usize) -> Self {
+        self.max_response_size = bytes;
+        self
+    }
+
+    /// `User-Agent` of the calls. Default: `tower-authlete/` and the version.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = user_agent.into();
+        self
+    }
+
+    /// The only certificate authorities to trust, as PEM, for an Authlete of your own. Default:
+    /// those of the operating system.
+    #[cfg(feature = "rustls")]
+    pub fn root_certificate_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.root_certificate_pem = Some(pem.as_ref().to_vec());
+        self
+    }
+
+    /// A transport in place of the client's own, which can be a [`Transport`] with layers around
+    /// it. [`connect_timeout`](Self::connect_timeout) and `root_certificate_pem` are then up to it.
+    pub fn transport<S, B>(mut self, transport: S) -> Self
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = bytes::Bytes> + Send + Sync + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.transport = Some(boxed(transport));
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// If a setting is missing or wrong. The error tells which, and what to do.
+    pub fn build(self) -> Result<Authlete, ConfigError> {
+        let base = self.base()?;
+        let credentials = self.credentials()?;
+        positive("connect_timeout", self.connect_timeout)?;
+        positive("deadline", self.deadline)?;
+        if self.max_response_size == 0 {
+            return Err(ConfigError::new(
+                "max_response_size",
+                "0",
+                "give a number of bytes",
+            ));
+        }
+        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
+            ConfigError::new(
+                "user_agent",
+                shape(&self.user_agent),
+                "use visible ASCII only",
+            )
+        })?;
+        let identity = self.identity(&base);
+        let mut root = base.to_string().trim_end_matches('/').to_owned();
+        root.push_str("/api/");
+        if self.api_version == ApiVersion::V3 {
+            root.extend(utf8_percent_encode(&self.service_id, NON_ALPHANUMERIC));
+            root.push('/');
+        }
+        let transport = match self.transport.clone() {
+            Some(transport) => transport,
+            None => boxed(Transport::new(self.roots(&base)?, self.connect_timeout)?),
+        };
+        Ok(Authlete::new(super::client::Parts {
+            // Paths are added with a slash of their own.
+            root: root.trim_end_matches('/').to_owned(),
+            credentials,
+            user_agent,
+            deadline: self.deadline,
+            max_response_size: self.max_response_size,
+            identity,
+            transport,
+        }))
+    }
+
+    fn base(&self) -> Result<Uri, ConfigError> {
+        let wrong = |problem: &str| {
+            let remedy = "give Authlete's address, such as https://us.authlete.com";
+            let problem = format!("{}, {problem}", shape(&self.base_url));
+            Err(ConfigError::new(BASE_URL, problem, remedy))
+        };
+        let Ok(base) = Uri::try_from(&self.base_url) else {
+            return wrong("not a URL");
+        };
+        let (Some(scheme), Some(authority)) = (base.scheme(), base.authority()) else {
+            return wrong("without scheme or host");
+        };
+        if authority.as_str().contains('@') {
+            return wrong("with credentials in it");
+        }
+        if base.query().is_some() || self.base_url.contains('#') {
+            return wrong("with a query or fragment");
+        }
+        if *scheme == Scheme::HTTPS {
+            return Ok(base);
+        }
+        if *scheme != Scheme::HTTP {
+            return wrong("neither https nor http");
+        }
+        if is_loopback(authority.host()) || self.allow_plain_http {
+            return Ok(base);
+        }
+        let remedy = "use https://, or allow it by `allow_plain_http(true)`";
+        Err(ConfigError::new(
+            BASE_URL,
+            "plain http to another machine",
+            remedy,
+        ))
+    }
+
+    fn roots(&self, base: &Uri) -> Result<TlsRoots, ConfigError> {
+        if base.scheme() == Some(&Scheme::HTTP) {
+            return Ok(TlsRoots::None);
+        }
+        #[cfg(feature = "rustls")]
+        return Ok(self
+            .root_certificate_pem
+            .clone()
+            .map_or(TlsRoots::System, TlsRoots::Pem));
+        #[cfg(not(feature = "rustls"))]
+        Err(ConfigError::new(
+            BASE_URL,
+            "https, and feature `rustls` is off",
+            "turn the feature `rustls` of tower-authlete on, or give a `transport`",
+        ))
+    }
+
+    fn credentials(&self) -> Result<HeaderValue, ConfigError> {
+        present(SERVICE_ID, &self.service_id)?;
+        let value = match self.api_version {
+            ApiVersion::V3 => {
+                let token = self.service_access_token.expose();
+                present(ACCESS_TOKEN, token)?;
+                Authorization::bearer(token).ok().and_then(header)
+            }
+            ApiVersion::V2 => {
+                let secret = self.service_api_secret.expose();
+                present(API_SECRET, secret)?;
+                if self.service_id.contains(':') {
+                    let remedy = "use the key as Authlete shows it, which has no colon";
+                    return Err(ConfigError::new(SERVICE_ID, "with a colon", remedy));
+                }
+                header(Authorization::basic(&self.service_id, secret))
+            }
+        };
+        value.ok_or_else(|| {
+            let problem = shape(self.service_access_token.expose());
+            ConfigError::new(ACCESS_TOKEN, problem, "use the token as Authlete shows it")
+        })
+    }
+
+    /// Names the service and the credential, without telling them.
+    fn identity(&self, base: &Uri) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for part in [
+            base.to_string().trim_end_matches('/'),
+            &self.api_version.to_string(),
+            &self.service_id,
+            self.service_access_token.expose(),
+            self.service_api_secret.expose(),
+        ] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+}
+
+fn header<C: headers::authorization::Credentials>(
+    credentials: Authorization<C>,
+) -> Option<HeaderValue> {
+    let mut headers = HeaderMap::new();
+    headers.typed_insert(credentials);
+    let mut value = headers.remove(AUTHORIZATION)?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn present(setting: &'static str, value: &str) -> Result<(), ConfigError> {
+    let remedy = "set it to the value that Authlete's console shows";
+    if value.is_empty() {
+        return Err(ConfigError::new(setting, "missing or empty", remedy));
+    }
+    if value.chars().any(|char| !char.is_ascii_graphic()) {
+        return Err(ConfigError::new(setting, shape(value), remedy));
+    }
+    Ok(())
+}
+
+fn positive(setting: &'static str, duration: Duration) -> Result<(), ConfigError> {
+    if duration.is_zero() {
+        return Err(ConfigError::new(
+            setting,
+            "0",
+            "give a duration, such as a second",
+        ));
+    }
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete() -> AuthleteBuilder {
+        Authlete::builder()
+            .base_url("http://127.0.0.1:4000")
+            .service_id("715948317")
+            .service_access_token("s3cr3t-token")
+            .service_api_secret("s3cr3t-secret")
+    }
+
+    fn problem(builder: AuthleteBuilder) -> String {
+        let error = builder.build().expect_err("a wrong setting");
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("s3cr3t"), "{text}");
+        text
+    }
+
+    #[test]
+    fn a_missing_setting_is_named_with_its_variable() {
+        for (builder, name) in [
+            (complete().base_url(""), "AUTHLETE_BASE_URL"),
+            (complete().service_id(""), "AUTHLETE_SERVICE_APIKEY"),
+            (
+                complete().service_access_token(""),
+                "AUTHLETE_SERVICE_ACCESSTOKEN",
+            ),
+            (
+                complete()
+                    .api_version(ApiVersion::V2)
+                    .service_api_secret(""),
+                "AUTHLETE_SERVICE_APISECRET",
+            ),
+            (
+                complete().service_access_token("s3cr3t\n"),
+                "AUTHLETE_SERVICE_ACCESSTOKEN",
+            ),
+            (complete().deadline(Duration::ZERO), "deadline"),
+            (
+                complete().connect_timeout(Duration::ZERO),
+                "connect_timeout",
+            ),
+            (complete().max_response_size(0), "max_response_size"),
+            (complete().user_agent("a\nb"), "user_agent"),
+        ] {
+            let problem = problem(builder);
+            assert!(problem.contains(name), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused() {
+        for url in [
+            "us.authlete.com",
+            "/api",
+            "ftp://us.authlete.com",
+            "https://a:s3cr3t@us.authlete.com",
+            "https://us.authlete.com?a=b",
+            "https://us.authlete.com#a",
+            "https://",
+        ] {
+            assert!(
+                problem(complete().base_url(url)).contains("AUTHLETE_BASE_URL"),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_it_is_allowed() {
+        for url in [
+            "http://localhost:1",
+            "http://127.3.2.1",
+            "http://[::1]:80/",
+            "http://LOCALHOST",
+        ] {
+            assert!(complete().base_url(url).build().is_ok(), "{url}");
+        }
+        for url in [
+            "http://us.authlete.com",
+            "http://127.0.0.1.example.com",
+            "http://10.0.0.1",
+        ] {
+            assert!(
+                problem(complete().base_url(url)).contains("plain http"),
+                "{url}"
+            );
+            assert!(
+                complete()
+                    .base_url(url)
+                    .allow_plain_http(true)
+                    .build()
+                    .is_ok(),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_set_the_client_up() {
+        let var = |name: &str| match name {
+            "AUTHLETE_BASE_URL" => Some("http://127.0.0.1:4000/".into()),
+            "AUTHLETE_API_VERSION" => Some("V2".into()),
+            "AUTHLETE_SERVICE_APIKEY" => Some("key".into()),
+            "AUTHLETE_SERVICE_APISECRET" => Some("secret".into()),
+            _ => None,
+        };
+        let builder = AuthleteBuilder::from_vars(var).unwrap();
+        assert_eq!(builder.api_version, ApiVersion::V2);
+        assert!(builder.build().is_ok());
+        let wrong = |name: &str| (name == "AUTHLETE_API_VERSION").then(|| "4".into());
+        let error = AuthleteBuilder::from_vars(wrong).expect_err("a wrong version");
+        assert!(error.to_string().contains("AUTHLETE_API_VERSION"));
+    }
+
+    #[test]
+    fn services_and_credentials_have_identities_of_their_own() {
+        let identity = |builder: AuthleteBuilder| builder.build().unwrap().identity();
+        let one = identity(complete());
+        assert_eq!(one, identity(complete().base_url("http://127.0.0.1:4000/")));
+        for other in [
+            complete().base_url("http://127.0.0.1:4001"),
+            complete().service_id("2"),
+            complete().service_access_token("other"),
+            complete().api_version(ApiVersion::V2),
+        ] {
+            assert_ne!(one, identity(other));
+        }
+    }
+
+    #[cfg(feature = "rustls")]
+    #[test]
+    fn certificates_that_are_none_are_refused() {
+        let builder = || complete().base_url("https://127.0.0.1");
+        for pem in [
+            "",
+            "nonsense",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            assert!(problem(builder().root_certificate_pem(pem)).contains("root_certificate_pem"));
+        }
+    }
+}

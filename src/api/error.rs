@@ -1,0 +1,276 @@
+//! What can go wrong when Authlete is called, and when it is set up.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+/// A cause from below: of the transport, for example.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How much of a server's message is kept.
+const MAX_MESSAGE: usize = 300;
+
+/// A call to Authlete failed. None of these says anything about a client's token, and none holds a
+/// token or a credential.
+#[derive(Debug, thiserror::Error)]
+#[error("call to Authlete's {api} failed")]
+#[non_exhaustive]
+pub struct Error {
+    /// The API, such as `/auth/introspection`.
+    pub api: &'static str,
+    /// What went wrong.
+    #[source]
+    pub kind: ErrorKind,
+}
+
+/// What went wrong in a call to Authlete.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request could not be made of what was given.
+    #[error("the request cannot be sent: {0}")]
+    Request(&'static str),
+    /// No connection, or it broke.
+    #[error("the connection failed")]
+    Connection(#[source] BoxError),
+    /// No complete answer within the deadline.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Deadline(Duration),
+    /// Authlete refused the call.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The answer is not what the API documents.
+    #[error("the answer cannot be decoded: {problem} at `{path}`, line {line}, column {column}")]
+    #[non_exhaustive]
+    Undecodable {
+        /// Which field, such as `properties[0].key`; `.` for the whole.
+        path: String,
+        /// What kind of problem it is.
+        problem: &'static str,
+        /// Where in the answer, counted from 1; 0 if not known.
+        line: usize,
+        /// Where in the line, counted from 1; 0 if not known.
+        column: usize,
+    },
+    /// The answer is larger than is accepted.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// What Authlete says when it refuses a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The status of its response.
+    pub status: StatusCode,
+    /// `resultCode`, for logs: Authlete asks not to branch on it.
+    pub result_code: Option<String>,
+    /// `resultMessage`, for logs: at most 300 characters, none of them a control character.
+    pub result_message: Option<String>,
+    /// `Retry-After`, if it is given in seconds.
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused with status {}", self.status.as_u16())?;
+        match self.result_message.as_ref().or(self.result_code.as_ref()) {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Refusal {
+    /// Reads what a server says, which need not be JSON.
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        /// The body that Authlete documents. Some of its codes are numbers.
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Body {
+            result_code: serde_json::Value,
+            result_message: serde_json::Value,
+        }
+        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        let retry_after = headers.get(http::header::RETRY_AFTER);
+        let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Self {
+            status,
+            result_code: text(&body.result_code),
+            result_message: text(&body.result_message),
+            retry_after: seconds.map(Duration::from_secs),
+        }
+    }
+}
+
+/// A server's text in a form that can be logged.
+fn text(value: &serde_json::Value) -> Option<String> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let legal = |char: char| if char.is_control() { ' ' } else { char };
+    Some(text.chars().take(MAX_MESSAGE).map(legal).collect())
+        .filter(|text: &String| !text.is_empty())
+}
+
+impl ErrorKind {
+    /// A decoding error without what serde says, since that quotes values.
+    pub(crate) fn undecodable(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let (path, error) = (error.path().to_string(), error.inner());
+        let problem = match error.classify() {
+            serde_json::error::Category::Io => "unreadable",
+            serde_json::error::Category::Syntax => "no JSON",
+            serde_json::error::Category::Data => "an unexpected value",
+            serde_json::error::Category::Eof => "the end",
+        };
+        Self::Undecodable {
+            path,
+            problem,
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same call can succeed later: the connection failed, the deadline passed, or
+    /// Authlete answered 429 or 5xx.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match &self.kind {
+            ErrorKind::Connection(_) | ErrorKind::Deadline(_) => true,
+            ErrorKind::Refused(Refusal { status, .. }) => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is this side that has to be mended: wrong credentials, a wrong base URL, a wrong
+    /// request. Authlete answered 3xx or 4xx (but not 408 or 429).
+    #[must_use]
+    pub fn is_our_fault(&self) -> bool {
+        match &self.kind {
+            ErrorKind::Request(_) => true,
+            ErrorKind::Refused(Refusal { status, .. }) => {
+                !status.is_server_error()
+                    && ![StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT]
+                        .contains(status)
+            }
+            _ => false,
+        }
+    }
+
+    /// When Authlete asks to be called again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.kind {
+            ErrorKind::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// A setting is missing or wrong. It tells the shape of the value that was given, never the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} is wrong ({problem}): {remedy}")]
+pub struct ConfigError {
+    setting: &'static str,
+    problem: String,
+    remedy: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) fn new(
+        setting: &'static str,
+        problem: impl Into<String>,
+        remedy: &'static str,
+    ) -> Self {
+        Self {
+            setting,
+            problem: problem.into(),
+            remedy,
+        }
+    }
+
+    /// The name of the setting: of the builder's method, and of the environment variable if there
+    /// is one.
+    #[must_use]
+    pub fn setting(&self) -> &str {
+        self.setting
+    }
+}
+
+/// What can be told of a value that may be secret.
+pub(crate) fn shape(value: &str) -> String {
+    let length = value.chars().count();
+    if length == 0 {
+        return "empty".into();
+    }
+    let odd = value.chars().any(|char| !char.is_ascii_graphic());
+    let with = if odd {
+        ", not all of them visible ASCII"
+    } else {
+        ""
+    };
+    format!("{length} characters{with}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, body: &str) -> Error {
+        let status = StatusCode::from_u16(status).unwrap();
+        let refusal = Refusal::new(status, &HeaderMap::new(), body.as_bytes());
+        Error {
+            api: "/auth/introspection",
+            kind: ErrorKind::Refused(refusal),
+        }
+    }
+
+    #[test]
+    fn refusals_tell_whose_fault_they_are() {
+        for (status, retryable, ours) in [
+            (302, false, true),
+            (400, false, true),
+            (401, false, true),
+            (403, false, true),
+            (404, false, true),
+            (408, false, false),
+            (429, true, false),
+            (500, true, false),
+            (503, true, false),
+        ] {
+            let error = refused(status, "");
+            assert_eq!(
+                (error.is_retryable(), error.is_our_fault()),
+                (retryable, ours),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_can_hold_numbers_or_no_json_at_all() {
+        let error = refused(404, r#"{"resultCode":404,"resultMessage":"a\r\nb"}"#);
+        let ErrorKind::Refused(refusal) = &error.kind else {
+            panic!("{error:?}")
+        };
+        assert_eq!(refusal.result_code.as_deref(), Some("404"));
+        assert_eq!(refusal.result_message.as_deref(), Some("a  b"));
+        for body in ["<html>", "", "[]", "null", r#"{"resultCode":{}}"#] {
+            let ErrorKind::Refused(refusal) = refused(500, body).kind else {
+                panic!("{body}")
+            };
+            assert_eq!(
+                (refusal.result_code, refusal.result_message),
+                (None, None),
+                "{body}"
+            );
+        }
+    }
+}

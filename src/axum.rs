@@ -1,0 +1,69 @@
+//! Extractors for axum: [`TokenInfo`], [`Scopes`] and [`Properties`], and `Option`s of them.
+//!
+//! Where the layer is [`optional`](crate::AuthLayerBuilder::optional), extracting from a request
+//! without a token is refused with 401, and the `Option` is `None`. Where there is no layer at all,
+//! both are refused with 500.
+
+use axum_core::{
+    body::Body,
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::{Extensions, request::Parts};
+
+use crate::{
+    rejection::{self, Guard, Rejection},
+    token::{Properties, Scopes, TokenInfo},
+};
+
+/// Why there is nothing to extract. As a response it looks like those of the layer.
+#[derive(Debug)]
+pub struct ExtractError(Box<Response<Body>>);
+
+impl ExtractError {
+    fn new(extensions: &Extensions, rejection: &Rejection) -> Self {
+        Self(Box::new(rejection::refuse(extensions, rejection)))
+    }
+}
+
+impl IntoResponse for ExtractError {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+fn find<T: Clone + Send + Sync + 'static>(
+    extensions: &Extensions,
+) -> Result<Option<T>, ExtractError> {
+    match Guard::find(extensions) {
+        Ok(_) => Ok(extensions.get().cloned()),
+        Err(rejection) => Err(ExtractError::new(extensions, &rejection)),
+    }
+}
+
+macro_rules! extractor {
+    ($($type:ident)*) => {$(
+        impl<S: Sync> FromRequestParts<S> for $type {
+            type Rejection = ExtractError;
+
+            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractError> {
+                find(&parts.extensions)?.ok_or_else(|| {
+                    ExtractError::new(&parts.extensions, &Rejection::no_credentials())
+                })
+            }
+        }
+
+        impl<S: Sync> OptionalFromRequestParts<S> for $type {
+            type Rejection = ExtractError;
+
+            async fn from_request_parts(
+                parts: &mut Parts,
+                _: &S,
+            ) -> Result<Option<Self>, ExtractError> {
+                find(&parts.extensions)
+            }
+        }
+    )*};
+}
+
+extractor!(TokenInfo Scopes Properties);

@@ -1,0 +1,11 @@
+//! What is known of tokens, and what is being asked about them.
+
+mod flight;
+mod key;
+mod memory;
+
+pub(crate) use self::{
+    flight::{Flight, Flights},
+    key::{Key, KeySpace},
+    memory::{Limits, MemoryCache},
+};

@@ -1,0 +1,363 @@
+//! What a request presents: where its access token is, and whether it is well formed.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    header::{AUTHORIZATION, COOKIE},
+};
+
+use crate::rejection::Rejection;
+
+/// The part of a request that can hold credentials.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RequestHead<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The URI.
+    pub uri: &'r Uri,
+    /// The headers.
+    pub headers: &'r HeaderMap,
+}
+
+impl<'r> RequestHead<'r> {
+    pub(crate) fn of<B>(request: &'r Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+        }
+    }
+}
+
+/// A place in a request where an access token can be.
+///
+/// The layer looks at all places it was given. Tokens in two of them are a malformed request
+/// (RFC 6750 §2). Whatever a place yields must be well formed (RFC 6750 §2.1) and is otherwise
+/// refused before it is sent anywhere.
+///
+/// The query string is never looked at unless a place of yours does so; RFC 6750 §5.3 says why it
+/// should not.
+///
+/// ```
+/// use tower_authlete::{MalformedCredentials, RequestHead, TokenSource};
+///
+/// /// `Sec-WebSocket-Protocol: bearer, <token>`
+/// struct WebSocketProtocol;
+///
+/// impl TokenSource for WebSocketProtocol {
+///     fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
+///         let Some(value) = head.headers.get("sec-websocket-protocol") else { return Ok(None) };
+///         let text = value.to_str().map_err(|_| MalformedCredentials::new("not ASCII"))?;
+///         Ok(text.strip_prefix("bearer, "))
+///     }
+/// }
+/// ```
+pub trait TokenSource: Send + Sync + 'static {
+    /// The token, or `None` if there is none here.
+    ///
+    /// # Errors
+    /// If there is something here that is meant to be a token but cannot be one: 400.
+    fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials>;
+
+    /// The header that holds the token and nothing else. It is marked sensitive, and removed if
+    /// the layer strips credentials.
+    fn header(&self) -> Option<&HeaderName> {
+        None
+    }
+}
+
+/// Why credentials cannot be read; the text goes to the client as `error_description`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MalformedCredentials(&'static str);
+
+impl MalformedCredentials {
+    /// With a reason. It is a constant, so that it cannot hold any of the request.
+    #[must_use]
+    pub const fn new(reason: &'static str) -> Self {
+        Self(reason)
+    }
+}
+
+/// `Authorization: Bearer <token>` (RFC 6750 §2.1), where the layer always looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AuthorizationHeader;
+
+impl TokenSource for AuthorizationHeader {
+    fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
+        let Some(value) = only(head.headers, &AUTHORIZATION)? else {
+            return Ok(None);
+        };
+        // RFC 9110 §11.4: auth-scheme, then one or more spaces, then the credentials.
+        let bytes = value.as_bytes();
+        if bytes.is_empty() {
+            return Err(MalformedCredentials("the Authorization header is empty"));
+        }
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(bytes.len());
+        let (scheme, rest) = bytes.split_at(end);
+        if scheme.eq_ignore_ascii_case(b"DPoP") {
+            return Err(MalformedCredentials(
+                "the DPoP scheme is not supported here",
+            ));
+        }
+        if !scheme.eq_ignore_ascii_case(b"Bearer") {
+            return Ok(None);
+        }
+        let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+        str::from_utf8(&rest[spaces..])
+            .map(Some)
+            .map_err(|_| MalformedCredentials("the access token has an illegal character"))
+    }
+
+    fn header(&self) -> Option<&HeaderName> {
+        Some(&AUTHORIZATION)
+    }
+}
+
+/// A header that holds the bare token.
+///
+/// ```
+/// use http::HeaderName;
+/// use tower_authlete::HeaderToken;
+///
+/// let place = HeaderToken::new(HeaderName::from_static("x-access-token"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct HeaderToken(HeaderName);
+
+impl HeaderToken {
+    /// The header of this name.
+    #[must_use]
+    pub fn new(name: HeaderName) -> Self {
+        Self(name)
+    }
+}
+
+impl TokenSource for HeaderToken {
+    fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
+        let Some(value) = only(head.headers, &self.0)? else {
+            return Ok(None);
+        };
+        let not_ascii = |_| MalformedCredentials("the access token has an illegal character");
+        value.to_str().map(Some).map_err(not_ascii)
+    }
+
+    fn header(&self) -> Option<&HeaderName> {
+        Some(&self.0)
+    }
+}
+
+/// A cookie that holds the bare token.
+///
+/// Browsers send cookies on their own accord, so protect unsafe methods against cross-site
+/// requests (for example with tower-http's `csrf` layer) where this is used. The `Cookie` header
+/// is not stripped, since it can hold other cookies.
+#[derive(Debug, Clone)]
+pub struct CookieToken(String);
+
+impl CookieToken {
+    /// The cookie of this name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
+
+impl TokenSource for CookieToken {
+    fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
+        // RFC 6265 §4.2.1; HTTP/2 may split the header (RFC 9113 §8.2.3).
+        let mut found = head
+            .headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|cookies| cookies.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .filter(|(name, _)| *name == self.0)
+            .map(|(_, value)| value);
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(MalformedCredentials("the token's cookie is there twice")),
+            (found, None) => Ok(found),
+        }
+    }
+}
+
+/// The one value of a header.
+fn only<'r>(
+    headers: &'r HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'r HeaderValue>, MalformedCredentials> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(MalformedCredentials(
+            "more than one header with credentials",
+        )),
+        (value, None) => Ok(value),
+    }
+}
+
+/// Finds the token in the places given.
+pub(crate) fn find<'r>(
+    sources: &[Box<dyn TokenSource>],
+    head: RequestHead<'r>,
+    max_length: usize,
+) -> Result<Option<&'r str>, Rejection> {
+    let mut found = None;
+    for source in sources {
+        let token = source.token(head).map_err(|malformed| malformed.0);
+        let token = token.map_err(Rejection::invalid_request)?;
+        if token.is_some() && found.is_some() {
+            return Err(Rejection::invalid_request("more than one access token"));
+        }
+        found = token.or(found);
+    }
+    if let Some(token) = found {
+        check(token, max_length).map_err(Rejection::invalid_request)?;
+    }
+    Ok(found)
+}
+
+/// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
+    if token.len() > max_length {
+        return Err("the access token is too long");
+    }
+    let value = token.trim_end_matches('=');
+    if value.is_empty() {
+        return Err("the access token is empty");
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    if value.bytes().all(legal) {
+        Ok(())
+    } else {
+        Err("the access token has an illegal character")
+    }
+}
+
+/// Keeps the headers that hold nothing but a token from being logged, or from going further.
+pub(crate) fn conceal(sources: &[Box<dyn TokenSource>], headers: &mut HeaderMap, strip: bool) {
+    for name in sources.iter().filter_map(|source| source.header()) {
+        if strip {
+            headers.remove(name);
+        } else if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    fn with(values: &[&[u8]]) -> Result<Option<String>, StatusCode> {
+        let mut request = Request::new(());
+        for value in values {
+            request
+                .headers_mut()
+                .append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        }
+        let sources: [Box<dyn TokenSource>; 1] = [Box::new(AuthorizationHeader)];
+        find(&sources, RequestHead::of(&request), 64)
+            .map(|token| token.map(str::to_owned))
+            .map_err(|rejection| rejection.status())
+    }
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case_and_the_token_is_token68() {
+        for value in [
+            &b"Bearer a-._~+/1=="[..],
+            b"bearer a-._~+/1==",
+            b"BEARER   a-._~+/1==",
+        ] {
+            assert_eq!(with(&[value]), Ok(Some("a-._~+/1==".into())));
+        }
+    }
+
+    #[test]
+    fn no_credentials_or_those_of_another_scheme_are_none() {
+        assert_eq!(with(&[]), Ok(None));
+        for value in [
+            &b"Basic YWxpY2U6cHc="[..],
+            b"Bearertoken",
+            b"Bear er",
+            b"\xff\xff x",
+        ] {
+            assert_eq!(with(&[value]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_is_meant_for_us_but_malformed_is_a_bad_request() {
+        let long = [b"Bearer ".as_slice(), &[b'a'; 65]].concat();
+        let malformed: [&[u8]; 14] = [
+            b"",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer =",
+            b"Bearer a b",
+            b"Bearer a,b",
+            b"Bearer a, Bearer b",
+            b"Bearer a=b",
+            b"Bearer \xc3\xa9",
+            b"Bearer \xff",
+            b"Bearer\ta",
+            b"Bearer \"a\"",
+            b"DPoP a",
+            &long,
+        ];
+        for value in malformed {
+            // A tab is no separator, so that value is of another scheme.
+            let expected = if value == b"Bearer\ta" {
+                Ok(None)
+            } else {
+                Err(StatusCode::BAD_REQUEST)
+            };
+            assert_eq!(with(&[value]), expected, "{}", value.escape_ascii());
+        }
+        assert_eq!(
+            with(&[b"Bearer a", b"Bearer a"]),
+            Err(StatusCode::BAD_REQUEST)
+        );
+        assert_eq!(
+            with(&[b"Bearer a", b"Basic a"]),
+            Err(StatusCode::BAD_REQUEST)
+        );
+    }
+
+    #[test]
+    fn a_token_in_two_places_is_a_bad_request() {
+        let sources: [Box<dyn TokenSource>; 2] = [
+            Box::new(AuthorizationHeader),
+            Box::new(CookieToken::new("token")),
+        ];
+        let mut request = Request::new(());
+        request
+            .headers_mut()
+            .insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
+        assert_eq!(
+            find(&sources, RequestHead::of(&request), 64).unwrap(),
+            Some("xyz")
+        );
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        assert!(find(&sources, RequestHead::of(&request), 64).is_err());
+    }
+
+    #[test]
+    fn a_cookie_that_is_there_twice_is_a_bad_request() {
+        let sources: [Box<dyn TokenSource>; 1] = [Box::new(CookieToken::new("token"))];
+        let mut request = Request::new(());
+        request
+            .headers_mut()
+            .append(COOKIE, HeaderValue::from_static("token=a"));
+        request
+            .headers_mut()
+            .append(COOKIE, HeaderValue::from_static("token=b"));
+        assert!(find(&sources, RequestHead::of(&request), 64).is_err());
+    }
+}

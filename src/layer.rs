@@ -1,0 +1,405 @@
+//! What users build: the layer, its settings and its handle.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use crate::{
+    api::{Authlete, ConfigError, Error},
+    cache::{Limits, MemoryCache},
+    challenge::is_text,
+    clock::Clock,
+    credentials::{AuthorizationHeader, TokenSource},
+    policy::Require,
+    rejection::EmptyBody,
+    service::AuthService,
+    verifier::{Check, Verifier},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What all services of a layer share.
+pub(crate) struct Settings<R> {
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) sources: Vec<Box<dyn TokenSource>>,
+    pub(crate) max_token_length: usize,
+    pub(crate) optional: bool,
+    pub(crate) strip: bool,
+    pub(crate) require: Option<Require>,
+    pub(crate) realm: Option<String>,
+    pub(crate) renderer: Arc<R>,
+}
+
+/// Lets only requests with a good access token pass.
+///
+/// It goes around any `Service<http::Request<B>, Response = http::Response<ResB>>`. The service must
+/// be `Clone`, as axum's and hyper's are. Requests that pass have [`TokenInfo`](crate::TokenInfo),
+/// [`Scopes`](crate::Scopes) and [`Properties`](crate::Properties) in their extensions.
+///
+/// Clones share the cache. Services must be called within a tokio runtime.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
+///
+/// async fn reports(token: TokenInfo) -> String {
+///     format!("for {}", token.subject().unwrap_or("nobody"))
+/// }
+///
+/// # fn app() -> Result<Router, tower_authlete::ConfigError> {
+/// let auth = AuthLayer::new(Authlete::from_env()?);
+/// let app = Router::new()
+///     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
+///     .layer(auth);
+/// # Ok(app)
+/// # }
+/// ```
+pub struct AuthLayer<R = EmptyBody> {
+    settings: Arc<Settings<R>>,
+    fresh: bool,
+}
+
+impl AuthLayer {
+    /// A layer with all settings at their defaults.
+    #[must_use]
+    pub fn new(authlete: Authlete) -> Self {
+        AuthLayerBuilder::new(authlete).finish()
+    }
+
+    /// Settings for a layer.
+    pub fn builder(authlete: Authlete) -> AuthLayerBuilder {
+        AuthLayerBuilder::new(authlete)
+    }
+}
+
+impl<R> AuthLayer<R> {
+    /// The same layer, sharing cache and settings, but asking Authlete about every request: for
+    /// routes on which nothing but a fresh answer will do. Its answers refresh the cache.
+    ///
+    /// It can be used inside the layer it was made of, unless that strips credentials.
+    #[must_use]
+    pub fn no_cache(&self) -> Self {
+        Self {
+            fresh: true,
+            ..self.clone()
+        }
+    }
+
+    /// A handle to forget and revoke tokens by.
+    #[must_use]
+    pub fn handle(&self) -> AuthHandle {
+        AuthHandle {
+            verifier: self.settings.verifier.clone(),
+        }
+    }
+}
+
+impl<S, R> Layer<S> for AuthLayer<R> {
+    type Service = AuthService<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthService::new(inner, self.settings.clone(), self.fresh)
+    }
+}
+
+impl<R> Clone for AuthLayer<R> {
+    fn clone(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            fresh: self.fresh,
+        }
+    }
+}
+
+impl<R> fmt::Debug for AuthLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &*self.settings;
+        f.debug_struct("AuthLayer")
+            .field("check", &settings.verifier.check)
+            .field("optional", &settings.optional)
+            .field("require", &settings.require)
+            .field("realm", &settings.realm)
+            .field("no_cache", &self.fresh)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`AuthLayer`].
+#[must_use = "settings do nothing until `build` is called"]
+pub struct AuthLayerBuilder<R = EmptyBody> {
+    authlete: Authlete,
+    check: Check,
+    clock: Clock,
+    limits: Limits,
+    sources: Vec<Box<dyn TokenSource>>,
+    max_token_length: usize,
+    optional: bool,
+    strip: bool,
+    require: Option<Require>,
+    realm: Option<String>,
+    renderer: R,
+}
+
+impl AuthLayerBuilder {
+    fn new(authlete: Authlete) -> Self {
+        let limits = Limits {
+            max_age: Duration::from_secs(60),
+            max_entries: 100_000,
+            negative_max_age: Duration::from_secs(10),
+            negative_max_entries: 10_000,
+        };
+        Self {
+            authlete,
+            check: Check::default(),
+            clock: Clock::system(),
+            limits,
+            sources: vec![Box::new(AuthorizationHeader)],
+            max_token_length: 16 * 1024,
+            optional: false,
+            strip: false,
+            require: None,
+            realm: None,
+            renderer: EmptyBody::default(),
+        }
+    }
+}
+
+impl<R> AuthLayerBuilder<R> {
+    /// By which API tokens are checked. Default: [`Check::Introspection`].
+    pub fn check(self, check: Check) -> Self {
+        Self { check, ..self }
+    }
+
+    /// How long an answer that a token is good may be used, at most: never past the token's expiry.
+    /// It bounds how long a token that was revoked elsewhere still works here. Zero turns the cache
+    /// off. Default: 60 s; at most a day.
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.limits.max_age = max_age;
+        self
+    }
+
+    /// How many answers that a token is good are kept; one counts for more if it is larger than
+    /// 4 KiB. Default: 100 000.
+    pub fn max_entries(mut self, max_entries: u64) -> Self {
+        self.limits.max_entries = max_entries;
+        self
+    }
+
+    /// How long an answer that a token is bad may be used. Zero keeps none. Default: 10 s; at most a
+    /// day.
+    pub fn negative_max_age(mut self, max_age: Duration) -> Self {
+        self.limits.negative_max_age = max_age;
+        self
+    }
+
+    /// How many answers that a token is bad are kept, in a pool of their own. Default: 10 000.
+    pub fn negative_max_entries(mut self, max_entries: u64) -> Self {
+        self.limits.negative_max_entries = max_entries;
+        self
+    }
+
+    /// Keeps nothing: every request asks Authlete, on its own. The same as a
+    /// [`max_age`](Self::max_age) and a [`negative_max_age`](Self::negative_max_age) of zero. For a
+    /// route, see [`AuthLayer::no_cache`].
+    pub fn no_cache(self) -> Self {
+        self.max_age(Duration::ZERO)
+            .negative_max_age(Duration::ZERO)
+    }
+
+    /// What every request takes. Requirements that are given one after another must all be met.
+    /// Default: a good token.
+    pub fn require(mut self, require: Require) -> Self {
+        self.require = Some(match self.require.take() {
+            Some(before) => before.and(require),
+            None => require,
+        });
+        self
+    }
+
+    /// Lets requests without credentials pass, with no token in their extensions. Bad credentials
+    /// are still refused. Default: off.
+    pub fn optional(self) -> Self {
+        Self {
+            optional: true,
+            ..self
+        }
+    }
+
+    /// A further place to look for the token in, beside the `Authorization` header.
+    pub fn token_source(mut self, source: impl TokenSource) -> Self {
+        self.sources.push(Box::new(source));
+        self
+    }
+
+    /// The length (bytes) beyond which a token is refused unseen. Default: 16 KiB.
+    pub fn max_token_length(self, max_token_length: usize) -> Self {
+        Self {
+            max_token_length,
+            ..self
+        }
+    }
+
+    /// Takes the token away before the request goes on: the `Authorization` header, and those of
+    /// other [sources](TokenSource::header). Otherwise they are marked sensitive. Default: off.
+    pub fn strip_credentials(self) -> Self {
+        Self {
+            strip: true,
+            ..self
+        }
+    }
+
+    /// The `realm` of challenges (RFC 9110 §11.5). Default: none.
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = Some(realm.into());
+        self
+    }
+
+    /// Writes the responses of requests that are refused, for example
+    /// [`ProblemDetails`](crate::ProblemDetails). Default: no body.
+    pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
+        let Self {
+            authlete,
+            check,
+            clock,
+            limits,
+            sources,
+            max_token_length,
+            optional,
+            strip,
+            require,
+            realm,
+            renderer: _,
+        } = self;
+        AuthLayerBuilder {
+            authlete,
+            check,
+            clock,
+            limits,
+            sources,
+            max_token_length,
+            optional,
+            strip,
+            require,
+            realm,
+            renderer,
+        }
+    }
+
+    /// The clock by which expiry and the age of authentications are judged. Default: the system's.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    /// If a setting is wrong: an age of more than a day, no room for any entry, a token length of
+    /// zero, or a realm that cannot stand in a header.
+    pub fn build(self) -> Result<AuthLayer<R>, ConfigError> {
+        self.validate()?;
+        Ok(self.finish())
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        for (setting, age) in [
+            ("max_age", limits.max_age),
+            ("negative_max_age", limits.negative_max_age),
+        ] {
+            if age > DAY {
+                let remedy = "give at most a day: it is how long a revoked token can live on";
+                return Err(ConfigError::new(
+                    setting,
+                    format!("{} s", age.as_secs()),
+                    remedy,
+                ));
+            }
+        }
+        for (setting, entries) in [
+            ("max_entries", limits.max_entries),
+            ("negative_max_entries", limits.negative_max_entries),
+        ] {
+            if entries == 0 {
+                let remedy = "give at least 1, or turn the cache off with an age of zero";
+                return Err(ConfigError::new(setting, "0", remedy));
+            }
+        }
+        if self.max_token_length == 0 {
+            let remedy = "give the length in bytes of the longest token that you accept";
+            return Err(ConfigError::new("max_token_length", "0", remedy));
+        }
+        match &self.realm {
+            Some(realm) if !is_text(realm) => {
+                let problem = format!("{} bytes, not all of them visible ASCII", realm.len());
+                let remedy = "use letters, digits, spaces and punctuation only";
+                Err(ConfigError::new("realm", problem, remedy))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(self) -> AuthLayer<R> {
+        let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
+        let cache = (!off).then(|| MemoryCache::new(self.limits, self.clock.clone()));
+        let settings = Settings {
+            verifier: Arc::new(Verifier::new(self.authlete, self.check, self.clock, cache)),
+            sources: self.sources,
+            max_token_length: self.max_token_length,
+            optional: self.optional,
+            strip: self.strip,
+            require: self.require,
+            realm: self.realm,
+            renderer: Arc::new(self.renderer),
+        };
+        AuthLayer {
+            settings: Arc::new(settings),
+            fresh: false,
+        }
+    }
+}
+
+impl<R> fmt::Debug for AuthLayerBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthLayerBuilder")
+            .field("check", &self.check)
+            .field("limits", &self.limits)
+            .field("optional", &self.optional)
+            .field("require", &self.require)
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Forgets and revokes tokens. Cloning is cheap; all clones and the layer share one cache.
+#[derive(Clone)]
+pub struct AuthHandle {
+    verifier: Arc<Verifier>,
+}
+
+impl AuthHandle {
+    /// Forgets what is known of a token: the next request with it asks Authlete. An answer that is
+    /// on its way is not used.
+    pub fn forget(&self, token: &str) {
+        self.verifier.forget(token);
+    }
+
+    /// Forgets what is known of all tokens.
+    pub fn forget_all(&self) {
+        self.verifier.forget_all();
+    }
+
+    /// Revokes a token (`/auth/token/revoke`). When this returns `Ok`, no request that has not been
+    /// decided yet passes with it here, even if an answer about it is on its way.
+    ///
+    /// # Errors
+    /// If Authlete could not be asked or refused the call. The token is forgotten all the same.
+    pub async fn revoke(&self, token: &str) -> Result<(), Error> {
+        self.verifier.revoke(token).await
+    }
+}
+
+impl fmt::Debug for AuthHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The way of a request: what it presents, who that is, whether they may, and on.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::{
+    api::Secret,
+    credentials::{self, RequestHead},
+    future::{Asking, AuthFuture, DecidedFuture, Waiting},
+    layer::Settings,
+    rejection::{Guard, Rejection, Renderer},
+    token::TokenInfo,
+};
+
+/// The service of [`AuthLayer`](crate::AuthLayer).
+pub struct AuthService<S, R> {
+    inner: S,
+    gate: Gate<R>,
+}
+
+/// Decides about requests.
+pub(crate) struct Gate<R> {
+    settings: Arc<Settings<R>>,
+    fresh: bool,
+    /// Made at the first request, when the body of responses is known.
+    guard: OnceLock<Guard>,
+}
+
+/// What is to be done with a request whose credentials have been looked at.
+enum Way {
+    /// It needs no token.
+    Pass,
+    /// All there is to know is known.
+    Decide(Result<TokenInfo, Rejection>),
+    Ask(Asking),
+}
+
+impl<S, R> AuthService<S, R> {
+    pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
+        Self {
+            inner,
+            gate: Gate {
+                settings,
+                fresh,
+                guard: OnceLock::new(),
+            },
+        }
+    }
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for AuthService<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    R: Renderer<ResB>,
+    ResB: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = AuthFuture<S, B, ResB, R>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let decided = match self.gate.way(RequestHead::of(&request)) {
+            Way::Pass => Ok(self.gate.pass(request)),
+            Way::Decide(answer) => self.gate.decide(request, answer),
+            Way::Ask(asking) => {
+                // It is this service that was polled ready, so it is the one to be called; a clone
+                // takes its place. See tower's documentation of `Service`, "Be careful when cloning
+                // inner services".
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                let gate = self.gate.clone();
+                return AuthFuture::asking(
+                    asking,
+                    Waiting {
+                        request,
+                        service,
+                        gate,
+                    },
+                );
+            }
+        };
+        AuthFuture::decided(DecidedFuture::new(decided, |request| {
+            self.inner.call(request)
+        }))
+    }
+}
+
+impl<R> Gate<R> {
+    fn way(&self, head: RequestHead<'_>) -> Way {
+        let settings = &*self.settings;
+        let token = match credentials::find(&settings.sources, head, settings.max_token_length) {
+            Ok(Some(token)) => token,
+            Ok(None) if settings.optional => return Way::Pass,
+            Ok(None) => return Way::Decide(Err(Rejection::no_credentials())),
+            Err(malformed) => return Way::Decide(Err(malformed)),
+        };
+        let verifier = &settings.verifier;
+        let key = verifier.key(token);
+        if let (false, Some(answer)) = (self.fresh, verifier.known(&key)) {
+            return Way::Decide(answer);
+        }
+        Way::Ask(Box::pin(verifier.clone().ask(
+            key,
+            Secret::from(token),
+            self.fresh,
+        )))
+    }
+
+    fn guard<ResB: 'static>(&self) -> &Guard
+    where
+        R: Renderer<ResB>,
+    {
+        self.guard.get_or_init(|| {
+            let settings = &*self.settings;
+            let renderer: Arc<dyn Renderer<ResB>> = settings.renderer.clone();
+            Guard::new(
+                settings.realm.as_deref(),
+                settings.verifier.clock.clone(),
+                renderer,
+            )
+        })
+    }
+
+    /// Lets a request pass, with what the inside needs to refuse in the same way.
+    fn pass<B, ResB: 'static>(&self, mut request: Request<B>) -> Request<B>
+    where
+        R: Renderer<ResB>,
+    {
+        let guard = self.guard::<ResB>().clone();
+        request.extensions_mut().insert(guard);
+        request
+    }
+
+    /// The request with the token's facts, or the response that refuses it.
+    pub(crate) fn decide<B, ResB: 'static>(
+        &self,
+        mut request: Request<B>,
+        answer: Result<TokenInfo, Rejection>,
+    ) -> Result<Request<B>, Response<ResB>>
+    where
+        R: Renderer<ResB>,
+    {
+        let settings = &*self.settings;
+        let allowed = answer.and_then(|token| {
+            let now = || settings.verifier.clock.now();
+            settings
+                .require
+                .as_ref()
+                .map_or(Ok(()), |require| require.check(&token, now()))?;
+            Ok(token)
+        });
+        let token = match allowed {
+            Ok(token) => token,
+            Err(rejection) => {
+                tracing::debug!(reason = ?rejection.reason(), "request refused");
+                let head = rejection.head(settings.realm.as_deref());
+                return Err(settings.renderer.render(&rejection, head));
+            }
+        };
+        credentials::conceal(&settings.sources, request.headers_mut(), settings.strip);
+        let extensions = request.extensions_mut();
+        extensions.insert(token.scopes().clone());
+        extensions.insert(token.properties().clone());
+        extensions.insert(token);
+        Ok(self.pass::<B, ResB>(request))
+    }
+}
+
+impl<R> Clone for Gate<R> {
+    fn clone(&self) -> Self {
+        let Self {
+            settings,
+            fresh,
+            guard,
+        } = self;
+        Self {
+            settings: settings.clone(),
+            fresh: *fresh,
+            guard: guard.clone(),
+        }
+    }
+}
+
+impl<S: Clone, R> Clone for AuthService<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            gate: self.gate.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for AuthService<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,368 @@
+//! What a handler gets to know of the access token.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenUpdateResponse,
+};
+
+/// The facts of the access token that came with a request. Cloning is cheap.
+///
+/// The layer puts one into the extensions of every request that it lets pass with a token. In axum
+/// handlers it is also an extractor.
+///
+/// Which facts there are depends on the API that told them: `/auth/introspection` tells them all;
+/// `/auth/token/update` ([`Check::Update`](crate::Check::Update)) knows only
+/// [`scopes`](Self::scopes), [`properties`](Self::properties), [`expires_at`](Self::expires_at),
+/// [`authorization_details`](Self::authorization_details) and [`token_type`](Self::token_type).
+///
+/// ```
+/// use tower_authlete::TokenInfo;
+///
+/// # fn request() -> http::Request<()> { http::Request::new(()) }
+/// # let request = request();
+/// if let Some(token) = request.extensions().get::<TokenInfo>() {
+///     println!("{:?} may {:?}", token.subject(), token.scopes());
+/// }
+/// ```
+#[derive(Clone)]
+pub struct TokenInfo(Arc<Facts>);
+
+struct Facts {
+    /// In the shape of the API that tells most.
+    known: IntrospectionResponse,
+    /// The answer of `/auth/token/update`, if the facts come from there.
+    update: Option<TokenUpdateResponse>,
+    scopes: Scopes,
+    properties: Properties,
+}
+
+impl TokenInfo {
+    fn new(known: IntrospectionResponse, update: Option<TokenUpdateResponse>) -> Self {
+        let scopes = known.scopes.iter().collect();
+        let properties = Properties(known.properties.as_slice().into());
+        Self(Arc::new(Facts {
+            known,
+            update,
+            scopes,
+            properties,
+        }))
+    }
+
+    /// The user that the token was issued for; `None` for the client credentials flow.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.0.known.subject.as_deref()
+    }
+
+    /// The ID of the client that the token was issued to.
+    #[must_use]
+    pub fn client_id(&self) -> Option<i64> {
+        self.0.known.client_id.filter(|id| *id != 0)
+    }
+
+    /// The alias of that client.
+    #[must_use]
+    pub fn client_id_alias(&self) -> Option<&str> {
+        self.0.known.client_id_alias.as_deref()
+    }
+
+    /// The entity ID of that client (OpenID Federation).
+    #[must_use]
+    pub fn client_entity_id(&self) -> Option<&str> {
+        self.0.known.client_entity_id.as_deref()
+    }
+
+    /// The token's scopes.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    /// The extra properties that the authorization server attached to the token.
+    #[must_use]
+    pub fn properties(&self) -> &Properties {
+        &self.0.properties
+    }
+
+    /// When the token expires; `None` if it does not, or if that is not known.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.known.expires_at()
+    }
+
+    /// The resources that the token is for: its audience (RFC 8707).
+    #[must_use]
+    pub fn audience(&self) -> &[String] {
+        &self.0.known.access_token_resources
+    }
+
+    /// The resources named in the authorization request, which the token request may have narrowed
+    /// to [`audience`](Self::audience).
+    #[must_use]
+    pub fn resources(&self) -> &[String] {
+        &self.0.known.resources
+    }
+
+    /// Rich authorization details (RFC 9396).
+    #[must_use]
+    pub fn authorization_details(&self) -> &[AuthzDetailsElement] {
+        self.0
+            .known
+            .authorization_details
+            .as_ref()
+            .map_or(&[], |details| &details.elements)
+    }
+
+    /// The authentication context class that the user's authentication met.
+    #[must_use]
+    pub fn acr(&self) -> Option<&str> {
+        self.0.known.acr.as_deref()
+    }
+
+    /// When the user was authenticated.
+    #[must_use]
+    pub fn auth_time(&self) -> Option<SystemTime> {
+        self.0.known.auth_time()
+    }
+
+    /// How long ago the user was authenticated; zero if that lies ahead of `now`.
+    #[must_use]
+    pub fn auth_age(&self, now: SystemTime) -> Option<Duration> {
+        self.auth_time()
+            .map(|then| now.duration_since(then).unwrap_or_default())
+    }
+
+    /// The flow by which the token was issued.
+    #[must_use]
+    pub fn grant_type(&self) -> Option<&GrantType> {
+        self.0.known.grant_type.as_ref()
+    }
+
+    /// Attributes of the Authlete service.
+    #[must_use]
+    pub fn service_attributes(&self) -> &[Pair] {
+        &self.0.known.service_attributes
+    }
+
+    /// Attributes of the client.
+    #[must_use]
+    pub fn client_attributes(&self) -> &[Pair] {
+        &self.0.known.client_attributes
+    }
+
+    /// `Bearer` or `DPoP`; `None` if the API did not tell, as `/auth/introspection` does not.
+    #[must_use]
+    pub fn token_type(&self) -> Option<&str> {
+        self.0.update.as_ref()?.token_type.as_deref()
+    }
+
+    /// The answer of `/auth/introspection`, if the facts come from there.
+    #[must_use]
+    pub fn introspection(&self) -> Option<&IntrospectionResponse> {
+        self.0.update.is_none().then_some(&self.0.known)
+    }
+
+    /// The answer of `/auth/token/update` without the token, if the facts come from there.
+    #[must_use]
+    pub fn update(&self) -> Option<&TokenUpdateResponse> {
+        self.0.update.as_ref()
+    }
+
+    /// Roughly the memory that the facts take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        // The length of their JSON: exact for strings, which are what can be large.
+        serde_json::to_vec(&self.0.known).map_or(usize::MAX, |json| json.len())
+    }
+}
+
+impl From<&IntrospectionResponse> for TokenInfo {
+    /// All facts.
+    fn from(response: &IntrospectionResponse) -> Self {
+        Self::new(response.clone(), None)
+    }
+}
+
+impl From<&TokenUpdateResponse> for TokenInfo {
+    /// Expiry, scopes, properties, authorization details and token type. The token is left behind.
+    fn from(response: &TokenUpdateResponse) -> Self {
+        let known = IntrospectionResponse {
+            expires_at: response.access_token_expires_at,
+            scopes: response.scopes.clone(),
+            properties: response.properties.clone(),
+            authorization_details: response.authorization_details.clone(),
+            for_external_attachment: response.for_external_attachment,
+            ..IntrospectionResponse::default()
+        };
+        let update = TokenUpdateResponse {
+            access_token: None,
+            ..response.clone()
+        };
+        Self::new(known, Some(update))
+    }
+}
+
+impl fmt::Debug for TokenInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenInfo")
+            .field("subject", &self.subject())
+            .field("client_id", &self.client_id())
+            .field("scopes", self.scopes())
+            .field("properties", self.properties())
+            .field("expires_at", &self.expires_at())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The scopes of a token. Cloning is cheap.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Scopes(Arc<[Box<str>]>);
+
+impl Scopes {
+    /// Whether the token has this scope. Scopes are compared to the letter (RFC 6749 §3.3).
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        self.iter().any(|held| held == scope)
+    }
+
+    /// The scopes, in Authlete's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Scopes {
+    fn from_iter<I: IntoIterator<Item = S>>(scopes: I) -> Self {
+        Self(
+            scopes
+                .into_iter()
+                .map(|scope| scope.as_ref().into())
+                .collect(),
+        )
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Display for Scopes {
+    /// The form of the `scope` parameter: names separated by spaces.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.iter().enumerate() {
+            write!(f, "{}{scope}", if index == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// The extra properties of a token. Cloning is cheap.
+///
+/// ```
+/// use serde::Deserialize;
+/// use tower_authlete::{Properties, api::Property};
+///
+/// #[derive(Deserialize)]
+/// struct Account {
+///     plan: String,
+///     seats: u32,
+/// }
+///
+/// let properties: Properties =
+///     [Property::new("plan", "gold"), Property::hidden("seats", "5")].into_iter().collect();
+/// assert_eq!(properties.get("plan"), Some("gold"));
+/// let account: Account = properties.deserialize()?;
+/// assert_eq!((account.plan.as_str(), account.seats), ("gold", 5));
+/// # Ok::<(), tower_authlete::PropertiesError>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(Arc<[Property]>);
+
+impl Properties {
+    /// The value of a property, hidden or not.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|property| property.value.as_str())
+    }
+
+    /// Whether a property is hidden from client applications: do not put such a value into a
+    /// response.
+    #[must_use]
+    pub fn is_hidden(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|property| property.hidden)
+    }
+
+    /// The properties that client applications may see, as keys and values.
+    pub fn visible(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter()
+            .filter(|property| !property.hidden)
+            .map(|property| (property.key.as_str(), property.value.as_str()))
+    }
+
+    /// All properties.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Property> {
+        self.0.iter()
+    }
+
+    /// All properties, hidden ones included, as a type of yours. Keys become fields; numbers,
+    /// booleans, options and enums are read from their text.
+    ///
+    /// # Errors
+    /// If a field is missing or its value is not of its type.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, PropertiesError> {
+        let pairs: Vec<_> = self
+            .iter()
+            .map(|property| (property.key.as_str(), property.value.as_str()))
+            .collect();
+        let form = serde_html_form::to_string(pairs).map_err(|_| PropertiesError(()))?;
+        serde_html_form::from_str(&form).map_err(|_| PropertiesError(()))
+    }
+
+    fn find(&self, key: &str) -> Option<&Property> {
+        self.iter().find(|property| property.key == key)
+    }
+}
+
+impl FromIterator<Property> for Properties {
+    fn from_iter<I: IntoIterator<Item = Property>>(properties: I) -> Self {
+        Self(properties.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |property: &Property| property.hidden.then_some("[hidden]");
+        let shown: BTreeMap<_, _> = self
+            .iter()
+            .map(|property| (&property.key, hidden(property).unwrap_or(&property.value)))
+            .collect();
+        shown.fmt(f)
+    }
+}
+
+/// The properties of a token are not of the shape that was asked for. It does not tell more, since
+/// a cause would quote values that can be hidden.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the token's properties are not of the shape that was asked for")]
+pub struct PropertiesError(());

@@ -1,0 +1,322 @@
+//! Who is it? Tells what is known of a token, and asks Authlete what is not known: once, however
+//! many want to know.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    api::{
+        Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
+        TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse,
+    },
+    cache::{Flight, Flights, Key, KeySpace, MemoryCache},
+    clock::Clock,
+    rejection::Rejection,
+    token::TokenInfo,
+};
+
+/// Who keeps forgetting a token faster than Authlete answers gets no answer.
+const ATTEMPTS: usize = 4;
+
+/// When a client may try again, if Authlete does not say: s.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// By which API a token is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Check {
+    /// `/auth/introspection`, which tells all facts.
+    #[default]
+    Introspection,
+    /// `/auth/token/update` with nothing to change, for services that may only use the token
+    /// management APIs. It tells expiry, scopes, properties, authorization details and token type,
+    /// but no subject, client, audience or authentication: requirements of those are never met.
+    ///
+    /// **It cannot tell that a token is bound to a client certificate** (RFC 8705): such a token
+    /// passes without its certificate. Choose it only if your service issues no such tokens. Tokens
+    /// of another type than Bearer are refused.
+    Update,
+}
+
+/// What came of asking.
+type Answer = Result<TokenInfo, Rejection>;
+
+pub(crate) struct Verifier {
+    pub(crate) authlete: Authlete,
+    pub(crate) check: Check,
+    pub(crate) clock: Clock,
+    pub(crate) cache: Option<MemoryCache>,
+    keys: KeySpace,
+    flights: Flights<Answer>,
+    clocks_differ: AtomicBool,
+}
+
+/// What to do about a token that is not known well enough.
+enum Next {
+    Known(Answer),
+    Wait(Arc<Flight<Answer>>),
+}
+
+impl Verifier {
+    pub(crate) fn new(
+        authlete: Authlete,
+        check: Check,
+        clock: Clock,
+        cache: Option<MemoryCache>,
+    ) -> Self {
+        let api = match check {
+            Check::Introspection => "introspection",
+            Check::Update => "update",
+        };
+        let keys = KeySpace::new(&authlete.identity(), api);
+        let flights = Flights::new();
+        Self {
+            authlete,
+            check,
+            clock,
+            cache,
+            keys,
+            flights,
+            clocks_differ: AtomicBool::new(false),
+        }
+    }
+
+    /// The key of a Bearer token.
+    pub(crate) fn key(&self, token: &str) -> Key {
+        self.keys.key("bearer", token)
+    }
+
+    /// What is known already.
+    pub(crate) fn known(&self, key: &Key) -> Option<Answer> {
+        self.cache.as_ref()?.get(key)
+    }
+
+    /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
+    /// is known nor what others asked is good enough.
+    pub(crate) async fn ask(self: Arc<Self>, key: Key, token: Secret, fresh: bool) -> Answer {
+        for _ in 0..ATTEMPTS {
+            let flight = match self.next(key, &token, fresh) {
+                Next::Known(answer) => return answer,
+                Next::Wait(flight) => flight,
+            };
+            let answer = flight.outcome().await;
+            if !flight.is_stale() {
+                return answer.unwrap_or_else(|| Err(Rejection::unavailable(RETRY_AFTER)));
+            }
+        }
+        Err(Rejection::unavailable(RETRY_AFTER))
+    }
+
+    fn next(self: &Arc<Self>, key: Key, token: &Secret, fresh: bool) -> Next {
+        let shared = !fresh && self.cache.is_some();
+        let mut flights = self.flights.lock();
+        if shared {
+            // A flight may have landed since we last looked.
+            if let Some(answer) = self.known(&key) {
+                return Next::Known(answer);
+            }
+            if let Some(flight) = flights.join(&key) {
+                return Next::Wait(flight);
+            }
+        }
+        let (sender, flight) = Flight::new(shared);
+        flights.depart(key, flight.clone());
+        let landing = Landing {
+            verifier: self.clone(),
+            key,
+            flight: flight.clone(),
+            sender,
+        };
+        // A task of its own, so that no request that goes away takes the others' answer with it.
+        tokio::spawn(landing.fly(token.clone()));
+        Next::Wait(flight)
+    }
+
+    async fn call(&self, token: Secret) -> Answer {
+        let answer = match self.check {
+            Check::Introspection => {
+                let request = IntrospectionRequest::new().token(token);
+                self.authlete
+                    .introspection(&request)
+                    .await
+                    .map(|response| introspected(&response))
+            }
+            Check::Update => {
+                let request = TokenUpdateRequest::new().access_token(token);
+                self.authlete
+                    .token_update(&request)
+                    .await
+                    .map(|response| self.updated(&response))
+            }
+        };
+        let answer = answer.unwrap_or_else(|error| Err(failed(&error)));
+        if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
+            self.warn_of_clocks();
+        }
+        answer
+    }
+
+    fn updated(&self, response: &TokenUpdateResponse) -> Answer {
+        match response.action {
+            TokenUpdateAction::Ok => {}
+            TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden => {
+                return Err(Rejection::invalid_token("the access token does not exist"));
+            }
+            action => {
+                return Err(no_verdict(
+                    "/auth/token/update",
+                    &format!("{action:?}"),
+                    response.result_code.as_deref(),
+                ));
+            }
+        }
+        let token = TokenInfo::from(response);
+        match token.token_type() {
+            Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
+            Some(_) => {
+                let description = "the access token cannot be used as a bearer token";
+                return Err(Rejection::invalid_token(description));
+            }
+            None => {
+                let code = response.result_code.as_deref();
+                return Err(no_verdict(
+                    "/auth/token/update",
+                    "OK without a token type",
+                    code,
+                ));
+            }
+        }
+        // Unlike introspection, this API does not look at the expiry.
+        if self.is_past(&token) {
+            return Err(Rejection::invalid_token("the access token has expired"));
+        }
+        Ok(token)
+    }
+
+    fn is_past(&self, token: &TokenInfo) -> bool {
+        token.expires_at().is_some_and(|at| at <= self.clock.now())
+    }
+
+    fn warn_of_clocks(&self) {
+        if !self.clocks_differ.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "Authlete says that an access token is good which has expired by this machine's \
+                 clock; such tokens are not cached; check that the clock is right"
+            );
+        }
+    }
+
+    /// Nothing that was asked or cached before this returns is used after it.
+    pub(crate) fn forget(&self, token: &str) {
+        self.replace(token, None);
+    }
+
+    /// Forgets what is known of the token, and keeps something else instead.
+    fn replace(&self, token: &str, answer: Option<&Answer>) {
+        let key = self.key(token);
+        let mut flights = self.flights.lock();
+        flights.forget(&key);
+        match (&self.cache, answer) {
+            (Some(cache), Some(answer)) => cache.put(key, answer),
+            (Some(cache), None) => cache.remove(&key),
+            (None, _) => {}
+        }
+    }
+
+    pub(crate) fn forget_all(&self) {
+        let mut flights = self.flights.lock();
+        flights.forget_all();
+        if let Some(cache) = &self.cache {
+            cache.remove_all();
+        }
+    }
+
+    /// Ends the token at Authlete and here.
+    pub(crate) async fn revoke(&self, token: &str) -> Result<(), Error> {
+        let request = TokenRevokeRequest::new().access_token_identifier(token);
+        let revoked = self.authlete.token_revoke(&request).await;
+        // After a failure it is not known whether the token is still good: that is to be asked.
+        let gone = Err(Rejection::invalid_token("the access token was revoked"));
+        self.replace(token, revoked.is_ok().then_some(&gone));
+        revoked.map(|_| ())
+    }
+}
+
+/// A call that takes itself off the table of flights, whatever becomes of it.
+struct Landing {
+    verifier: Arc<Verifier>,
+    key: Key,
+    flight: Arc<Flight<Answer>>,
+    sender: watch::Sender<Option<Answer>>,
+}
+
+impl Landing {
+    async fn fly(self, token: Secret) {
+        let answer = self.verifier.call(token).await;
+        {
+            let mut flights = self.verifier.flights.lock();
+            let current = flights.land(&self.key, &self.flight);
+            let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
+            if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
+                cache.put(self.key, &answer);
+            }
+        }
+        self.sender.send_replace(Some(answer));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.verifier.flights.lock().land(&self.key, &self.flight);
+    }
+}
+
+fn introspected(response: &IntrospectionResponse) -> Answer {
+    let rejection = match response.action {
+        IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
+        IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
+        IntrospectionAction::Unauthorized => {
+            Rejection::invalid_token("the access token is unknown, expired or revoked")
+        }
+        IntrospectionAction::Forbidden => {
+            Rejection::insufficient_scope("the access token does not allow this", None)
+        }
+        action => {
+            let code = response.result_code.as_deref();
+            return Err(no_verdict(
+                "/auth/introspection",
+                &format!("{action:?}"),
+                code,
+            ));
+        }
+    };
+    Err(rejection.with_authlete_challenge(response.response_content.as_deref()))
+}
+
+/// Authlete answered, but the answer says nothing of the token.
+fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
+    tracing::error!(
+        api,
+        action,
+        code,
+        "Authlete gave no verdict on an access token"
+    );
+    Rejection::unavailable(RETRY_AFTER)
+}
+
+/// Authlete could not be asked.
+fn failed(error: &Error) -> Rejection {
+    if error.is_our_fault() {
+        tracing::error!(%error, "Authlete refuses our calls; check this server's AUTHLETE_* settings");
+        return Rejection::misconfigured("access tokens cannot be checked here");
+    }
+    tracing::warn!(%error, "an access token could not be checked");
+    Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
+}
