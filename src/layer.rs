@@ -159,7 +159,7 @@ impl AuthLayerBuilder {
             strip: false,
             require: None,
             realm: None,
-            renderer: EmptyBody::default(),
+            renderer: EmptyBody,
         }
     }
 }

@@ -55,6 +55,9 @@ mod cache;
 mod challenge;
 mod clock;
 mod credentials;
+#[cfg(feature = "emulator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
+pub mod emulator;
 mod future;
 mod layer;
 mod policy;

@@ -294,7 +294,6 @@ where
 
 /// The default renderer: no body, which every body type with a default can be.
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
 pub struct EmptyBody;
 
 impl<B: Default> Renderer<B> for EmptyBody {
@@ -309,7 +308,6 @@ impl<B: Default> Renderer<B> for EmptyBody {
 /// Its members: `title`, `status`, `detail`, and, where they apply, `error`, `scope`, `acr_values`
 /// and `max_age` (s) as in the challenge.
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
 pub struct ProblemDetails;
 
 impl<B: From<Bytes>> Renderer<B> for ProblemDetails {

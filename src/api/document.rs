@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer};
 
 /// Reads `null` as the default.
-pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -35,7 +35,7 @@ where
 }
 
 /// Whether a field says nothing and can be left out.
-pub(super) trait Unset {
+pub(crate) trait Unset {
     fn is_unset(&self) -> bool;
 }
 
@@ -59,7 +59,7 @@ impl<T> Unset for Vec<T> {
 
 /// Milliseconds since the epoch as an instant; `None` for 0, which stands for "none", and for
 /// instants that this platform cannot represent.
-pub(super) fn from_millis(millis: Option<i64>) -> Option<SystemTime> {
+pub(crate) fn from_millis(millis: Option<i64>) -> Option<SystemTime> {
     let millis = millis.filter(|millis| *millis != 0)?;
     let distance = Duration::from_millis(millis.unsigned_abs());
     if millis > 0 {
@@ -70,12 +70,12 @@ pub(super) fn from_millis(millis: Option<i64>) -> Option<SystemTime> {
 }
 
 /// Seconds since the epoch as an instant, with the same rules.
-pub(super) fn from_seconds(seconds: Option<i64>) -> Option<SystemTime> {
+pub(crate) fn from_seconds(seconds: Option<i64>) -> Option<SystemTime> {
     from_millis(seconds.map(|seconds| seconds.saturating_mul(1000)))
 }
 
 /// An instant as milliseconds since the epoch, at the range's end if it lies outside.
-pub(super) fn to_millis(instant: SystemTime) -> i64 {
+pub(crate) fn to_millis(instant: SystemTime) -> i64 {
     match instant.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
@@ -83,12 +83,12 @@ pub(super) fn to_millis(instant: SystemTime) -> i64 {
 }
 
 /// A duration as whole seconds.
-pub(super) fn to_seconds(duration: Duration) -> i64 {
+pub(crate) fn to_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whole seconds as a duration; `None` for 0 or less, which stand for "none".
-pub(super) fn as_duration(seconds: Option<i64>) -> Option<Duration> {
+pub(crate) fn as_duration(seconds: Option<i64>) -> Option<Duration> {
     u64::try_from(seconds?)
         .ok()
         .filter(|seconds| *seconds > 0)

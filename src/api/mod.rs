@@ -5,7 +5,7 @@
 //! `false` or empty. What is secret in them is a [`Secret`], which `Debug` does not show.
 
 #[macro_use]
-mod document;
+pub(crate) mod document;
 mod client;
 mod config;
 mod error;

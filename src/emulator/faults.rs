@@ -1,0 +1,204 @@
+//! What the emulator can be told to do wrong, and the APIs it can be told so about.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+/// An API of Authlete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Api {
+    /// `/auth/introspection`
+    Introspection,
+    /// `/auth/token`
+    Token,
+    /// `/auth/token/issue`
+    TokenIssue,
+    /// `/auth/token/fail`
+    TokenFail,
+    /// `/auth/token/create`
+    TokenCreate,
+    /// `/auth/token/update`
+    TokenUpdate,
+    /// `/auth/token/revoke`
+    TokenRevoke,
+    /// `/auth/token/delete`
+    TokenDelete,
+    /// `/auth/token/get/list`
+    TokenList,
+    /// `/auth/revocation`
+    Revocation,
+}
+
+impl Api {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Introspection,
+        Self::Token,
+        Self::TokenIssue,
+        Self::TokenFail,
+        Self::TokenCreate,
+        Self::TokenUpdate,
+        Self::TokenRevoke,
+        Self::TokenDelete,
+        Self::TokenList,
+        Self::Revocation,
+    ];
+
+    /// The path below `/api` or `/api/{serviceId}`.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Introspection => "/auth/introspection",
+            Self::Token => "/auth/token",
+            Self::TokenIssue => "/auth/token/issue",
+            Self::TokenFail => "/auth/token/fail",
+            Self::TokenCreate => "/auth/token/create",
+            Self::TokenUpdate => "/auth/token/update",
+            Self::TokenRevoke => "/auth/token/revoke",
+            Self::TokenDelete => "/auth/token/delete",
+            Self::TokenList => "/auth/token/get/list",
+            Self::Revocation => "/auth/revocation",
+        }
+    }
+}
+
+/// Something that goes wrong: on every call of every API, until
+/// [`clear_faults`](super::Emulator::clear_faults), unless it is limited.
+///
+/// ```
+/// use tower_authlete::emulator::{Api, Fault};
+///
+/// let fault = Fault::status(503).retry_after(7).on(Api::Introspection).times(2);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub(super) effect: Effect,
+    pub(super) api: Option<Api>,
+    pub(super) times: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Effect {
+    Answer {
+        status: StatusCode,
+        body: Bytes,
+        retry_after: Option<u64>,
+    },
+    Truncated,
+    Hang,
+    Reset,
+    Delay(Duration),
+}
+
+impl Fault {
+    fn new(effect: Effect) -> Self {
+        Self {
+            effect,
+            api: None,
+            times: None,
+        }
+    }
+
+    /// The call is refused with this status, and Authlete's kind of body.
+    ///
+    /// # Panics
+    /// If it is no HTTP status.
+    #[must_use]
+    #[track_caller]
+    pub fn status(status: u16) -> Self {
+        let Ok(status) = StatusCode::from_u16(status) else {
+            panic!("{status} is no HTTP status")
+        };
+        let body = r#"{"resultCode":"A001101","resultMessage":"[A001101] a fault was injected"}"#;
+        Self::new(Effect::Answer {
+            status,
+            body: body.into(),
+            retry_after: None,
+        })
+    }
+
+    /// The call is answered with 200 and this body.
+    #[must_use]
+    pub fn body(body: impl Into<Bytes>) -> Self {
+        Self::new(Effect::Answer {
+            status: StatusCode::OK,
+            body: body.into(),
+            retry_after: None,
+        })
+    }
+
+    /// The answer breaks off in its middle.
+    #[must_use]
+    pub fn truncated() -> Self {
+        Self::new(Effect::Truncated)
+    }
+
+    /// The call is never answered.
+    #[must_use]
+    pub fn hang() -> Self {
+        Self::new(Effect::Hang)
+    }
+
+    /// The connection is reset.
+    #[must_use]
+    pub fn reset() -> Self {
+        Self::new(Effect::Reset)
+    }
+
+    /// The answer takes this much longer.
+    #[must_use]
+    pub fn delay(delay: Duration) -> Self {
+        Self::new(Effect::Delay(delay))
+    }
+
+    /// Adds `Retry-After` (s) to the answer of [`status`](Self::status).
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        if let Effect::Answer { retry_after, .. } = &mut self.effect {
+            *retry_after = Some(seconds);
+        }
+        self
+    }
+
+    /// Only calls of this API.
+    #[must_use]
+    pub fn on(self, api: Api) -> Self {
+        Self {
+            api: Some(api),
+            ..self
+        }
+    }
+
+    /// Only the next calls.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self {
+            times: Some(times),
+            ..self
+        }
+    }
+}
+
+/// The faults in force.
+#[derive(Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn add(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The oldest fault that applies, which is thereby used once.
+    pub(super) fn strike(&mut self, api: Api) -> Option<Effect> {
+        self.0.retain(|fault| fault.times != Some(0));
+        let fits = |fault: &&mut Fault| fault.api.is_none_or(|only| only == api);
+        let fault = self.0.iter_mut().find(fits)?;
+        fault.times = fault.times.map(|times| times - 1);
+        Some(fault.effect.clone())
+    }
+}

@@ -1,0 +1,256 @@
+//! `/auth/introspection`.
+
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    service::{Service, result},
+    store::Record,
+};
+use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse};
+
+/// Why a token does not pass: what the answer says of it.
+struct Failure {
+    action: IntrospectionAction,
+    code: &'static str,
+    error: &'static str,
+    message: &'static str,
+    /// Further parameters of the challenge.
+    params: String,
+}
+
+impl Failure {
+    fn new(
+        action: IntrospectionAction,
+        code: &'static str,
+        error: &'static str,
+        message: &'static str,
+    ) -> Self {
+        Self {
+            action,
+            code,
+            error,
+            message,
+            params: String::new(),
+        }
+    }
+
+    fn unauthorized(code: &'static str, message: &'static str) -> Self {
+        Self::new(
+            IntrospectionAction::Unauthorized,
+            code,
+            "invalid_token",
+            message,
+        )
+    }
+}
+
+impl Service {
+    pub(super) fn introspection(&self, request: &IntrospectionRequest) -> IntrospectionResponse {
+        let Some(token) = request.token.as_ref().filter(|token| !token.is_empty()) else {
+            let action = IntrospectionAction::BadRequest;
+            let message = "The request has no access token.";
+            return failed(
+                &Failure::new(action, "A057201", "invalid_request", message),
+                None,
+            );
+        };
+        let mut state = self.state();
+        let Some(record) = state.store.by_access(token.expose()).cloned() else {
+            return failed(
+                &Failure::unauthorized("A057301", "The access token does not exist."),
+                None,
+            );
+        };
+        if record.is_expired(self.now()) {
+            state.store.remove(record.id);
+            let failure = Failure::unauthorized("A057302", "The access token has expired.");
+            return failed(&failure, None);
+        }
+        let facts = self.facts(&record);
+        match self.check(request, &record) {
+            Ok(()) => ok(facts),
+            Err(failure) => failed(&failure, Some(facts)),
+        }
+    }
+
+    fn check(&self, request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+        bound_to_key(request, record)?;
+        bound_to_certificate(request, record)?;
+        self.scopes_suffice(request, record)?;
+        if request.subject.is_some() && request.subject != record.subject {
+            let action = IntrospectionAction::Forbidden;
+            let message = "The subject is not the one the access token is for.";
+            return Err(Failure::new(action, "A057305", "invalid_request", message));
+        }
+        resources_fit(request, record)?;
+        self.authentication_suffices(request, record)
+    }
+
+    fn scopes_suffice(
+        &self,
+        request: &IntrospectionRequest,
+        record: &Record,
+    ) -> Result<(), Failure> {
+        let required: Vec<_> = request.scopes.iter().flatten().cloned().collect();
+        // Scopes that the service does not know are dropped: a check of them passes.
+        let known = required.iter().filter(|scope| self.supports(scope));
+        if known.into_iter().all(|scope| record.scopes.contains(scope)) {
+            return Ok(());
+        }
+        let message = "The access token does not cover the required scopes.";
+        let action = IntrospectionAction::Forbidden;
+        Err(Failure {
+            params: format!(",scope=\"{}\"", required.join(" ")),
+            ..Failure::new(action, "A057304", "insufficient_scope", message)
+        })
+    }
+
+    fn authentication_suffices(
+        &self,
+        request: &IntrospectionRequest,
+        record: &Record,
+    ) -> Result<(), Failure> {
+        let classes = request.acr_values.as_deref().unwrap_or_default();
+        let class_fits =
+            classes.is_empty() || record.acr.as_ref().is_some_and(|acr| classes.contains(acr));
+        let max_age = request.max_age.filter(|age| *age > 0);
+        let age_fits = max_age.is_none_or(|age| {
+            record
+                .auth_time
+                .is_some_and(|time| self.now() / 1000 <= time.saturating_add(age))
+        });
+        if class_fits && age_fits {
+            return Ok(());
+        }
+        let mut params = String::new();
+        if !classes.is_empty() {
+            params = format!(",acr_values=\"{}\"", classes.join(" "));
+        }
+        if let Some(age) = max_age {
+            params += &format!(",max_age=\"{age}\"");
+        }
+        let action = IntrospectionAction::Unauthorized;
+        let message = "The user has to be authenticated again.";
+        let error = "insufficient_user_authentication";
+        Err(Failure {
+            params,
+            ..Failure::new(action, "A057306", error, message)
+        })
+    }
+
+    /// What the answer tells of a token.
+    fn facts(&self, record: &Record) -> IntrospectionResponse {
+        IntrospectionResponse {
+            client_id: Some(record.client_id),
+            client_id_alias: Some(self.client.alias.clone()),
+            client_id_alias_used: record.alias_used,
+            expires_at: Some(record.expires_at),
+            subject: record.subject.clone(),
+            scopes: record.scopes.clone(),
+            existent: true,
+            usable: true,
+            sufficient: true,
+            refreshable: record.is_refreshable(self.now()),
+            properties: record.properties.clone(),
+            certificate_thumbprint: record.certificate_thumbprint.clone(),
+            resources: record.resources.clone(),
+            access_token_resources: record.resources.clone(),
+            authorization_details: record.authorization_details.clone(),
+            scope_details: self.scope_details(&record.scopes),
+            for_external_attachment: record.for_external_attachment,
+            grant_type: record.grant_type.clone(),
+            acr: record.acr.clone(),
+            auth_time: record.auth_time,
+            ..IntrospectionResponse::default()
+        }
+    }
+}
+
+fn ok(facts: IntrospectionResponse) -> IntrospectionResponse {
+    let (result_code, result_message) = result("A056001", "The access token is valid.");
+    IntrospectionResponse {
+        result_code,
+        result_message,
+        action: IntrospectionAction::Ok,
+        // Authlete fills it in on success too.
+        response_content: Some("Bearer error=\"invalid_request\"".into()),
+        ..facts
+    }
+}
+
+fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> IntrospectionResponse {
+    let Failure {
+        action,
+        code,
+        error,
+        message,
+        params,
+    } = failure;
+    let (result_code, result_message) = result(code, message);
+    let content = format!(
+        "Bearer error=\"{error}\",error_description=\"[{code}] {message}\",\
+         error_uri=\"https://docs.authlete.com/#{code}\"{params}"
+    );
+    IntrospectionResponse {
+        result_code,
+        result_message,
+        action: *action,
+        response_content: Some(content),
+        sufficient: false,
+        ..facts.unwrap_or_default()
+    }
+}
+
+fn bound_to_key(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+    match (&record.dpop_key_thumbprint, &request.dpop) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Failure::unauthorized(
+            "A057307",
+            "The access token takes a DPoP proof.",
+        )),
+        (Some(_), Some(_)) => Err(Failure::unauthorized(
+            "A057308",
+            "This emulator cannot verify DPoP proofs.",
+        )),
+    }
+}
+
+fn bound_to_certificate(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+    let Some(bound) = &record.certificate_thumbprint else {
+        return Ok(());
+    };
+    let presented = request.client_certificate.as_deref().and_then(thumbprint);
+    if presented.as_ref() == Some(bound) {
+        return Ok(());
+    }
+    Err(Failure::unauthorized(
+        "A057309",
+        "The access token is bound to another certificate.",
+    ))
+}
+
+/// `x5t#S256` (RFC 8705 §3.1) of a certificate in PEM.
+pub(super) fn thumbprint(pem: &str) -> Option<String> {
+    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_whitespace().collect();
+    let der = BASE64_STANDARD.decode(body).ok()?;
+    Some(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(der)))
+}
+
+fn resources_fit(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+    let required = request.resources.as_deref().unwrap_or_default();
+    if required
+        .iter()
+        .all(|resource| record.resources.contains(resource))
+    {
+        return Ok(());
+    }
+    let action = IntrospectionAction::Forbidden;
+    let message = "The access token is not for the required resources.";
+    Err(Failure::new(action, "A057310", "invalid_target", message))
+}
