@@ -1,0 +1,18 @@
+//! What the layer does, one file a behaviour. Authlete is an emulator behind a real socket, and time
+//! is a clock that stands still unless it is moved.
+#![cfg(all(feature = "emulator", feature = "axum"))]
+
+mod caching;
+mod check_by_update;
+mod credentials;
+mod extensions;
+mod flights;
+mod outages;
+mod policy;
+mod readiness;
+mod refusals;
+mod revocation;
+mod secrets;
+mod servers;
+mod settings;
+mod support;

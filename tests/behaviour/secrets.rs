@@ -1,0 +1,137 @@
+//! Tokens and credentials are seen nowhere.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use http::StatusCode;
+use tower_authlete::{AuthLayer, emulator::Fault};
+use tracing::Level;
+
+use crate::support::{Bench, Protected};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything of this crate that is logged, to the finest level.
+fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    (log, guard)
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_whatever_goes_wrong() {
+    let (log, _guard) = logged();
+    let bench = Bench::new().await;
+    let token = "S3cr3tAcc3ssT0k3n";
+    bench.authlete.token().value(token).issue().await;
+    let authlete = bench
+        .authlete
+        .client_builder()
+        .deadline(std::time::Duration::from_millis(200));
+    let auth: AuthLayer = AuthLayer::builder(authlete.build().unwrap())
+        .no_cache()
+        .build()
+        .unwrap();
+    let api = Protected::new(&auth);
+    let echo = format!("{{\"action\":\"{token}\",\"expiresAt\":\"{token}\"}}");
+    for fault in [
+        None,
+        Some(Fault::hang()),
+        Some(Fault::reset()),
+        Some(Fault::truncated()),
+        Some(Fault::status(401)),
+        Some(Fault::status(503)),
+        Some(Fault::body(echo)),
+        Some(Fault::body(format!(
+            "{{\"action\":\"OK\",\"scopes\":\"{token}\"}}"
+        ))),
+        Some(Fault::body("{}")),
+    ] {
+        bench.authlete.clear_faults();
+        fault
+            .into_iter()
+            .for_each(|fault| bench.authlete.fault(fault));
+        api.get(token).await;
+        api.get_at("/write", token).await;
+        let _ = api.handle.revoke("not this one").await;
+    }
+    let malformed = format!("{token} {token}");
+    assert_eq!(api.get(&malformed).await.status, StatusCode::BAD_REQUEST);
+    let text = log.text();
+    assert!(
+        text.contains("check this server's AUTHLETE_* settings"),
+        "{text}"
+    );
+    assert!(text.contains("request refused"), "{text}");
+    for secret in [token, bench.authlete.service_access_token()] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_what_can_be_debugged() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let token = bench
+        .authlete
+        .token()
+        .value("S3cr3tAcc3ssT0k3n")
+        .hidden_property("risk", "h1dd3n");
+    let token = token.issue().await;
+    Protected::new(&auth).get(&token).await;
+    let info = bench.authlete.authlete();
+    let request = tower_authlete::api::IntrospectionRequest::new().token(token.as_str());
+    let response = info.introspection(&request).await.unwrap();
+    let facts = tower_authlete::TokenInfo::from(&response);
+    let everything = format!(
+        "{auth:?} {:?} {:?} {info:?} {:?} {request:?} {response:?} {facts:?}",
+        auth.handle(),
+        bench.layer(),
+        bench.authlete.client_builder(),
+    );
+    for secret in [&token, "h1dd3n", bench.authlete.service_access_token()] {
+        assert!(!everything.contains(secret), "{everything}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_clock_is_warned_of_once() {
+    let (log, _guard) = logged();
+    let bench = Bench::new().await;
+    let ahead =
+        tower_authlete::Clock::frozen(bench.clock.now() + std::time::Duration::from_secs(7200));
+    let api = bench.api_with(|layer| layer.clock(ahead));
+    for _ in 0..3 {
+        let token = bench.authlete.token().issue().await;
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    }
+    assert_eq!(
+        log.text().matches("check that the clock is right").count(),
+        1
+    );
+}

@@ -1,0 +1,51 @@
+//! Wrong settings fail when the layer is built, and tell what to do.
+
+use std::time::Duration;
+
+use tower_authlete::{AuthLayerBuilder, RequireScopes};
+
+use crate::support::Bench;
+
+#[tokio::test]
+async fn a_wrong_setting_is_named() {
+    type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
+    let bench = Bench::new().await;
+    let cases: [(&str, Wrong); 6] = [
+        ("max_age", |layer| {
+            layer.max_age(Duration::from_secs(86_401))
+        }),
+        ("negative_max_age", |layer| {
+            layer.negative_max_age(Duration::MAX)
+        }),
+        ("max_entries", |layer| layer.max_entries(0)),
+        ("negative_max_entries", |layer| {
+            layer.negative_max_entries(0)
+        }),
+        ("max_token_length", |layer| layer.max_token_length(0)),
+        ("realm", |layer| layer.realm("a\r\nb")),
+    ];
+    for (name, wrong) in cases {
+        let error = wrong(bench.layer()).build().expect_err(name);
+        assert_eq!(error.setting(), name);
+        assert!(
+            error.to_string().starts_with(&format!("{name} is wrong (")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_realm_with_quotes_stays_in_its_quotes() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.realm(r#"a "b" \c"#));
+    assert_eq!(
+        api.send(&[]).await.challenge(),
+        r#"Bearer realm="a \"b\" \\c""#
+    );
+}
+
+#[test]
+#[should_panic(expected = "is no scope")]
+fn a_scope_that_is_none_is_found_when_the_router_is_built() {
+    let _ = RequireScopes::any(["read", "wr\"ite"]);
+}
