@@ -73,7 +73,8 @@ fn protected(auth: AuthLayer<ProblemDetails>) -> Router {
             CorsLayer::new()
                 .allow_origin(Any)
                 .allow_methods(Any)
-                .allow_headers(Any),
+                .allow_headers(Any)
+                .expose_headers([WWW_AUTHENTICATE]),
         )
 }
 

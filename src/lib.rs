@@ -46,6 +46,7 @@
 //! | `rustls` | default | HTTPS to Authlete |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod api;
 #[cfg(feature = "axum")]

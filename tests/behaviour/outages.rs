@@ -106,7 +106,9 @@ async fn null_everywhere_is_no_verdict_and_null_beside_ok_is_absent() {
     );
     let mut nulls = nulls;
     nulls["action"] = json!("OK");
-    let answer = during(Fault::body(json!(nulls).to_string())).await;
+    let bench = Bench::new().await;
+    bench.authlete.fault(Fault::body(json!(nulls).to_string()));
+    let answer = bench.api().get("abc").await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (StatusCode::OK, "nobody")
