@@ -60,14 +60,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("AUTHLETE_BASE_URL", emulator.base_url()),
         ("AUTHLETE_API_VERSION", emulator.api_version().to_string()),
         ("AUTHLETE_SERVICE_APIKEY", emulator.service_id().into()),
-        (
-            "AUTHLETE_SERVICE_ACCESSTOKEN",
-            emulator.service_access_token().into(),
-        ),
-        (
-            "AUTHLETE_SERVICE_APISECRET",
-            emulator.service_api_secret().into(),
-        ),
+        ("AUTHLETE_SERVICE_ACCESSTOKEN", emulator.service_access_token().into()),
+        ("AUTHLETE_SERVICE_APISECRET", emulator.service_api_secret().into()),
         ("AUTHLETE_CLIENT_ID", emulator.client_id().to_string()),
         ("AUTHLETE_CLIENT_SECRET", emulator.client_secret().into()),
     ] {

@@ -28,12 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = format!("http://{}", listener.local_addr()?);
 
     let emulator = Emulator::start().await;
-    let token = emulator
-        .token()
-        .subject("alice")
-        .scopes(["read"])
-        .issue()
-        .await;
+    let token = emulator.token().subject("alice").scopes(["read"]).issue().await;
     println!("listening on {url}. Paste:\n");
     println!("# 200\ncurl -i {url} -H \"Authorization: Bearer {token}\"\n");
     println!("# 401\ncurl -i {url}");

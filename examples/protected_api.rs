@@ -21,18 +21,14 @@ use tower_http::cors::{Any, CorsLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
     let port = env::var("PORT").unwrap_or_else(|_| "3000".into()).parse()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
 
     if env::var("MODE").is_ok_and(|mode| mode == "bare") {
         println!("listening on {url}, without any protection\n\ncurl -i {url}/hello");
-        axum::serve(listener, bare())
-            .with_graceful_shutdown(stopped())
-            .await?;
+        axum::serve(listener, bare()).with_graceful_shutdown(stopped()).await?;
         return Ok(());
     }
 
@@ -47,13 +43,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         (emulator.authlete(), Some(emulator))
     };
 
-    let auth = AuthLayer::builder(authlete)
-        .realm("example")
-        .renderer(ProblemDetails)
-        .build()?;
-    axum::serve(listener, protected(auth))
-        .with_graceful_shutdown(stopped())
-        .await?;
+    let auth = AuthLayer::builder(authlete).realm("example").renderer(ProblemDetails).build()?;
+    axum::serve(listener, protected(auth)).with_graceful_shutdown(stopped()).await?;
     Ok(())
 }
 
@@ -92,9 +83,7 @@ async fn hello(token: TokenInfo) -> String {
 }
 
 async fn whoami(token: TokenInfo) -> Json<Value> {
-    let expires_at = token
-        .expires_at()
-        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let expires_at = token.expires_at().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Json(json!({
         "subject": token.subject(),
         "clientId": token.client_id(),
@@ -126,45 +115,19 @@ async fn print_lines(url: &str, emulator: &Emulator) {
         .hidden_property("risk", "low")
         .issue()
         .await;
-    let bob = emulator
-        .token()
-        .subject("bob")
-        .scopes(["profile"])
-        .issue()
-        .await;
+    let bob = emulator.token().subject("bob").scopes(["profile"]).issue().await;
     println!("listening on {url}; tokens are checked by an emulator of Authlete. Paste:\n");
     println!("ALICE={alice}\nBOB={bob}\n");
     for (outcome, rest) in [
-        (
-            "200: hello alice",
-            r#"/hello -H "Authorization: Bearer $ALICE""#,
-        ),
-        (
-            "200: what is known of the token",
-            r#"/whoami -H "Authorization: Bearer $ALICE""#,
-        ),
-        (
-            "200: she has the scope reports.read",
-            r#"/reports -H "Authorization: Bearer $ALICE""#,
-        ),
+        ("200: hello alice", r#"/hello -H "Authorization: Bearer $ALICE""#),
+        ("200: what is known of the token", r#"/whoami -H "Authorization: Bearer $ALICE""#),
+        ("200: she has the scope reports.read", r#"/reports -H "Authorization: Bearer $ALICE""#),
         ("200: no token needed", "/public"),
         ("401: no token", "/hello"),
-        (
-            "401: not a token of ours",
-            r#"/hello -H "Authorization: Bearer rubbish""#,
-        ),
-        (
-            "400: not a token at all",
-            r#"/hello -H "Authorization: Bearer not a token""#,
-        ),
-        (
-            "403: he has not the scope reports.read",
-            r#"/reports -H "Authorization: Bearer $BOB""#,
-        ),
-        (
-            "403: she may not file reports",
-            r#"/reports -X POST -H "Authorization: Bearer $ALICE""#,
-        ),
+        ("401: not a token of ours", r#"/hello -H "Authorization: Bearer rubbish""#),
+        ("400: not a token at all", r#"/hello -H "Authorization: Bearer not a token""#),
+        ("403: he has not the scope reports.read", r#"/reports -H "Authorization: Bearer $BOB""#),
+        ("403: she may not file reports", r#"/reports -X POST -H "Authorization: Bearer $ALICE""#),
     ] {
         println!("# {outcome}\ncurl -i {url}{rest}\n");
     }

@@ -19,26 +19,21 @@ impl Challenge {
 
     /// Adds a parameter, if it has a value.
     pub(crate) fn param(mut self, name: &str, value: Option<&str>) -> Self {
-        self.params
-            .extend(value.map(|value| (name.to_owned(), value.to_owned())));
+        self.params.extend(value.map(|value| (name.to_owned(), value.to_owned())));
         self
     }
 
     /// Puts the realm first, unless there is one already.
     pub(crate) fn realm(mut self, realm: Option<&str>) -> Self {
         if let (Some(realm), None) = (realm, self.get("realm")) {
-            self.params
-                .insert(0, ("realm".to_owned(), realm.to_owned()));
+            self.params.insert(0, ("realm".to_owned(), realm.to_owned()));
         }
         self
     }
 
     /// The value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self
-            .params
-            .iter()
-            .find(|(held, _)| held.eq_ignore_ascii_case(name))?;
+        let (_, value) = self.params.iter().find(|(held, _)| held.eq_ignore_ascii_case(name))?;
         Some(value)
     }
 
@@ -58,19 +53,13 @@ impl Challenge {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.to_unescaped()))
             .collect();
-        params
-            .iter()
-            .all(|(_, value)| is_text(value))
-            .then_some(Self { params })
+        params.iter().all(|(_, value)| is_text(value)).then_some(Self { params })
     }
 
     /// The header's value.
     pub(crate) fn to_header(&self) -> HeaderValue {
-        let params: Vec<_> = self
-            .params
-            .iter()
-            .map(|(name, value)| format!("{name}={}", quoted(value)))
-            .collect();
+        let params: Vec<_> =
+            self.params.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
         let text = if params.is_empty() {
             "Bearer".to_owned()
         } else {
@@ -145,9 +134,7 @@ mod tests {
 
     #[test]
     fn the_realm_comes_first_and_once() {
-        let challenge = Challenge::bearer()
-            .param("error", Some("x"))
-            .realm(Some("api"));
+        let challenge = Challenge::bearer().param("error", Some("x")).realm(Some("api"));
         assert_eq!(challenge.to_header(), r#"Bearer realm="api", error="x""#);
         let challenge = challenge.realm(Some("other"));
         assert_eq!(challenge.to_header(), r#"Bearer realm="api", error="x""#);

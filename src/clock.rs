@@ -38,10 +38,7 @@ impl Clock {
     /// A clock that stands still unless it is moved.
     #[must_use]
     pub fn frozen(at: SystemTime) -> Self {
-        Self {
-            frozen: Some(at),
-            ..Self::default()
-        }
+        Self { frozen: Some(at), ..Self::default() }
     }
 
     /// The time of day.
@@ -50,11 +47,8 @@ impl Clock {
         let now = self.frozen.unwrap_or_else(SystemTime::now);
         let shift = self.shift_millis.load(Ordering::Relaxed);
         let distance = Duration::from_millis(shift.unsigned_abs());
-        let shifted = if shift >= 0 {
-            now.checked_add(distance)
-        } else {
-            now.checked_sub(distance)
-        };
+        let shifted =
+            if shift >= 0 { now.checked_add(distance) } else { now.checked_sub(distance) };
         shifted.unwrap_or(now)
     }
 
@@ -71,9 +65,7 @@ impl Clock {
     fn shift(&self, millis: i64) {
         let add = |shift: i64| Some(shift.saturating_add(millis));
         // `fetch_update` fails only if the closure answers `None`.
-        let _ = self
-            .shift_millis
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let _ = self.shift_millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 

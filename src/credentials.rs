@@ -21,11 +21,7 @@ pub struct RequestHead<'r> {
 
 impl<'r> RequestHead<'r> {
     pub(crate) fn of<B>(request: &'r Request<B>) -> Self {
-        Self {
-            method: request.method(),
-            uri: request.uri(),
-            headers: request.headers(),
-        }
+        Self { method: request.method(), uri: request.uri(), headers: request.headers() }
     }
 }
 
@@ -93,15 +89,10 @@ impl TokenSource for AuthorizationHeader {
         if bytes.is_empty() {
             return Err(MalformedCredentials("the Authorization header is empty"));
         }
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == b' ')
-            .unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
         let (scheme, rest) = bytes.split_at(end);
         if scheme.eq_ignore_ascii_case(b"DPoP") {
-            return Err(MalformedCredentials(
-                "the DPoP scheme is not supported here",
-            ));
+            return Err(MalformedCredentials("the DPoP scheme is not supported here"));
         }
         if !scheme.eq_ignore_ascii_case(b"Bearer") {
             return Ok(None);
@@ -192,9 +183,7 @@ fn only<'r>(
 ) -> Result<Option<&'r HeaderValue>, MalformedCredentials> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(MalformedCredentials(
-            "more than one header with credentials",
-        )),
+        (_, Some(_)) => Err(MalformedCredentials("more than one header with credentials")),
         (value, None) => Ok(value),
     }
 }
@@ -230,11 +219,7 @@ fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
         return Err("the access token is empty");
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    if value.bytes().all(legal) {
-        Ok(())
-    } else {
-        Err("the access token has an illegal character")
-    }
+    if value.bytes().all(legal) { Ok(()) } else { Err("the access token has an illegal character") }
 }
 
 /// Keeps the headers that hold nothing but a token from being logged, or from going further.
@@ -256,9 +241,7 @@ mod tests {
     fn with(values: &[&[u8]]) -> Result<Option<String>, StatusCode> {
         let mut request = Request::new(());
         for value in values {
-            request
-                .headers_mut()
-                .append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+            request.headers_mut().append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         let sources: [Box<dyn TokenSource>; 1] = [Box::new(AuthorizationHeader)];
         find(&sources, RequestHead::of(&request), 64)
@@ -268,11 +251,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_bearer_in_any_case_and_the_token_is_token68() {
-        for value in [
-            &b"Bearer a-._~+/1=="[..],
-            b"bearer a-._~+/1==",
-            b"BEARER   a-._~+/1==",
-        ] {
+        for value in [&b"Bearer a-._~+/1=="[..], b"bearer a-._~+/1==", b"BEARER   a-._~+/1=="] {
             assert_eq!(with(&[value]), Ok(Some("a-._~+/1==".into())));
         }
     }
@@ -280,12 +259,7 @@ mod tests {
     #[test]
     fn no_credentials_or_those_of_another_scheme_are_none() {
         assert_eq!(with(&[]), Ok(None));
-        for value in [
-            &b"Basic YWxpY2U6cHc="[..],
-            b"Bearertoken",
-            b"Bear er",
-            b"\xff\xff x",
-        ] {
+        for value in [&b"Basic YWxpY2U6cHc="[..], b"Bearertoken", b"Bear er", b"\xff\xff x"] {
             assert_eq!(with(&[value]), Ok(None));
         }
     }
@@ -311,40 +285,22 @@ mod tests {
         ];
         for value in malformed {
             // A tab is no separator, so that value is of another scheme.
-            let expected = if value == b"Bearer\ta" {
-                Ok(None)
-            } else {
-                Err(StatusCode::BAD_REQUEST)
-            };
+            let expected =
+                if value == b"Bearer\ta" { Ok(None) } else { Err(StatusCode::BAD_REQUEST) };
             assert_eq!(with(&[value]), expected, "{}", value.escape_ascii());
         }
-        assert_eq!(
-            with(&[b"Bearer a", b"Bearer a"]),
-            Err(StatusCode::BAD_REQUEST)
-        );
-        assert_eq!(
-            with(&[b"Bearer a", b"Basic a"]),
-            Err(StatusCode::BAD_REQUEST)
-        );
+        assert_eq!(with(&[b"Bearer a", b"Bearer a"]), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(with(&[b"Bearer a", b"Basic a"]), Err(StatusCode::BAD_REQUEST));
     }
 
     #[test]
     fn a_token_in_two_places_is_a_bad_request() {
-        let sources: [Box<dyn TokenSource>; 2] = [
-            Box::new(AuthorizationHeader),
-            Box::new(CookieToken::new("token")),
-        ];
+        let sources: [Box<dyn TokenSource>; 2] =
+            [Box::new(AuthorizationHeader), Box::new(CookieToken::new("token"))];
         let mut request = Request::new(());
-        request
-            .headers_mut()
-            .insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
-        assert_eq!(
-            find(&sources, RequestHead::of(&request), 64).unwrap(),
-            Some("xyz")
-        );
-        request
-            .headers_mut()
-            .insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        request.headers_mut().insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
+        assert_eq!(find(&sources, RequestHead::of(&request), 64).unwrap(), Some("xyz"));
+        request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
     }
 
@@ -352,12 +308,8 @@ mod tests {
     fn a_cookie_that_is_there_twice_is_a_bad_request() {
         let sources: [Box<dyn TokenSource>; 1] = [Box::new(CookieToken::new("token"))];
         let mut request = Request::new(());
-        request
-            .headers_mut()
-            .append(COOKIE, HeaderValue::from_static("token=a"));
-        request
-            .headers_mut()
-            .append(COOKIE, HeaderValue::from_static("token=b"));
+        request.headers_mut().append(COOKIE, HeaderValue::from_static("token=a"));
+        request.headers_mut().append(COOKIE, HeaderValue::from_static("token=b"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
     }
 }

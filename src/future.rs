@@ -51,18 +51,11 @@ pin_project! {
 
 impl<S: Service<Request<B>>, B, ResB, R> AuthFuture<S, B, ResB, R> {
     pub(crate) fn asking(asking: Asking, waiting: Waiting<S, B, R>) -> Self {
-        Self {
-            state: State::Asking {
-                asking,
-                waiting: Some(waiting),
-            },
-        }
+        Self { state: State::Asking { asking, waiting: Some(waiting) } }
     }
 
     pub(crate) fn decided(decided: DecidedFuture<S::Future, ResB>) -> Self {
-        Self {
-            state: State::Decided { decided },
-        }
+        Self { state: State::Decided { decided } }
     }
 }
 
@@ -81,12 +74,7 @@ where
                 StateProjection::Decided { decided } => return decided.poll(context),
                 StateProjection::Asking { asking, waiting } => {
                     let answer = ready!(asking.as_mut().poll(context));
-                    let Some(Waiting {
-                        request,
-                        mut service,
-                        gate,
-                    }) = waiting.take()
-                    else {
+                    let Some(Waiting { request, mut service, gate }) = waiting.take() else {
                         return Poll::Pending;
                     };
                     let decision = gate.decide(request, answer);
@@ -117,12 +105,8 @@ impl<F, ResB> DecidedFuture<F, ResB> {
         call: impl FnOnce(Request<B>) -> F,
     ) -> Self {
         match decision {
-            Ok(request) => Self::Passed {
-                response: call(request),
-            },
-            Err(response) => Self::Refused {
-                response: Some(response),
-            },
+            Ok(request) => Self::Passed { response: call(request) },
+            Err(response) => Self::Refused { response: Some(response) },
         }
     }
 }
@@ -137,9 +121,9 @@ where
         match self.project() {
             DecidedProjection::Passed { response } => response.poll(context),
             // Polled again after it was ready, it never is.
-            DecidedProjection::Refused { response } => response
-                .take()
-                .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            DecidedProjection::Refused { response } => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+            }
         }
     }
 }

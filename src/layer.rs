@@ -79,18 +79,13 @@ impl<R> AuthLayer<R> {
     /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
     pub fn no_cache(&self) -> Self {
-        Self {
-            fresh: true,
-            ..self.clone()
-        }
+        Self { fresh: true, ..self.clone() }
     }
 
     /// A handle to forget and revoke tokens by.
     #[must_use]
     pub fn handle(&self) -> AuthHandle {
-        AuthHandle {
-            verifier: self.settings.verifier.clone(),
-        }
+        AuthHandle { verifier: self.settings.verifier.clone() }
     }
 }
 
@@ -104,10 +99,7 @@ impl<S, R> Layer<S> for AuthLayer<R> {
 
 impl<R> Clone for AuthLayer<R> {
     fn clone(&self) -> Self {
-        Self {
-            settings: self.settings.clone(),
-            fresh: self.fresh,
-        }
+        Self { settings: self.settings.clone(), fresh: self.fresh }
     }
 }
 
@@ -202,8 +194,7 @@ impl<R> AuthLayerBuilder<R> {
     /// [`max_age`](Self::max_age) and a [`negative_max_age`](Self::negative_max_age) of zero. For a
     /// route, see [`AuthLayer::no_cache`].
     pub fn no_cache(self) -> Self {
-        self.max_age(Duration::ZERO)
-            .negative_max_age(Duration::ZERO)
+        self.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)
     }
 
     /// What every request takes. Requirements that are given one after another must all be met.
@@ -219,10 +210,7 @@ impl<R> AuthLayerBuilder<R> {
     /// Lets requests without credentials pass, with no token in their extensions. Bad credentials
     /// are still refused. Default: off.
     pub fn optional(self) -> Self {
-        Self {
-            optional: true,
-            ..self
-        }
+        Self { optional: true, ..self }
     }
 
     /// A further place to look for the token in, beside the `Authorization` header.
@@ -233,19 +221,13 @@ impl<R> AuthLayerBuilder<R> {
 
     /// The length (bytes) beyond which a token is refused unseen. Default: 16 KiB.
     pub fn max_token_length(self, max_token_length: usize) -> Self {
-        Self {
-            max_token_length,
-            ..self
-        }
+        Self { max_token_length, ..self }
     }
 
     /// Takes the token away before the request goes on: the `Authorization` header, and those of
     /// other [sources](TokenSource::header). Otherwise they are marked sensitive. Default: off.
     pub fn strip_credentials(self) -> Self {
-        Self {
-            strip: true,
-            ..self
-        }
+        Self { strip: true, ..self }
     }
 
     /// The `realm` of challenges (RFC 9110 §11.5). Default: none.
@@ -302,17 +284,12 @@ impl<R> AuthLayerBuilder<R> {
 
     fn validate(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
-        for (setting, age) in [
-            ("max_age", limits.max_age),
-            ("negative_max_age", limits.negative_max_age),
-        ] {
+        for (setting, age) in
+            [("max_age", limits.max_age), ("negative_max_age", limits.negative_max_age)]
+        {
             if age > DAY {
                 let remedy = "give at most a day: it is how long a revoked token can live on";
-                return Err(ConfigError::new(
-                    setting,
-                    format!("{} s", age.as_secs()),
-                    remedy,
-                ));
+                return Err(ConfigError::new(setting, format!("{} s", age.as_secs()), remedy));
             }
         }
         for (setting, entries) in [
@@ -351,10 +328,7 @@ impl<R> AuthLayerBuilder<R> {
             realm: self.realm,
             renderer: Arc::new(self.renderer),
         };
-        AuthLayer {
-            settings: Arc::new(settings),
-            fresh: false,
-        }
+        AuthLayer { settings: Arc::new(settings), fresh: false }
     }
 }
 

@@ -66,13 +66,8 @@ impl RequireScopes {
     #[track_caller]
     pub fn any(scopes: impl IntoIterator<Item = impl Into<String>>) -> Require {
         let scopes = names("scope", scopes);
-        assert!(
-            !scopes.is_empty(),
-            "RequireScopes::any needs at least one scope; none was given"
-        );
-        Require::new(Rule::Any(
-            scopes.into_iter().map(|scope| Self::all([scope])).collect(),
-        ))
+        assert!(!scopes.is_empty(), "RequireScopes::any needs at least one scope; none was given");
+        Require::new(Rule::Any(scopes.into_iter().map(|scope| Self::all([scope])).collect()))
     }
 }
 
@@ -97,10 +92,7 @@ impl Require {
     #[track_caller]
     pub fn audience(resources: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let resources: Vec<String> = resources.into_iter().map(Into::into).collect();
-        assert!(
-            !resources.is_empty(),
-            "Require::audience needs at least one resource; none given"
-        );
+        assert!(!resources.is_empty(), "Require::audience needs at least one resource; none given");
         Self::new(Rule::Audience(resources))
     }
 
@@ -113,10 +105,7 @@ impl Require {
     #[track_caller]
     pub fn acr(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let values = names("acr value", values);
-        assert!(
-            !values.is_empty(),
-            "Require::acr needs at least one acr value; none was given"
-        );
+        assert!(!values.is_empty(), "Require::acr needs at least one acr value; none was given");
         Self::new(Rule::Acr(values))
     }
 
@@ -159,8 +148,7 @@ impl Require {
 
     /// Whether the token meets the requirement at this time.
     pub(crate) fn check(&self, token: &TokenInfo, now: SystemTime) -> Result<(), Rejection> {
-        self.denial(token, now)
-            .map_or(Ok(()), |denial| Err(self.rejection(denial)))
+        self.denial(token, now).map_or(Ok(()), |denial| Err(self.rejection(denial)))
     }
 
     fn denial(&self, token: &TokenInfo, now: SystemTime) -> Option<Denial> {
@@ -168,9 +156,7 @@ impl Require {
             Rule::Scopes(scopes) => scopes.iter().all(|scope| token.scopes().contains(scope)),
             Rule::Subject => token.subject().is_some(),
             Rule::Audience(ours) => token.audience().iter().any(|theirs| ours.contains(theirs)),
-            Rule::Acr(values) => token
-                .acr()
-                .is_some_and(|acr| values.iter().any(|v| v == acr)),
+            Rule::Acr(values) => token.acr().is_some_and(|acr| values.iter().any(|v| v == acr)),
             Rule::AuthAge(max) => token.auth_age(now).is_some_and(|age| age <= *max),
             Rule::Test(_, test) => test(token),
             Rule::All(all) => {
@@ -192,14 +178,8 @@ impl Require {
             Rule::Scopes(_) | Rule::All(_) | Rule::Any(_) => Denial::Scopes,
             Rule::Subject => Denial::Forbidden("the access token is not for a user"),
             Rule::Audience(_) => Denial::Audience,
-            Rule::Acr(values) => Denial::Authentication {
-                acr: values.clone(),
-                max_age: None,
-            },
-            Rule::AuthAge(max) => Denial::Authentication {
-                acr: Vec::new(),
-                max_age: Some(*max),
-            },
+            Rule::Acr(values) => Denial::Authentication { acr: values.clone(), max_age: None },
+            Rule::AuthAge(max) => Denial::Authentication { acr: Vec::new(), max_age: Some(*max) },
             Rule::Test(description, _) => Denial::Forbidden(description),
         }
     }
@@ -245,10 +225,7 @@ enum Denial {
     Scopes,
     Forbidden(&'static str),
     Audience,
-    Authentication {
-        acr: Vec<String>,
-        max_age: Option<Duration>,
-    },
+    Authentication { acr: Vec<String>, max_age: Option<Duration> },
 }
 
 impl Denial {
@@ -258,10 +235,7 @@ impl Denial {
         match (self, other) {
             (
                 Self::Authentication { acr, max_age },
-                Self::Authentication {
-                    acr: more,
-                    max_age: other,
-                },
+                Self::Authentication { acr: more, max_age: other },
             ) => Self::Authentication {
                 acr: if acr.is_empty() { more } else { acr },
                 max_age: max_age.into_iter().chain(other).min(),
@@ -312,10 +286,7 @@ mod tests {
 
     fn token(scopes: &[&str]) -> TokenInfo {
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        TokenInfo::from(&IntrospectionResponse {
-            scopes,
-            ..Default::default()
-        })
+        TokenInfo::from(&IntrospectionResponse { scopes, ..Default::default() })
     }
 
     fn denied(require: &Require, token: &TokenInfo) -> Option<(Reason, Option<String>)> {
@@ -326,18 +297,9 @@ mod tests {
     #[test]
     fn absent_scopes_are_no_scopes() {
         let expected = Some((Reason::InsufficientScope, Some("a b".into())));
-        assert_eq!(
-            denied(&RequireScopes::all(["a", "b"]), &token(&[])),
-            expected
-        );
-        assert_eq!(
-            denied(&RequireScopes::all(["a", "b"]), &token(&["a"])),
-            expected
-        );
-        assert_eq!(
-            denied(&RequireScopes::all(["a", "b"]), &token(&["b", "a"])),
-            None
-        );
+        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&[])), expected);
+        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["a"])), expected);
+        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["b", "a"])), None);
     }
 
     #[test]
@@ -367,25 +329,12 @@ mod tests {
         let nothing = token(&[]);
         let requirements = [
             (Require::subject(), Reason::InsufficientScope),
-            (
-                Require::audience(["https://api.example.com"]),
-                Reason::InvalidToken,
-            ),
-            (
-                Require::acr(["gold"]),
-                Reason::InsufficientUserAuthentication,
-            ),
-            (
-                Require::max_auth_age(Duration::MAX),
-                Reason::InsufficientUserAuthentication,
-            ),
+            (Require::audience(["https://api.example.com"]), Reason::InvalidToken),
+            (Require::acr(["gold"]), Reason::InsufficientUserAuthentication),
+            (Require::max_auth_age(Duration::MAX), Reason::InsufficientUserAuthentication),
         ];
         for (require, reason) in requirements {
-            assert_eq!(
-                denied(&require, &nothing),
-                Some((reason, None)),
-                "{require:?}"
-            );
+            assert_eq!(denied(&require, &nothing), Some((reason, None)), "{require:?}");
         }
     }
 
@@ -401,10 +350,7 @@ mod tests {
 
     #[test]
     fn the_age_of_an_authentication_is_judged_by_the_clock() {
-        let response = IntrospectionResponse {
-            auth_time: Some(100),
-            ..Default::default()
-        };
+        let response = IntrospectionResponse { auth_time: Some(100), ..Default::default() };
         let token = TokenInfo::from(&response);
         let require = Require::max_auth_age(Duration::from_secs(30));
         let at = |seconds| require.check(&token, UNIX_EPOCH + Duration::from_secs(seconds));

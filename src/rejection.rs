@@ -124,11 +124,8 @@ impl Rejection {
     }
 
     pub(crate) fn unavailable(retry_after: Duration) -> Self {
-        Self::new(
-            Reason::Unavailable,
-            "the access token cannot be checked at the moment",
-        )
-        .with(|parts| parts.retry_after = Some(retry_after))
+        Self::new(Reason::Unavailable, "the access token cannot be checked at the moment")
+            .with(|parts| parts.retry_after = Some(retry_after))
     }
 
     pub(crate) fn misconfigured(description: &'static str) -> Self {
@@ -161,22 +158,15 @@ impl Rejection {
     /// The code of the challenge's `error`, if there is one.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
-        let written = self
-            .0
-            .authlete
-            .as_ref()
-            .and_then(|challenge| challenge.get("error"));
+        let written = self.0.authlete.as_ref().and_then(|challenge| challenge.get("error"));
         written.or(self.0.reason.error())
     }
 
     /// What is wrong, for people.
     #[must_use]
     pub fn description(&self) -> &str {
-        let written = self
-            .0
-            .authlete
-            .as_ref()
-            .and_then(|challenge| challenge.get("error_description"));
+        let written =
+            self.0.authlete.as_ref().and_then(|challenge| challenge.get("error_description"));
         written.unwrap_or(&self.0.description)
     }
 
@@ -214,19 +204,10 @@ impl Rejection {
             Some(challenge) => challenge.clone(),
             None => Challenge::bearer()
                 .param("error", parts.reason.error())
-                .param(
-                    "error_description",
-                    parts.reason.error().map(|_| &*parts.description),
-                )
+                .param("error_description", parts.reason.error().map(|_| &*parts.description))
                 .param("scope", parts.scope.as_deref())
                 .param("acr_values", parts.acr_values.as_deref())
-                .param(
-                    "max_age",
-                    parts
-                        .max_age
-                        .map(|age| age.as_secs().to_string())
-                        .as_deref(),
-                ),
+                .param("max_age", parts.max_age.map(|age| age.as_secs().to_string()).as_deref()),
         };
         Some(challenge.realm(realm).to_header())
     }
@@ -322,10 +303,7 @@ impl<B: From<Bytes>> Renderer<B> for ProblemDetails {
             ("error", rejection.error().map(Into::into)),
             ("scope", rejection.scope().map(Into::into)),
             ("acr_values", rejection.acr_values().map(Into::into)),
-            (
-                "max_age",
-                rejection.max_age().map(|age| age.as_secs().into()),
-            ),
+            ("max_age", rejection.max_age().map(|age| age.as_secs().into())),
         ];
         for (name, value) in more {
             if let Some(value) = value {
@@ -358,11 +336,7 @@ impl Guard {
         renderer: Arc<dyn Renderer<B>>,
     ) -> Self {
         let realm = realm.map(Into::into);
-        Self(Arc::new(GuardParts {
-            realm,
-            clock,
-            renderer: Box::new(renderer),
-        }))
+        Self(Arc::new(GuardParts { realm, clock, renderer: Box::new(renderer) }))
     }
 
     /// The clock that the layer goes by.

@@ -17,10 +17,7 @@ impl<S> Layer<S> for Require {
     type Service = RequireService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequireService {
-            inner,
-            require: self.clone(),
-        }
+        RequireService { inner, require: self.clone() }
     }
 }
 
@@ -56,9 +53,7 @@ where
 impl<S> RequireService<S> {
     fn check(&self, extensions: &Extensions) -> Result<(), Rejection> {
         let guard = Guard::find(extensions)?;
-        let token = extensions
-            .get::<TokenInfo>()
-            .ok_or_else(Rejection::no_credentials)?;
+        let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
         self.require.check(token, guard.clock().now())
     }
 }

@@ -43,14 +43,7 @@ enum Way {
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self {
-            inner,
-            gate: Gate {
-                settings,
-                fresh,
-                guard: OnceLock::new(),
-            },
-        }
+        Self { inner, gate: Gate { settings, fresh, guard: OnceLock::new() } }
     }
 }
 
@@ -79,19 +72,10 @@ where
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
-                return AuthFuture::asking(
-                    asking,
-                    Waiting {
-                        request,
-                        service,
-                        gate,
-                    },
-                );
+                return AuthFuture::asking(asking, Waiting { request, service, gate });
             }
         };
-        AuthFuture::decided(DecidedFuture::new(decided, |request| {
-            self.inner.call(request)
-        }))
+        AuthFuture::decided(DecidedFuture::new(decided, |request| self.inner.call(request)))
     }
 }
 
@@ -109,11 +93,7 @@ impl<R> Gate<R> {
         if let (false, Some(answer)) = (self.fresh, verifier.known(&key)) {
             return Way::Decide(answer);
         }
-        Way::Ask(Box::pin(verifier.clone().ask(
-            key,
-            Secret::from(token),
-            self.fresh,
-        )))
+        Way::Ask(Box::pin(verifier.clone().ask(key, Secret::from(token), self.fresh)))
     }
 
     fn guard<ResB: 'static>(&self) -> &Guard
@@ -123,11 +103,7 @@ impl<R> Gate<R> {
         self.guard.get_or_init(|| {
             let settings = &*self.settings;
             let renderer: Arc<dyn Renderer<ResB>> = settings.renderer.clone();
-            Guard::new(
-                settings.realm.as_deref(),
-                settings.verifier.clock.clone(),
-                renderer,
-            )
+            Guard::new(settings.realm.as_deref(), settings.verifier.clock.clone(), renderer)
         })
     }
 
@@ -153,10 +129,7 @@ impl<R> Gate<R> {
         let settings = &*self.settings;
         let allowed = answer.and_then(|token| {
             let now = || settings.verifier.clock.now();
-            settings
-                .require
-                .as_ref()
-                .map_or(Ok(()), |require| require.check(&token, now()))?;
+            settings.require.as_ref().map_or(Ok(()), |require| require.check(&token, now()))?;
             Ok(token)
         });
         let token = match allowed {
@@ -178,32 +151,19 @@ impl<R> Gate<R> {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        let Self {
-            settings,
-            fresh,
-            guard,
-        } = self;
-        Self {
-            settings: settings.clone(),
-            fresh: *fresh,
-            guard: guard.clone(),
-        }
+        let Self { settings, fresh, guard } = self;
+        Self { settings: settings.clone(), fresh: *fresh, guard: guard.clone() }
     }
 }
 
 impl<S: Clone, R> Clone for AuthService<S, R> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            gate: self.gate.clone(),
-        }
+        Self { inner: self.inner.clone(), gate: self.gate.clone() }
     }
 }
 
 impl<S: fmt::Debug, R> fmt::Debug for AuthService<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("AuthService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }

@@ -48,12 +48,7 @@ impl TokenInfo {
     fn new(known: IntrospectionResponse, update: Option<TokenUpdateResponse>) -> Self {
         let scopes = known.scopes.iter().collect();
         let properties = Properties(known.properties.as_slice().into());
-        Self(Arc::new(Facts {
-            known,
-            update,
-            scopes,
-            properties,
-        }))
+        Self(Arc::new(Facts { known, update, scopes, properties }))
     }
 
     /// The user that the token was issued for; `None` for the client credentials flow.
@@ -114,11 +109,7 @@ impl TokenInfo {
     /// Rich authorization details (RFC 9396).
     #[must_use]
     pub fn authorization_details(&self) -> &[AuthzDetailsElement] {
-        self.0
-            .known
-            .authorization_details
-            .as_ref()
-            .map_or(&[], |details| &details.elements)
+        self.0.known.authorization_details.as_ref().map_or(&[], |details| &details.elements)
     }
 
     /// The authentication context class that the user's authentication met.
@@ -136,8 +127,7 @@ impl TokenInfo {
     /// How long ago the user was authenticated; zero if that lies ahead of `now`.
     #[must_use]
     pub fn auth_age(&self, now: SystemTime) -> Option<Duration> {
-        self.auth_time()
-            .map(|then| now.duration_since(then).unwrap_or_default())
+        self.auth_time().map(|then| now.duration_since(then).unwrap_or_default())
     }
 
     /// The flow by which the token was issued.
@@ -201,10 +191,7 @@ impl From<&TokenUpdateResponse> for TokenInfo {
             for_external_attachment: response.for_external_attachment,
             ..IntrospectionResponse::default()
         };
-        let update = TokenUpdateResponse {
-            access_token: None,
-            ..response.clone()
-        };
+        let update = TokenUpdateResponse { access_token: None, ..response.clone() };
         Self::new(known, Some(update))
     }
 }
@@ -252,12 +239,7 @@ impl Scopes {
 
 impl<S: AsRef<str>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(scopes: I) -> Self {
-        Self(
-            scopes
-                .into_iter()
-                .map(|scope| scope.as_ref().into())
-                .collect(),
-        )
+        Self(scopes.into_iter().map(|scope| scope.as_ref().into()).collect())
     }
 }
 
@@ -331,10 +313,8 @@ impl Properties {
     /// # Errors
     /// If a field is missing or its value is not of its type.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, PropertiesError> {
-        let pairs: Vec<_> = self
-            .iter()
-            .map(|property| (property.key.as_str(), property.value.as_str()))
-            .collect();
+        let pairs: Vec<_> =
+            self.iter().map(|property| (property.key.as_str(), property.value.as_str())).collect();
         let form = serde_html_form::to_string(pairs).map_err(|_| PropertiesError(()))?;
         serde_html_form::from_str(&form).map_err(|_| PropertiesError(()))
     }

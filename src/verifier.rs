@@ -77,15 +77,7 @@ impl Verifier {
         };
         let keys = KeySpace::new(&authlete.identity(), api);
         let flights = Flights::new();
-        Self {
-            authlete,
-            check,
-            clock,
-            cache,
-            keys,
-            flights,
-            clocks_differ: AtomicBool::new(false),
-        }
+        Self { authlete, check, clock, cache, keys, flights, clocks_differ: AtomicBool::new(false) }
     }
 
     /// The key of a Bearer token.
@@ -128,12 +120,7 @@ impl Verifier {
         }
         let (sender, flight) = Flight::new(shared);
         flights.depart(key, flight.clone());
-        let landing = Landing {
-            verifier: self.clone(),
-            key,
-            flight: flight.clone(),
-            sender,
-        };
+        let landing = Landing { verifier: self.clone(), key, flight: flight.clone(), sender };
         // A task of its own, so that no request that goes away takes the others' answer with it.
         tokio::spawn(landing.fly(token.clone()));
         Next::Wait(flight)
@@ -143,17 +130,11 @@ impl Verifier {
         let answer = match self.check {
             Check::Introspection => {
                 let request = IntrospectionRequest::new().token(token);
-                self.authlete
-                    .introspection(&request)
-                    .await
-                    .map(|response| introspected(&response))
+                self.authlete.introspection(&request).await.map(|response| introspected(&response))
             }
             Check::Update => {
                 let request = TokenUpdateRequest::new().access_token(token);
-                self.authlete
-                    .token_update(&request)
-                    .await
-                    .map(|response| self.updated(&response))
+                self.authlete.token_update(&request).await.map(|response| self.updated(&response))
             }
         };
         let answer = answer.unwrap_or_else(|error| Err(failed(&error)));
@@ -186,11 +167,7 @@ impl Verifier {
             }
             None => {
                 let code = response.result_code.as_deref();
-                return Err(no_verdict(
-                    "/auth/token/update",
-                    "OK without a token type",
-                    code,
-                ));
+                return Err(no_verdict("/auth/token/update", "OK without a token type", code));
             }
         }
         // Unlike introspection, this API does not look at the expiry.
@@ -290,11 +267,7 @@ fn introspected(response: &IntrospectionResponse) -> Answer {
         }
         action => {
             let code = response.result_code.as_deref();
-            return Err(no_verdict(
-                "/auth/introspection",
-                &format!("{action:?}"),
-                code,
-            ));
+            return Err(no_verdict("/auth/introspection", &format!("{action:?}"), code));
         }
     };
     Err(rejection.with_authlete_challenge(response.response_content.as_deref()))
@@ -302,12 +275,7 @@ fn introspected(response: &IntrospectionResponse) -> Answer {
 
 /// Authlete answered, but the answer says nothing of the token.
 fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
-    tracing::error!(
-        api,
-        action,
-        code,
-        "Authlete gave no verdict on an access token"
-    );
+    tracing::error!(api, action, code, "Authlete gave no verdict on an access token");
     Rejection::unavailable(RETRY_AFTER)
 }
 

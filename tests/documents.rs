@@ -132,11 +132,7 @@ impl<'de> SeqAccess<'de> for Two<'_> {
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
         self.1 += 1;
-        if self.1 > 2 {
-            Ok(None)
-        } else {
-            seed.deserialize(self.0).map(Some)
-        }
+        if self.1 > 2 { Ok(None) } else { seed.deserialize(self.0).map(Some) }
     }
 }
 
@@ -152,8 +148,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         let Some(name) = self.1.first() else {
             return Ok(None);
         };
-        seed.deserialize(BorrowedStrDeserializer::new(name))
-            .map(Some)
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
@@ -223,17 +218,10 @@ where
 
     let fields: BTreeSet<_> = json.keys().map(String::as_str).collect();
     let documented: BTreeSet<_> = documented.split_whitespace().collect();
-    assert_eq!(
-        fields, documented,
-        "{name} has the fields that are documented"
-    );
+    assert_eq!(fields, documented, "{name} has the fields that are documented");
 
     let again: T = serde_json::from_value(json.clone().into()).unwrap();
-    assert_eq!(
-        object(&again),
-        json,
-        "{name} survives the way there and back"
-    );
+    assert_eq!(object(&again), json, "{name} survives the way there and back");
 
     let debug = format!("{document:?}");
     for (key, value) in &json {
@@ -241,18 +229,12 @@ where
             continue;
         };
         if SECRETS.split_whitespace().any(|secret| secret == key) {
-            assert!(
-                !debug.contains(&format!("\"{value}\"")),
-                "{name}.{key} is seen in {debug}"
-            );
+            assert!(!debug.contains(&format!("\"{value}\"")), "{name}.{key} is seen in {debug}");
         }
     }
     // The marker of what is decided is all that an empty document must have.
     let empty = object(&T::default());
-    assert!(
-        empty.keys().all(|key| key == "action"),
-        "{name} leaves out what is unset: {empty:?}"
-    );
+    assert!(empty.keys().all(|key| key == "action"), "{name} leaves out what is unset: {empty:?}");
 
     let nulls: Map<_, _> = json.keys().map(|key| (key.clone(), Value::Null)).collect();
     let nothing: T = serde_json::from_value(nulls.into()).unwrap();
@@ -338,10 +320,7 @@ fn an_action_that_is_not_known_does_not_decode_and_none_is_no_ok() {
 fn names_that_decide_nothing_are_kept_whatever_they_are() {
     let response: IntrospectionResponse =
         serde_json::from_str(r#"{"action":"OK","grantType":"TELEPATHY"}"#).unwrap();
-    assert_eq!(
-        response.grant_type,
-        Some(GrantType::Other("TELEPATHY".into()))
-    );
+    assert_eq!(response.grant_type, Some(GrantType::Other("TELEPATHY".into())));
     assert_eq!(object(&response)["grantType"], "TELEPATHY");
 }
 

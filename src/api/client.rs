@@ -129,9 +129,7 @@ impl Authlete {
         let api = "/auth/token/delete";
         let identifier = utf8_percent_encode(identifier, NON_ALPHANUMERIC);
         let rest = format!("/{identifier}");
-        self.send(api, &rest, Method::DELETE, Bytes::new())
-            .await
-            .map(|_| ())
+        self.send(api, &rest, Method::DELETE, Bytes::new()).await.map(|_| ())
     }
 
     /// Calls `/auth/token/get/list`. Lists tokens.
@@ -141,9 +139,7 @@ impl Authlete {
     pub async fn token_list(&self, request: &TokenListRequest) -> Result<TokenListResponse, Error> {
         let api = "/auth/token/get/list";
         let query = serde_html_form::to_string(request).map_err(|_| unsendable(api))?;
-        let body = self
-            .send(api, &format!("?{query}"), Method::GET, Bytes::new())
-            .await?;
+        let body = self.send(api, &format!("?{query}"), Method::GET, Bytes::new()).await?;
         decode(api, &body)
     }
 
@@ -166,13 +162,7 @@ impl Authlete {
         method: Method,
         body: Bytes,
     ) -> Result<Bytes, Error> {
-        let Parts {
-            root,
-            credentials,
-            user_agent,
-            deadline,
-            ..
-        } = &*self.0;
+        let Parts { root, credentials, user_agent, deadline, .. } = &*self.0;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{root}{api}{rest}"))
@@ -182,9 +172,7 @@ impl Authlete {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, JSON);
         }
-        let request = request
-            .body(RequestBody::new(body))
-            .map_err(|_| unsendable(api))?;
+        let request = request.body(RequestBody::new(body)).map_err(|_| unsendable(api))?;
         let answer = tokio::time::timeout(*deadline, self.exchange(request)).await;
         let answer = answer.unwrap_or(Err(ErrorKind::Deadline(*deadline)));
         answer.map_err(|kind| Error { api, kind })
@@ -192,10 +180,7 @@ impl Authlete {
 
     async fn exchange(&self, request: Request<RequestBody>) -> Result<Bytes, ErrorKind> {
         let transport = self.0.transport.clone();
-        let response = transport
-            .oneshot(request)
-            .await
-            .map_err(ErrorKind::Connection)?;
+        let response = transport.oneshot(request).await.map_err(ErrorKind::Connection)?;
         let (head, body) = response.into_parts();
         let limit = self.0.max_response_size;
         // Boxed, since the compiler cannot see yet that the future of a boxed body is `Send`.
@@ -204,27 +189,18 @@ impl Authlete {
         if head.status.is_success() {
             return Ok(body);
         }
-        Err(ErrorKind::Refused(Refusal::new(
-            head.status,
-            &head.headers,
-            &body,
-        )))
+        Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body)))
     }
 }
 
 impl fmt::Debug for Authlete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authlete")
-            .field("deadline", &self.0.deadline)
-            .finish_non_exhaustive()
+        f.debug_struct("Authlete").field("deadline", &self.0.deadline).finish_non_exhaustive()
     }
 }
 
 fn unsendable(api: &'static str) -> Error {
-    Error {
-        api,
-        kind: ErrorKind::Request("it does not make a legal HTTP request"),
-    }
+    Error { api, kind: ErrorKind::Request("it does not make a legal HTTP request") }
 }
 
 fn broken(error: BoxError, limit: usize) -> ErrorKind {
@@ -235,19 +211,16 @@ fn broken(error: BoxError, limit: usize) -> ErrorKind {
 }
 
 fn decode<A: DeserializeOwned>(api: &'static str, body: &[u8]) -> Result<A, Error> {
+    let undecodable = |kind| Error { api, kind };
     // Structs would also be read from arrays, by position.
-    let object = body.trim_ascii_start().starts_with(b"{");
-    let mut json = serde_json::Deserializer::from_slice(if object { body } else { b"" });
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(undecodable(ErrorKind::no_object()));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
     let answer = serde_path_to_error::deserialize(&mut json);
-    answer
-        .and_then(|answer| {
-            let path = || serde_path_to_error::Track::new().path();
-            json.end()
-                .map_err(|error| serde_path_to_error::Error::new(path(), error))?;
-            Ok(answer)
-        })
-        .map_err(|error| Error {
-            api,
-            kind: ErrorKind::undecodable(&error),
-        })
+    let answer = answer
+        .map_err(|error| ErrorKind::undecodable(error.path().to_string(), error.inner()))
+        .map_err(undecodable)?;
+    json.end().map_err(|error| undecodable(ErrorKind::undecodable(".".into(), &error)))?;
+    Ok(answer)
 }

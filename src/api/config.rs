@@ -211,18 +211,10 @@ impl AuthleteBuilder {
         positive("connect_timeout", self.connect_timeout)?;
         positive("deadline", self.deadline)?;
         if self.max_response_size == 0 {
-            return Err(ConfigError::new(
-                "max_response_size",
-                "0",
-                "give a number of bytes",
-            ));
+            return Err(ConfigError::new("max_response_size", "0", "give a number of bytes"));
         }
         let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            ConfigError::new(
-                "user_agent",
-                shape(&self.user_agent),
-                "use visible ASCII only",
-            )
+            ConfigError::new("user_agent", shape(&self.user_agent), "use visible ASCII only")
         })?;
         let identity = self.identity(&base);
         let mut root = base.to_string().trim_end_matches('/').to_owned();
@@ -275,11 +267,7 @@ impl AuthleteBuilder {
             return Ok(base);
         }
         let remedy = "use https://, or allow it by `allow_plain_http(true)`";
-        Err(ConfigError::new(
-            BASE_URL,
-            "plain http to another machine",
-            remedy,
-        ))
+        Err(ConfigError::new(BASE_URL, "plain http to another machine", remedy))
     }
 
     fn roots(&self, base: &Uri) -> Result<TlsRoots, ConfigError> {
@@ -287,10 +275,7 @@ impl AuthleteBuilder {
             return Ok(TlsRoots::None);
         }
         #[cfg(feature = "rustls")]
-        return Ok(self
-            .root_certificate_pem
-            .clone()
-            .map_or(TlsRoots::System, TlsRoots::Pem));
+        return Ok(self.root_certificate_pem.clone().map_or(TlsRoots::System, TlsRoots::Pem));
         #[cfg(not(feature = "rustls"))]
         Err(ConfigError::new(
             BASE_URL,
@@ -363,11 +348,7 @@ fn present(setting: &'static str, value: &str) -> Result<(), ConfigError> {
 
 fn positive(setting: &'static str, duration: Duration) -> Result<(), ConfigError> {
     if duration.is_zero() {
-        return Err(ConfigError::new(
-            setting,
-            "0",
-            "give a duration, such as a second",
-        ));
+        return Err(ConfigError::new(setting, "0", "give a duration, such as a second"));
     }
     Ok(())
 }
@@ -375,9 +356,7 @@ fn positive(setting: &'static str, duration: Duration) -> Result<(), ConfigError
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -404,25 +383,14 @@ mod tests {
         for (builder, name) in [
             (complete().base_url(""), "AUTHLETE_BASE_URL"),
             (complete().service_id(""), "AUTHLETE_SERVICE_APIKEY"),
+            (complete().service_access_token(""), "AUTHLETE_SERVICE_ACCESSTOKEN"),
             (
-                complete().service_access_token(""),
-                "AUTHLETE_SERVICE_ACCESSTOKEN",
-            ),
-            (
-                complete()
-                    .api_version(ApiVersion::V2)
-                    .service_api_secret(""),
+                complete().api_version(ApiVersion::V2).service_api_secret(""),
                 "AUTHLETE_SERVICE_APISECRET",
             ),
-            (
-                complete().service_access_token("s3cr3t\n"),
-                "AUTHLETE_SERVICE_ACCESSTOKEN",
-            ),
+            (complete().service_access_token("s3cr3t\n"), "AUTHLETE_SERVICE_ACCESSTOKEN"),
             (complete().deadline(Duration::ZERO), "deadline"),
-            (
-                complete().connect_timeout(Duration::ZERO),
-                "connect_timeout",
-            ),
+            (complete().connect_timeout(Duration::ZERO), "connect_timeout"),
             (complete().max_response_size(0), "max_response_size"),
             (complete().user_agent("a\nb"), "user_agent"),
         ] {
@@ -442,40 +410,20 @@ mod tests {
             "https://us.authlete.com#a",
             "https://",
         ] {
-            assert!(
-                problem(complete().base_url(url)).contains("AUTHLETE_BASE_URL"),
-                "{url}"
-            );
+            assert!(problem(complete().base_url(url)).contains("AUTHLETE_BASE_URL"), "{url}");
         }
     }
 
     #[test]
     fn plain_http_is_for_this_machine_unless_it_is_allowed() {
-        for url in [
-            "http://localhost:1",
-            "http://127.3.2.1",
-            "http://[::1]:80/",
-            "http://LOCALHOST",
-        ] {
+        for url in
+            ["http://localhost:1", "http://127.3.2.1", "http://[::1]:80/", "http://LOCALHOST"]
+        {
             assert!(complete().base_url(url).build().is_ok(), "{url}");
         }
-        for url in [
-            "http://us.authlete.com",
-            "http://127.0.0.1.example.com",
-            "http://10.0.0.1",
-        ] {
-            assert!(
-                problem(complete().base_url(url)).contains("plain http"),
-                "{url}"
-            );
-            assert!(
-                complete()
-                    .base_url(url)
-                    .allow_plain_http(true)
-                    .build()
-                    .is_ok(),
-                "{url}"
-            );
+        for url in ["http://us.authlete.com", "http://127.0.0.1.example.com", "http://10.0.0.1"] {
+            assert!(problem(complete().base_url(url)).contains("plain http"), "{url}");
+            assert!(complete().base_url(url).allow_plain_http(true).build().is_ok(), "{url}");
         }
     }
 
@@ -515,11 +463,9 @@ mod tests {
     #[test]
     fn certificates_that_are_none_are_refused() {
         let builder = || complete().base_url("https://127.0.0.1");
-        for pem in [
-            "",
-            "nonsense",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        ] {
+        for pem in
+            ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
             assert!(problem(builder().root_certificate_pem(pem)).contains("root_certificate_pem"));
         }
     }

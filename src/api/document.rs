@@ -62,11 +62,7 @@ impl<T> Unset for Vec<T> {
 pub(crate) fn from_millis(millis: Option<i64>) -> Option<SystemTime> {
     let millis = millis.filter(|millis| *millis != 0)?;
     let distance = Duration::from_millis(millis.unsigned_abs());
-    if millis > 0 {
-        UNIX_EPOCH.checked_add(distance)
-    } else {
-        UNIX_EPOCH.checked_sub(distance)
-    }
+    if millis > 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) }
 }
 
 /// Seconds since the epoch as an instant, with the same rules.
@@ -89,10 +85,7 @@ pub(crate) fn to_seconds(duration: Duration) -> i64 {
 
 /// Whole seconds as a duration; `None` for 0 or less, which stand for "none".
 pub(crate) fn as_duration(seconds: Option<i64>) -> Option<Duration> {
-    u64::try_from(seconds?)
-        .ok()
-        .filter(|seconds| *seconds > 0)
-        .map(Duration::from_secs)
+    u64::try_from(seconds?).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 macro_rules! field_type {
@@ -222,10 +215,7 @@ mod tests {
             let _ = from_seconds(Some(millis));
         }
         assert_eq!(from_millis(Some(0)), None);
-        assert_eq!(
-            from_millis(Some(-1000)),
-            UNIX_EPOCH.checked_sub(Duration::from_secs(1))
-        );
+        assert_eq!(from_millis(Some(-1000)), UNIX_EPOCH.checked_sub(Duration::from_secs(1)));
     }
 
     #[test]

@@ -118,20 +118,18 @@ fn text(value: &serde_json::Value) -> Option<String> {
 
 impl ErrorKind {
     /// A decoding error without what serde says, since that quotes values.
-    pub(crate) fn undecodable(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
-        let (path, error) = (error.path().to_string(), error.inner());
+    pub(crate) fn undecodable(path: String, error: &serde_json::Error) -> Self {
         let problem = match error.classify() {
             serde_json::error::Category::Io => "unreadable",
             serde_json::error::Category::Syntax => "no JSON",
             serde_json::error::Category::Data => "an unexpected value",
-            serde_json::error::Category::Eof => "the end",
+            serde_json::error::Category::Eof => "an early end",
         };
-        Self::Undecodable {
-            path,
-            problem,
-            line: error.line(),
-            column: error.column(),
-        }
+        Self::Undecodable { path, problem, line: error.line(), column: error.column() }
+    }
+
+    pub(crate) fn no_object() -> Self {
+        Self::Undecodable { path: ".".into(), problem: "no JSON object", line: 1, column: 1 }
     }
 }
 
@@ -189,11 +187,7 @@ impl ConfigError {
         problem: impl Into<String>,
         remedy: &'static str,
     ) -> Self {
-        Self {
-            setting,
-            problem: problem.into(),
-            remedy,
-        }
+        Self { setting, problem: problem.into(), remedy }
     }
 
     /// The name of the setting: of the builder's method, and of the environment variable if there
@@ -211,11 +205,7 @@ pub(crate) fn shape(value: &str) -> String {
         return "empty".into();
     }
     let odd = value.chars().any(|char| !char.is_ascii_graphic());
-    let with = if odd {
-        ", not all of them visible ASCII"
-    } else {
-        ""
-    };
+    let with = if odd { ", not all of them visible ASCII" } else { "" };
     format!("{length} characters{with}")
 }
 
@@ -226,10 +216,7 @@ mod tests {
     fn refused(status: u16, body: &str) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
         let refusal = Refusal::new(status, &HeaderMap::new(), body.as_bytes());
-        Error {
-            api: "/auth/introspection",
-            kind: ErrorKind::Refused(refusal),
-        }
+        Error { api: "/auth/introspection", kind: ErrorKind::Refused(refusal) }
     }
 
     #[test]
@@ -246,31 +233,19 @@ mod tests {
             (503, true, false),
         ] {
             let error = refused(status, "");
-            assert_eq!(
-                (error.is_retryable(), error.is_our_fault()),
-                (retryable, ours),
-                "{status}"
-            );
+            assert_eq!((error.is_retryable(), error.is_our_fault()), (retryable, ours), "{status}");
         }
     }
 
     #[test]
     fn a_refusal_can_hold_numbers_or_no_json_at_all() {
         let error = refused(404, r#"{"resultCode":404,"resultMessage":"a\r\nb"}"#);
-        let ErrorKind::Refused(refusal) = &error.kind else {
-            panic!("{error:?}")
-        };
+        let ErrorKind::Refused(refusal) = &error.kind else { panic!("{error:?}") };
         assert_eq!(refusal.result_code.as_deref(), Some("404"));
         assert_eq!(refusal.result_message.as_deref(), Some("a  b"));
         for body in ["<html>", "", "[]", "null", r#"{"resultCode":{}}"#] {
-            let ErrorKind::Refused(refusal) = refused(500, body).kind else {
-                panic!("{body}")
-            };
-            assert_eq!(
-                (refusal.result_code, refusal.result_message),
-                (None, None),
-                "{body}"
-            );
+            let ErrorKind::Refused(refusal) = refused(500, body).kind else { panic!("{body}") };
+            assert_eq!((refusal.result_code, refusal.result_message), (None, None), "{body}");
         }
     }
 }

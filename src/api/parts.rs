@@ -16,10 +16,7 @@ document! {
 
 impl<K: Into<String>, V: Into<String>> From<(K, V)> for Pair {
     fn from((key, value): (K, V)) -> Self {
-        Self {
-            key: Some(key.into()),
-            value: Some(value.into()),
-        }
+        Self { key: Some(key.into()), value: Some(value.into()) }
     }
 }
 
@@ -48,20 +45,13 @@ impl Property {
     /// A property that client applications may see.
     #[must_use]
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-            hidden: false,
-        }
+        Self { key: key.into(), value: value.into(), hidden: false }
     }
 
     /// A property that is kept from client applications.
     #[must_use]
     pub fn hidden(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            hidden: true,
-            ..Self::new(key, value)
-        }
+        Self { hidden: true, ..Self::new(key, value) }
     }
 }
 
@@ -73,11 +63,7 @@ impl<K: Into<String>, V: Into<String>> From<(K, V)> for Property {
 
 impl fmt::Debug for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if self.hidden {
-            "[redacted]"
-        } else {
-            &self.value
-        };
+        let value = if self.hidden { "[redacted]" } else { &self.value };
         f.debug_struct("Property")
             .field("key", &self.key)
             .field("value", &value)

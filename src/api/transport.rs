@@ -102,9 +102,7 @@ impl Transport {
     /// # Errors
     /// If there are no certificates where `roots` points to.
     pub fn new(roots: TlsRoots, connect_timeout: Duration) -> Result<Self, ConfigError> {
-        let connector = ServiceBuilder::new()
-            .timeout(connect_timeout)
-            .service(connector(roots)?);
+        let connector = ServiceBuilder::new().timeout(connect_timeout).service(connector(roots)?);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_timer(TokioTimer::new())
@@ -179,22 +177,12 @@ fn certificates(pem: &[u8]) -> Result<rustls::RootCertStore, ConfigError> {
 
     let wrong = |problem: &str| {
         let remedy = "give one or more CA certificates as PEM (`-----BEGIN CERTIFICATE-----`)";
-        ConfigError::new(
-            "root_certificate_pem",
-            format!("{} bytes, {problem}", pem.len()),
-            remedy,
-        )
+        ConfigError::new("root_certificate_pem", format!("{} bytes, {problem}", pem.len()), remedy)
     };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| wrong("not PEM"))?;
-        roots
-            .add(certificate)
-            .map_err(|_| wrong("not a CA certificate"))?;
+        roots.add(certificate).map_err(|_| wrong("not a CA certificate"))?;
     }
-    if roots.is_empty() {
-        Err(wrong("no certificate in it"))
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(wrong("no certificate in it")) } else { Ok(roots) }
 }

@@ -24,14 +24,7 @@ impl<T: Clone> Flight<T> {
     /// A flight, and the sender by which it lands. With `shared`, others may wait for it too.
     pub(crate) fn new(shared: bool) -> (watch::Sender<Option<T>>, Arc<Self>) {
         let (sender, outcome) = watch::channel(None);
-        (
-            sender,
-            Arc::new(Self {
-                shared,
-                stale: AtomicBool::new(false),
-                outcome,
-            }),
-        )
+        (sender, Arc::new(Self { shared, stale: AtomicBool::new(false), outcome }))
     }
 
     /// Waits for the outcome; `None` if the call broke off. It can be dropped at any time.
@@ -67,11 +60,7 @@ impl<T> Flights<T> {
 impl<T> Table<T> {
     /// A flight that one may join.
     pub(crate) fn join(&self, key: &Key) -> Option<Arc<Flight<T>>> {
-        self.0
-            .get(key)?
-            .iter()
-            .find(|flight| flight.shared)
-            .cloned()
+        self.0.get(key)?.iter().find(|flight| flight.shared).cloned()
     }
 
     pub(crate) fn depart(&mut self, key: Key, flight: Arc<Flight<T>>) {
@@ -94,18 +83,11 @@ impl<T> Table<T> {
 
     /// Nobody may go by what the token's flights will say.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.0
-            .remove(key)
-            .into_iter()
-            .flatten()
-            .for_each(|flight| mark(&flight));
+        self.0.remove(key).into_iter().flatten().for_each(|flight| mark(&flight));
     }
 
     pub(crate) fn forget_all(&mut self) {
-        self.0
-            .drain()
-            .flat_map(|(_, flights)| flights)
-            .for_each(|flight| mark(&flight));
+        self.0.drain().flat_map(|(_, flights)| flights).for_each(|flight| mark(&flight));
     }
 }
 

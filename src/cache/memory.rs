@@ -101,9 +101,9 @@ impl MemoryCache {
         match answer {
             Ok(token) => {
                 let now = self.clock.now();
-                let left = token.expires_at().map_or(Duration::MAX, |at| {
-                    at.duration_since(now).unwrap_or_default()
-                });
+                let left = token
+                    .expires_at()
+                    .map_or(Duration::MAX, |at| at.duration_since(now).unwrap_or_default());
                 let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
                 let life = left.min(self.limits.max_age);
                 self.insert(&self.good, key, token.clone(), weight, life);
@@ -131,16 +131,7 @@ impl MemoryCache {
         }
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let era = self.era.load(Ordering::Acquire);
-        pool.insert(
-            key,
-            Entry {
-                value,
-                weight,
-                until,
-                life,
-                era,
-            },
-        );
+        pool.insert(key, Entry { value, weight, until, life, era });
     }
 
     pub(crate) fn remove(&self, key: &Key) {

@@ -23,38 +23,24 @@ impl Service {
         let one = if let Some(name) = &request.access_token_identifier {
             Some(by_access(store, name.expose()))
         } else {
-            request
-                .refresh_token_identifier
-                .as_ref()
-                .map(|name| by_refresh(store, name.expose()))
+            request.refresh_token_identifier.as_ref().map(|name| by_refresh(store, name.expose()))
         };
         if one.is_none() && request.client_identifier.is_none() && request.subject.is_none() {
             let message = "The request names no tokens.".into();
-            return Err(Refused {
-                status: StatusCode::BAD_REQUEST,
-                code: "A312201",
-                message,
-            });
+            return Err(Refused { status: StatusCode::BAD_REQUEST, code: "A312201", message });
         }
         let fits = |record: &Record| {
-            one.as_ref()
-                .is_none_or(|one| one.is_some_and(|one| one.id == record.id))
+            one.as_ref().is_none_or(|one| one.is_some_and(|one| one.id == record.id))
                 && self.belongs(record, &request.client_identifier, &request.subject)
         };
         let ids: Vec<_> = store.find(fits).iter().map(|record| record.id).collect();
         for id in &ids {
             store.remove(*id);
         }
-        let (result_code, result_message) = result(
-            "A312001",
-            &format!("Revoked {} access token(s).", ids.len()),
-        );
+        let (result_code, result_message) =
+            result("A312001", &format!("Revoked {} access token(s).", ids.len()));
         let count = i64::try_from(ids.len()).ok();
-        Ok(TokenRevokeResponse {
-            result_code,
-            result_message,
-            count,
-        })
+        Ok(TokenRevokeResponse { result_code, result_message, count })
     }
 
     fn belongs(&self, record: &Record, client: &Option<String>, subject: &Option<String>) -> bool {
@@ -72,32 +58,21 @@ impl Service {
             return Ok(());
         }
         let message = "There is no such token.".into();
-        Err(Refused {
-            status: StatusCode::NOT_FOUND,
-            code: "A151201",
-            message,
-        })
+        Err(Refused { status: StatusCode::NOT_FOUND, code: "A151201", message })
     }
 
     pub(super) fn list(&self, request: &TokenListRequest) -> Result<TokenListResponse, Refused> {
         let (start, end) = (request.start.unwrap_or(0), request.end.unwrap_or(5));
         let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else {
             let message = "The range is negative.".into();
-            return Err(Refused {
-                status: StatusCode::BAD_REQUEST,
-                code: "A152201",
-                message,
-            });
+            return Err(Refused { status: StatusCode::BAD_REQUEST, code: "A152201", message });
         };
         let state = self.state();
         let belongs =
             |record: &Record| self.belongs(record, &request.client_identifier, &request.subject);
         let found = state.store.find(belongs);
         let listed = found.iter().skip(from).take(to.saturating_sub(from));
-        let client = request
-            .client_identifier
-            .as_ref()
-            .filter(|name| self.client.is(name));
+        let client = request.client_identifier.as_ref().filter(|name| self.client.is(name));
         Ok(TokenListResponse {
             start: Some(start),
             end: Some(end),
@@ -119,12 +94,7 @@ impl Service {
             Ok(()) => {
                 let (result_code, result_message) = result("A113001", "The token is revoked.");
                 let action = RevocationAction::Ok;
-                RevocationResponse {
-                    result_code,
-                    result_message,
-                    action,
-                    response_content: None,
-                }
+                RevocationResponse { result_code, result_message, action, response_content: None }
             }
             Err(error) => {
                 let (result_code, result_message) = result(error.code, error.message);
@@ -133,12 +103,7 @@ impl Service {
                     _ => RevocationAction::BadRequest,
                 };
                 let response_content = Some(error.content());
-                RevocationResponse {
-                    result_code,
-                    result_message,
-                    action,
-                    response_content,
-                }
+                RevocationResponse { result_code, result_message, action, response_content }
             }
         }
     }
@@ -150,19 +115,13 @@ impl Service {
             request.client_secret.as_ref(),
         )?;
         let Some(token) = form.get("token") else {
-            return Err(OAuthError::new(
-                "invalid_request",
-                "A113201",
-                "`token` is missing.",
-            ));
+            return Err(OAuthError::new("invalid_request", "A113201", "`token` is missing."));
         };
         let mut state = self.state();
         let store = &state.store;
         let record = store.by_access(token).or_else(|| store.by_refresh(token));
         // A client can end its own tokens only; of others it is not even told that they exist.
-        let id = record
-            .filter(|record| record.client_id == self.client.id)
-            .map(|record| record.id);
+        let id = record.filter(|record| record.client_id == self.client.id).map(|record| record.id);
         id.and_then(|id| state.store.remove(id));
         Ok(())
     }
@@ -174,9 +133,7 @@ fn by_access<'s>(store: &'s Store, name: &str) -> Option<&'s Record> {
 }
 
 fn by_refresh<'s>(store: &'s Store, name: &str) -> Option<&'s Record> {
-    store
-        .by_refresh_hash(name)
-        .or_else(|| store.by_refresh(name))
+    store.by_refresh_hash(name).or_else(|| store.by_refresh(name))
 }
 
 fn listed_token(record: &Record) -> ListedToken {
@@ -184,10 +141,7 @@ fn listed_token(record: &Record) -> ListedToken {
         access_token_hash: Some(hash(&record.access)),
         access_token_expires_at: Some(record.expires_at),
         refresh_token_hash: record.refresh.as_deref().map(hash),
-        refresh_token_expires_at: record
-            .refresh
-            .is_some()
-            .then_some(record.refresh_expires_at),
+        refresh_token_expires_at: record.refresh.is_some().then_some(record.refresh_expires_at),
         created_at: Some(record.created_at),
         last_refreshed_at: Some(record.last_refreshed_at),
         client_id: Some(record.client_id),

@@ -80,11 +80,7 @@ pub struct Fault {
 
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
-    Answer {
-        status: StatusCode,
-        body: Bytes,
-        retry_after: Option<u64>,
-    },
+    Answer { status: StatusCode, body: Bytes, retry_after: Option<u64> },
     Truncated,
     Hang,
     Reset,
@@ -93,11 +89,7 @@ pub(super) enum Effect {
 
 impl Fault {
     fn new(effect: Effect) -> Self {
-        Self {
-            effect,
-            api: None,
-            times: None,
-        }
+        Self { effect, api: None, times: None }
     }
 
     /// The call is refused with this status, and Authlete's kind of body.
@@ -107,25 +99,15 @@ impl Fault {
     #[must_use]
     #[track_caller]
     pub fn status(status: u16) -> Self {
-        let Ok(status) = StatusCode::from_u16(status) else {
-            panic!("{status} is no HTTP status")
-        };
+        let Ok(status) = StatusCode::from_u16(status) else { panic!("{status} is no HTTP status") };
         let body = r#"{"resultCode":"A001101","resultMessage":"[A001101] a fault was injected"}"#;
-        Self::new(Effect::Answer {
-            status,
-            body: body.into(),
-            retry_after: None,
-        })
+        Self::new(Effect::Answer { status, body: body.into(), retry_after: None })
     }
 
     /// The call is answered with 200 and this body.
     #[must_use]
     pub fn body(body: impl Into<Bytes>) -> Self {
-        Self::new(Effect::Answer {
-            status: StatusCode::OK,
-            body: body.into(),
-            retry_after: None,
-        })
+        Self::new(Effect::Answer { status: StatusCode::OK, body: body.into(), retry_after: None })
     }
 
     /// The answer breaks off in its middle.
@@ -164,19 +146,13 @@ impl Fault {
     /// Only calls of this API.
     #[must_use]
     pub fn on(self, api: Api) -> Self {
-        Self {
-            api: Some(api),
-            ..self
-        }
+        Self { api: Some(api), ..self }
     }
 
     /// Only the next calls.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
-        Self {
-            times: Some(times),
-            ..self
-        }
+        Self { times: Some(times), ..self }
     }
 }
 

@@ -32,20 +32,12 @@ pub(super) struct OAuthError {
 
 impl OAuthError {
     pub(super) fn new(error: &'static str, code: &'static str, message: &'static str) -> Self {
-        Self {
-            error,
-            code,
-            message,
-        }
+        Self { error, code, message }
     }
 
     /// The body for the client.
     pub(super) fn content(&self) -> String {
-        let Self {
-            error,
-            code,
-            message,
-        } = self;
+        let Self { error, code, message } = self;
         json!({
             "error": error,
             "error_description": format!("[{code}] {message}"),
@@ -64,27 +56,16 @@ pub(super) struct Form {
 impl Form {
     /// A parameter that is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self
-            .pairs
-            .iter()
-            .find(|(key, value)| key == name && !value.is_empty())?;
+        let (_, value) = self.pairs.iter().find(|(key, value)| key == name && !value.is_empty())?;
         Some(value)
     }
 
     fn all(&self, name: &str) -> Vec<String> {
-        self.pairs
-            .iter()
-            .filter(|(key, _)| key == name)
-            .map(|(_, value)| value.clone())
-            .collect()
+        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
 
     fn scopes(&self) -> Vec<String> {
-        self.get("scope")
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(Into::into)
-            .collect()
+        self.get("scope").unwrap_or_default().split_whitespace().map(Into::into).collect()
     }
 }
 
@@ -99,15 +80,9 @@ impl Service {
         let malformed = || OAuthError::new("invalid_request", "A050201", "The form is malformed.");
         let body = parameters.map_or("", Secret::expose);
         let pairs = serde_html_form::from_str(body).map_err(|_| malformed())?;
-        let mut form = Form {
-            pairs,
-            alias_used: false,
-        };
+        let mut form = Form { pairs, alias_used: false };
         let id = id.or(form.get("client_id")).unwrap_or_default();
-        let secret = secret
-            .map(Secret::expose)
-            .or(form.get("client_secret"))
-            .unwrap_or_default();
+        let secret = secret.map(Secret::expose).or(form.get("client_secret")).unwrap_or_default();
         if !self.client.is(id) || secret != self.client.secret {
             let message = "The client cannot be authenticated.";
             return Err(OAuthError::new("invalid_client", "A050301", message));
@@ -140,11 +115,7 @@ impl Service {
         )?;
         let missing = |message| OAuthError::new("invalid_request", "A050202", message);
         if !form.scopes().iter().all(|scope| self.supports(scope)) {
-            return Err(OAuthError::new(
-                "invalid_scope",
-                "A050203",
-                "A scope is not supported.",
-            ));
+            return Err(OAuthError::new("invalid_scope", "A050203", "A scope is not supported."));
         }
         match form.get("grant_type") {
             None => Err(missing("`grant_type` is missing.")),
@@ -157,11 +128,7 @@ impl Service {
                 };
                 let response = self.undecided(TokenAction::Password, GrantType::Password, &form);
                 let (username, password) = (Some(username.into()), Some(password.into()));
-                Ok(TokenResponse {
-                    username,
-                    password,
-                    ..response
-                })
+                Ok(TokenResponse { username, password, ..response })
             }
             Some("urn:ietf:params:oauth:grant-type:token-exchange") => self.exchange(&form),
             Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => {
@@ -169,18 +136,11 @@ impl Service {
                     return Err(missing("`assertion` is missing."));
                 };
                 let response = self.undecided(TokenAction::JwtBearer, GrantType::JwtBearer, &form);
-                Ok(TokenResponse {
-                    assertion: Some(assertion.into()),
-                    ..response
-                })
+                Ok(TokenResponse { assertion: Some(assertion.into()), ..response })
             }
             Some(_) => {
                 let message = "The grant type is not supported.";
-                Err(OAuthError::new(
-                    "unsupported_grant_type",
-                    "A050204",
-                    message,
-                ))
+                Err(OAuthError::new("unsupported_grant_type", "A050204", message))
             }
         }
     }
@@ -208,10 +168,7 @@ impl Service {
         form: &Form,
     ) -> Result<TokenResponse, OAuthError> {
         let grant_type = Some(GrantType::ClientCredentials);
-        let record = Record {
-            grant_type,
-            ..self.requested(request, form)
-        };
+        let record = Record { grant_type, ..self.requested(request, form) };
         let kept = self.state().store.insert(record).ok_or_else(taken)?;
         Ok(self.issued_by_token(kept))
     }
@@ -236,11 +193,7 @@ impl Service {
         }
         let requested = self.requested(request, form);
         let record = Record {
-            scopes: if asked.is_empty() {
-                old.refresh_scopes.clone()
-            } else {
-                asked
-            },
+            scopes: if asked.is_empty() { old.refresh_scopes.clone() } else { asked },
             resources: if requested.resources.is_empty() {
                 old.resources.clone()
             } else {
@@ -285,10 +238,8 @@ impl Service {
     /// What is known of a token that is handed in for exchange.
     fn exchanged(&self, token: &str) -> Option<ExchangedTokenInfo> {
         let state = self.state();
-        let record = state
-            .store
-            .by_access(token)
-            .filter(|record| !record.is_expired(self.now()))?;
+        let record =
+            state.store.by_access(token).filter(|record| !record.is_expired(self.now()))?;
         Some(ExchangedTokenInfo {
             client_id: Some(record.client_id),
             client_id_alias: Some(self.client.alias.clone()),
@@ -368,11 +319,7 @@ impl Service {
         let ticket = self.state().tickets.remove(ticket);
         let (Some(ticket), Some(subject)) = (ticket, request.subject.clone()) else {
             let (result_code, result_message) = result("A054201", "No such ticket, or no subject.");
-            return TokenIssueResponse {
-                result_code,
-                result_message,
-                ..Default::default()
-            };
+            return TokenIssueResponse { result_code, result_message, ..Default::default() };
         };
         let chosen = request.access_token.as_ref();
         let record = Record {
@@ -392,11 +339,7 @@ impl Service {
         };
         let Some(kept) = self.state().store.insert(record) else {
             let (result_code, result_message) = result("A054202", "The token's value is taken.");
-            return TokenIssueResponse {
-                result_code,
-                result_message,
-                ..Default::default()
-            };
+            return TokenIssueResponse { result_code, result_message, ..Default::default() };
         };
         self.issued_by_ticket(kept)
     }
@@ -431,21 +374,15 @@ impl Service {
         let ticket = request.ticket.as_ref().map_or("", Secret::expose);
         if self.state().tickets.remove(ticket).is_none() {
             let (result_code, result_message) = result("A067201", "There is no such ticket.");
-            return TokenFailResponse {
-                result_code,
-                result_message,
-                ..Default::default()
-            };
+            return TokenFailResponse { result_code, result_message, ..Default::default() };
         }
         let error = match request.reason.unwrap_or_default() {
             TokenFailReason::InvalidTarget => {
                 OAuthError::new("invalid_target", "A067302", "The target is not acceptable.")
             }
-            TokenFailReason::InvalidResourceOwnerCredentials => OAuthError::new(
-                "invalid_grant",
-                "A067301",
-                "The user's credentials are wrong.",
-            ),
+            TokenFailReason::InvalidResourceOwnerCredentials => {
+                OAuthError::new("invalid_grant", "A067301", "The user's credentials are wrong.")
+            }
             TokenFailReason::Unknown => {
                 OAuthError::new("invalid_request", "A067303", "The request was refused.")
             }
@@ -453,12 +390,7 @@ impl Service {
         let (result_code, result_message) = result(error.code, error.message);
         let action = TokenFailAction::BadRequest;
         let response_content = Some(error.content());
-        TokenFailResponse {
-            result_code,
-            result_message,
-            action,
-            response_content,
-        }
+        TokenFailResponse { result_code, result_message, action, response_content }
     }
 
     /// The body of a successful token response (RFC 6749 §5.1).
@@ -483,38 +415,19 @@ impl Service {
 }
 
 fn taken() -> OAuthError {
-    OAuthError::new(
-        "invalid_request",
-        "A050205",
-        "The value of the token is taken.",
-    )
+    OAuthError::new("invalid_request", "A050205", "The value of the token is taken.")
 }
 
 /// A token type identifier (RFC 8693 §3) by Authlete's name.
 fn token_type(urn: &str) -> TokenType {
     let types = HashMap::from([
         ("urn:ietf:params:oauth:token-type:jwt", TokenType::Jwt),
-        (
-            "urn:ietf:params:oauth:token-type:access_token",
-            TokenType::AccessToken,
-        ),
-        (
-            "urn:ietf:params:oauth:token-type:refresh_token",
-            TokenType::RefreshToken,
-        ),
-        (
-            "urn:ietf:params:oauth:token-type:id_token",
-            TokenType::IdToken,
-        ),
+        ("urn:ietf:params:oauth:token-type:access_token", TokenType::AccessToken),
+        ("urn:ietf:params:oauth:token-type:refresh_token", TokenType::RefreshToken),
+        ("urn:ietf:params:oauth:token-type:id_token", TokenType::IdToken),
         ("urn:ietf:params:oauth:token-type:saml1", TokenType::Saml1),
         ("urn:ietf:params:oauth:token-type:saml2", TokenType::Saml2),
-        (
-            "urn:openid:params:token-type:device-secret",
-            TokenType::DeviceSecret,
-        ),
+        ("urn:openid:params:token-type:device-secret", TokenType::DeviceSecret),
     ]);
-    types
-        .get(urn)
-        .cloned()
-        .unwrap_or_else(|| TokenType::Other(urn.to_owned()))
+    types.get(urn).cloned().unwrap_or_else(|| TokenType::Other(urn.to_owned()))
 }

@@ -29,22 +29,11 @@ impl Failure {
         error: &'static str,
         message: &'static str,
     ) -> Self {
-        Self {
-            action,
-            code,
-            error,
-            message,
-            params: String::new(),
-        }
+        Self { action, code, error, message, params: String::new() }
     }
 
     fn unauthorized(code: &'static str, message: &'static str) -> Self {
-        Self::new(
-            IntrospectionAction::Unauthorized,
-            code,
-            "invalid_token",
-            message,
-        )
+        Self::new(IntrospectionAction::Unauthorized, code, "invalid_token", message)
     }
 }
 
@@ -53,10 +42,7 @@ impl Service {
         let Some(token) = request.token.as_ref().filter(|token| !token.is_empty()) else {
             let action = IntrospectionAction::BadRequest;
             let message = "The request has no access token.";
-            return failed(
-                &Failure::new(action, "A057201", "invalid_request", message),
-                None,
-            );
+            return failed(&Failure::new(action, "A057201", "invalid_request", message), None);
         };
         let mut state = self.state();
         let Some(record) = state.store.by_access(token.expose()).cloned() else {
@@ -119,9 +105,7 @@ impl Service {
             classes.is_empty() || record.acr.as_ref().is_some_and(|acr| classes.contains(acr));
         let max_age = request.max_age.filter(|age| *age > 0);
         let age_fits = max_age.is_none_or(|age| {
-            record
-                .auth_time
-                .is_some_and(|time| self.now() / 1000 <= time.saturating_add(age))
+            record.auth_time.is_some_and(|time| self.now() / 1000 <= time.saturating_add(age))
         });
         if class_fits && age_fits {
             return Ok(());
@@ -136,10 +120,7 @@ impl Service {
         let action = IntrospectionAction::Unauthorized;
         let message = "The user has to be authenticated again.";
         let error = "insufficient_user_authentication";
-        Err(Failure {
-            params,
-            ..Failure::new(action, "A057306", error, message)
-        })
+        Err(Failure { params, ..Failure::new(action, "A057306", error, message) })
     }
 
     /// What the answer tells of a token.
@@ -183,13 +164,7 @@ fn ok(facts: IntrospectionResponse) -> IntrospectionResponse {
 }
 
 fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> IntrospectionResponse {
-    let Failure {
-        action,
-        code,
-        error,
-        message,
-        params,
-    } = failure;
+    let Failure { action, code, error, message, params } = failure;
     let (result_code, result_message) = result(code, message);
     let content = format!(
         "Bearer error=\"{error}\",error_description=\"[{code}] {message}\",\
@@ -208,14 +183,12 @@ fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> Introspect
 fn bound_to_key(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
     match (&record.dpop_key_thumbprint, &request.dpop) {
         (None, _) => Ok(()),
-        (Some(_), None) => Err(Failure::unauthorized(
-            "A057307",
-            "The access token takes a DPoP proof.",
-        )),
-        (Some(_), Some(_)) => Err(Failure::unauthorized(
-            "A057308",
-            "This emulator cannot verify DPoP proofs.",
-        )),
+        (Some(_), None) => {
+            Err(Failure::unauthorized("A057307", "The access token takes a DPoP proof."))
+        }
+        (Some(_), Some(_)) => {
+            Err(Failure::unauthorized("A057308", "This emulator cannot verify DPoP proofs."))
+        }
     }
 }
 
@@ -227,10 +200,7 @@ fn bound_to_certificate(request: &IntrospectionRequest, record: &Record) -> Resu
     if presented.as_ref() == Some(bound) {
         return Ok(());
     }
-    Err(Failure::unauthorized(
-        "A057309",
-        "The access token is bound to another certificate.",
-    ))
+    Err(Failure::unauthorized("A057309", "The access token is bound to another certificate."))
 }
 
 /// `x5t#S256` (RFC 8705 §3.1) of a certificate in PEM.
@@ -244,10 +214,7 @@ pub(super) fn thumbprint(pem: &str) -> Option<String> {
 
 fn resources_fit(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
     let required = request.resources.as_deref().unwrap_or_default();
-    if required
-        .iter()
-        .all(|resource| record.resources.contains(resource))
-    {
+    if required.iter().all(|resource| record.resources.contains(resource)) {
         return Ok(());
     }
     let action = IntrospectionAction::Forbidden;

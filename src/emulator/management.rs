@@ -21,12 +21,7 @@ impl Service {
             Ok(record) => self.created(request, record),
             Err((action, code, message)) => {
                 let (result_code, result_message) = result(code, message);
-                TokenCreateResponse {
-                    result_code,
-                    result_message,
-                    action,
-                    ..Default::default()
-                }
+                TokenCreateResponse { result_code, result_message, action, ..Default::default() }
             }
         }
     }
@@ -44,9 +39,8 @@ impl Service {
         if named.is_none() && request.client_id.is_none_or(|id| id == 0) {
             return bad("A109202", "The client is missing.");
         }
-        let known = named.map_or(request.client_id == Some(self.client.id), |id| {
-            self.client.is(id)
-        });
+        let known =
+            named.map_or(request.client_id == Some(self.client.id), |id| self.client.is(id));
         if !known {
             return bad("A109203", "There is no such client.");
         }
@@ -59,17 +53,11 @@ impl Service {
         let access = self.expiry(request.access_token_duration, self.access_token_duration);
         let refreshes = !clientless && grant_type != GrantType::Implicit;
         let value = |chosen: &Option<Secret>| {
-            chosen
-                .as_ref()
-                .map_or_else(random, |value| value.expose().to_owned())
+            chosen.as_ref().map_or_else(random, |value| value.expose().to_owned())
         };
         let record = Record {
             access: value(&request.access_token),
-            expires_at: if request.access_token_persistent {
-                0
-            } else {
-                access
-            },
+            expires_at: if request.access_token_persistent { 0 } else { access },
             refresh: refreshes.then(|| value(&request.refresh_token)),
             refresh_expires_at: self
                 .expiry(request.refresh_token_duration, self.refresh_token_duration),
@@ -90,11 +78,7 @@ impl Service {
             ..self.record()
         };
         let kept = self.state().store.insert(record);
-        kept.ok_or((
-            TokenCreateAction::BadRequest,
-            "A109206",
-            "The value of the token is taken.",
-        ))
+        kept.ok_or((TokenCreateAction::BadRequest, "A109206", "The value of the token is taken."))
     }
 
     fn created(&self, request: &TokenCreateRequest, record: Record) -> TokenCreateResponse {
@@ -132,12 +116,7 @@ impl Service {
             Ok(record) => updated(record),
             Err((action, code, message)) => {
                 let (result_code, result_message) = result(code, message);
-                TokenUpdateResponse {
-                    result_code,
-                    result_message,
-                    action,
-                    ..Default::default()
-                }
+                TokenUpdateResponse { result_code, result_message, action, ..Default::default() }
             }
         }
     }
@@ -152,11 +131,7 @@ impl Service {
         }
         let mut state = self.state();
         let Some(record) = named(&state.store, request) else {
-            return Err((
-                TokenUpdateAction::NotFound,
-                "A135202",
-                "There is no such token.",
-            ));
+            return Err((TokenUpdateAction::NotFound, "A135202", "There is no such token."));
         };
         let record = self.changed(request, record.clone());
         state.store.replace(record.clone());
@@ -166,26 +141,18 @@ impl Service {
     fn changed(&self, request: &TokenUpdateRequest, mut record: Record) -> Record {
         let before = sorted(&record.scopes);
         if let Some(scopes) = &request.scopes {
-            record.scopes = scopes
-                .iter()
-                .filter(|scope| self.supports(scope))
-                .cloned()
-                .collect();
+            record.scopes = scopes.iter().filter(|scope| self.supports(scope)).cloned().collect();
         }
         let scopes_changed = sorted(&record.scopes) != before;
         if let Some(properties) = &request.properties {
             record.properties.clone_from(properties);
         }
         if request.authorization_details.is_some() {
-            record
-                .authorization_details
-                .clone_from(&request.authorization_details);
+            record.authorization_details.clone_from(&request.authorization_details);
         }
         let by_scope = |flag: bool, attribute| {
             let duration = self.scope_duration(&record.scopes, attribute);
-            duration
-                .filter(|_| flag && scopes_changed)
-                .map(|s| self.now() + s * 1000)
+            duration.filter(|_| flag && scopes_changed).map(|s| self.now() + s * 1000)
         };
         let flag = request.access_token_expires_at_updated_on_scope_update;
         let expiry = positive(request.access_token_expires_at);
@@ -203,14 +170,10 @@ impl Service {
             record.access = random();
         }
         if request.certificate_thumbprint.is_some() {
-            record
-                .certificate_thumbprint
-                .clone_from(&request.certificate_thumbprint);
+            record.certificate_thumbprint.clone_from(&request.certificate_thumbprint);
         }
         if request.dpop_key_thumbprint.is_some() {
-            record
-                .dpop_key_thumbprint
-                .clone_from(&request.dpop_key_thumbprint);
+            record.dpop_key_thumbprint.clone_from(&request.dpop_key_thumbprint);
         }
         record.for_external_attachment |= request.for_external_attachment;
         record
@@ -264,9 +227,6 @@ fn updated(record: Record) -> TokenUpdateResponse {
         authorization_details: record.authorization_details,
         for_external_attachment: record.for_external_attachment,
         token_id: Some(record.id.to_string()),
-        refresh_token_expires_at: record
-            .refresh
-            .is_some()
-            .then_some(record.refresh_expires_at),
+        refresh_token_expires_at: record.refresh.is_some().then_some(record.refresh_expires_at),
     }
 }

@@ -294,10 +294,7 @@ impl EmulatorBuilder {
 
     /// The API's generation. Default: V3.
     pub fn api_version(self, api_version: ApiVersion) -> Self {
-        Self {
-            api_version,
-            ..self
-        }
+        Self { api_version, ..self }
     }
 
     /// The service ID (V3) or service API key (V2).
@@ -325,8 +322,7 @@ impl EmulatorBuilder {
         key: impl Into<String>,
         value: impl Into<String>,
     ) -> Self {
-        self.attributes
-            .push((scope.into(), Pair::from((key.into(), value.into()))));
+        self.attributes.push((scope.into(), Pair::from((key.into(), value.into()))));
         self
     }
 
@@ -337,18 +333,12 @@ impl EmulatorBuilder {
 
     /// How long access tokens live that are made without a duration. Default: an hour.
     pub fn access_token_duration(self, duration: Duration) -> Self {
-        Self {
-            access_token_duration: duration,
-            ..self
-        }
+        Self { access_token_duration: duration, ..self }
     }
 
     /// How long refresh tokens live that are made without a duration. Default: a day.
     pub fn refresh_token_duration(self, duration: Duration) -> Self {
-        Self {
-            refresh_token_duration: duration,
-            ..self
-        }
+        Self { refresh_token_duration: duration, ..self }
     }
 
     /// The clock by which tokens expire. Default: the system's.
@@ -390,10 +380,6 @@ impl EmulatorBuilder {
             holds: Mutex::default(),
         });
         let server = tokio::spawn(server::serve(listener, shared.clone())).abort_handle();
-        Ok(Emulator {
-            shared,
-            address,
-            server,
-        })
+        Ok(Emulator { shared, address, server })
     }
 }

@@ -65,10 +65,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     // Answers are small and are waited for.
     let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
-    let stream = Stream {
-        stream,
-        reset: reset.clone(),
-    };
+    let stream = Stream { stream, reset: reset.clone() };
     let service = service_fn(move |request| answer(request, shared.clone(), reset.clone()));
     let server = auto::Builder::new(TokioExecutor::new());
     // A client that breaks off is no matter of ours.
@@ -82,11 +79,7 @@ async fn answer(
 ) -> io::Result<Answer> {
     let (head, body) = request.into_parts();
     let Some((api, rest)) = shared.route(head.uri.path()) else {
-        return Ok(refused(
-            StatusCode::NOT_FOUND,
-            "A001203",
-            "There is no such API.",
-        ));
+        return Ok(refused(StatusCode::NOT_FOUND, "A001203", "There is no such API."));
     };
     shared.calls[api as usize].send_modify(|calls| *calls += 1);
     if !shared.latency.is_zero() {
@@ -100,11 +93,7 @@ async fn answer(
             reset.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        Some(Effect::Answer {
-            status,
-            body,
-            retry_after,
-        }) => {
+        Some(Effect::Answer { status, body, retry_after }) => {
             return Ok(given(status, body, retry_after));
         }
         Some(Effect::Truncated) => {
@@ -122,18 +111,10 @@ async fn answer(
         _ => Method::POST,
     };
     if head.method != expected {
-        return Ok(refused(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "A001204",
-            "The method is wrong.",
-        ));
+        return Ok(refused(StatusCode::METHOD_NOT_ALLOWED, "A001204", "The method is wrong."));
     }
     let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
-        return Ok(refused(
-            StatusCode::BAD_REQUEST,
-            "A001205",
-            "The body cannot be read.",
-        ));
+        return Ok(refused(StatusCode::BAD_REQUEST, "A001205", "The body cannot be read."));
     };
     let call = Call {
         api,
@@ -169,27 +150,18 @@ impl Call<'_> {
             Api::TokenUpdate => self.post(|request| service.update(request)),
             Api::Revocation => self.post(|request| service.revocation(request)),
             Api::TokenRevoke => self.read().map_or_else(undecodable, |request| {
-                service
-                    .revoke(&request)
-                    .map_or_else(denied, |response| good(&response))
+                service.revoke(&request).map_or_else(denied, |response| good(&response))
             }),
             Api::TokenList => serde_html_form::from_str(self.query).map_or_else(
                 |_| undecodable(()),
-                |request| {
-                    service
-                        .list(&request)
-                        .map_or_else(denied, |response| good(&response))
-                },
+                |request| service.list(&request).map_or_else(denied, |response| good(&response)),
             ),
-            Api::TokenDelete => service
-                .delete(self.rest)
-                .map_or_else(denied, |()| no_content()),
+            Api::TokenDelete => service.delete(self.rest).map_or_else(denied, |()| no_content()),
         }
     }
 
     fn post<Q: DeserializeOwned, A: Serialize>(&self, answer: impl FnOnce(&Q) -> A) -> Answer {
-        self.read()
-            .map_or_else(undecodable, |request| good(&answer(&request)))
+        self.read().map_or_else(undecodable, |request| good(&answer(&request)))
     }
 
     fn read<Q: DeserializeOwned>(&self) -> Result<Q, ()> {
@@ -198,9 +170,8 @@ impl Call<'_> {
         }
         let pairs: Vec<(String, String)> = serde_html_form::from_bytes(&self.body).map_err(drop)?;
         // Extra properties travel in JSON only, except as the text that `/auth/token` takes.
-        let pairs = pairs
-            .into_iter()
-            .filter(|(key, _)| key != "properties" || self.api == Api::Token);
+        let pairs =
+            pairs.into_iter().filter(|(key, _)| key != "properties" || self.api == Api::Token);
         let pairs: Vec<_> = pairs.flat_map(|(key, value)| split(key, value)).collect();
         let form = serde_html_form::to_string(pairs).map_err(drop)?;
         serde_html_form::from_str(&form).map_err(drop)
@@ -210,10 +181,9 @@ impl Call<'_> {
 /// In forms, lists are texts separated by spaces.
 fn split(key: String, value: String) -> Vec<(String, String)> {
     match key.as_str() {
-        "scopes" | "resources" | "acrValues" | "requiredComponents" => value
-            .split_whitespace()
-            .map(|item| (key.clone(), item.to_owned()))
-            .collect(),
+        "scopes" | "resources" | "acrValues" | "requiredComponents" => {
+            value.split_whitespace().map(|item| (key.clone(), item.to_owned())).collect()
+        }
         _ => vec![(key, value)],
     }
 }
@@ -226,19 +196,12 @@ impl Shared {
             ApiVersion::V3 => &path[path.get(1..)?.find('/')? + 1..],
             ApiVersion::V2 => path,
         };
-        let delete = path
-            .strip_prefix(Api::TokenDelete.path())
-            .and_then(|rest| rest.strip_prefix('/'));
+        let delete =
+            path.strip_prefix(Api::TokenDelete.path()).and_then(|rest| rest.strip_prefix('/'));
         if let Some(rest) = delete {
-            return Some((
-                Api::TokenDelete,
-                percent_decode_str(rest).decode_utf8_lossy().into(),
-            ));
+            return Some((Api::TokenDelete, percent_decode_str(rest).decode_utf8_lossy().into()));
         }
-        Api::ALL
-            .into_iter()
-            .find(|api| api.path() == path)
-            .map(|api| (api, String::new()))
+        Api::ALL.into_iter().find(|api| api.path() == path).map(|api| (api, String::new()))
     }
 
     /// What a caller is told who is not the service.
@@ -247,9 +210,7 @@ impl Shared {
         let (missing, known) = match service.version {
             ApiVersion::V3 => {
                 let presented = headers.typed_get::<Authorization<Bearer>>();
-                let known = presented
-                    .as_ref()
-                    .is_some_and(|it| it.token() == service.access_token);
+                let known = presented.as_ref().is_some_and(|it| it.token() == service.access_token);
                 (presented.is_none(), known)
             }
             ApiVersion::V2 => {
@@ -282,12 +243,7 @@ impl Shared {
 
     /// Waits until no hold is on the API.
     async fn released(&self, api: Api) {
-        let holds: Vec<_> = self
-            .holds()
-            .iter()
-            .filter(|(held, _)| *held == api)
-            .cloned()
-            .collect();
+        let holds: Vec<_> = self.holds().iter().filter(|(held, _)| *held == api).cloned().collect();
         for (_, mut hold) in holds {
             // A hold that is dropped is released too.
             let _ = hold.wait_for(|released| *released).await;
@@ -296,12 +252,8 @@ impl Shared {
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    kind.to_ascii_lowercase()
-        .starts_with("application/x-www-form-urlencoded")
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
 }
 
 fn json(status: StatusCode) -> Response<()> {
@@ -309,9 +261,7 @@ fn json(status: StatusCode) -> Response<()> {
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json;charset=UTF-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -326,11 +276,7 @@ fn given(status: StatusCode, body: Bytes, retry_after: Option<u64>) -> Answer {
 fn good(answer: &impl Serialize) -> Answer {
     match serde_json::to_vec(answer) {
         Ok(body) => given(StatusCode::OK, body.into(), None),
-        Err(_) => refused(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "A001101",
-            "The answer is no JSON.",
-        ),
+        Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "A001101", "The answer is no JSON."),
     }
 }
 
@@ -339,11 +285,7 @@ fn no_content() -> Answer {
 }
 
 fn undecodable((): ()) -> Answer {
-    refused(
-        StatusCode::BAD_REQUEST,
-        "A001207",
-        "The request cannot be decoded.",
-    )
+    refused(StatusCode::BAD_REQUEST, "A001207", "The request cannot be decoded.")
 }
 
 fn denied(refusal: Refused) -> Answer {

@@ -82,9 +82,7 @@ impl Service {
     }
 
     pub(super) fn supports(&self, scope: &str) -> bool {
-        self.scopes
-            .as_ref()
-            .is_none_or(|scopes| scopes.iter().any(|known| known == scope))
+        self.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|known| known == scope))
     }
 
     /// The scopes with their attributes.
@@ -105,10 +103,7 @@ impl Service {
         let details = self.scope_details(scopes);
         let attributes = details.iter().flat_map(|scope| &scope.attributes);
         let values = attributes.filter(|pair| pair.key.as_deref() == Some(attribute));
-        values
-            .filter_map(|pair| pair.value.as_ref()?.parse().ok())
-            .filter(|s| *s > 0)
-            .min()
+        values.filter_map(|pair| pair.value.as_ref()?.parse().ok()).filter(|s| *s > 0).min()
     }
 
     /// A token of the service's client that lives for as long as the service says.

@@ -41,11 +41,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn token_type(&self) -> &'static str {
-        if self.dpop_key_thumbprint.is_some() {
-            "DPoP"
-        } else {
-            "Bearer"
-        }
+        if self.dpop_key_thumbprint.is_some() { "DPoP" } else { "Bearer" }
     }
 
     pub(super) fn is_expired(&self, now: i64) -> bool {
@@ -70,10 +66,7 @@ impl Store {
     /// Keeps a new token, which gets its identifier; `None` if one of its values is taken.
     pub(super) fn insert(&mut self, mut record: Record) -> Option<Record> {
         let taken = self.access.contains_key(&hash(&record.access))
-            || record
-                .refresh
-                .as_ref()
-                .is_some_and(|value| self.refresh.contains_key(&hash(value)));
+            || record.refresh.as_ref().is_some_and(|value| self.refresh.contains_key(&hash(value)));
         if taken {
             return None;
         }
@@ -85,8 +78,7 @@ impl Store {
 
     fn put(&mut self, record: Record) {
         self.access.insert(hash(&record.access), record.id);
-        self.refresh
-            .extend(record.refresh.iter().map(|value| (hash(value), record.id)));
+        self.refresh.extend(record.refresh.iter().map(|value| (hash(value), record.id)));
         self.records.insert(record.id, record);
     }
 
@@ -129,10 +121,7 @@ impl Store {
 
     /// The tokens that fit, oldest first.
     pub(super) fn find(&self, fits: impl Fn(&Record) -> bool) -> Vec<&Record> {
-        self.records
-            .values()
-            .filter(|record| fits(record))
-            .collect()
+        self.records.values().filter(|record| fits(record)).collect()
     }
 }
 

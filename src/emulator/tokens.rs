@@ -36,13 +36,7 @@ impl<'e> TokenBuilder<'e> {
     pub(super) fn new(emulator: &'e Emulator) -> Self {
         let service = &emulator.shared.service;
         let grant_type = Some(GrantType::AuthorizationCode);
-        Self {
-            emulator,
-            record: Record {
-                grant_type,
-                ..service.record()
-            },
-        }
+        Self { emulator, record: Record { grant_type, ..service.record() } }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Record)) -> Self {
@@ -148,22 +142,13 @@ impl<'e> TokenBuilder<'e> {
                 record.refresh_scopes.clone_from(&record.scopes);
             })
             .keep();
-        TokenPair {
-            access_token: kept.access,
-            refresh_token,
-        }
+        TokenPair { access_token: kept.access, refresh_token }
     }
 
     fn keep(self) -> Record {
         let mut state = self.emulator.shared.service.state();
-        let taken = state
-            .store
-            .by_access(&self.record.access)
-            .map(|record| record.id);
+        let taken = state.store.by_access(&self.record.access).map(|record| record.id);
         taken.and_then(|id| state.store.remove(id));
-        state
-            .store
-            .insert(self.record.clone())
-            .unwrap_or(self.record)
+        state.store.insert(self.record.clone()).unwrap_or(self.record)
     }
 }

@@ -80,11 +80,7 @@ async fn no_expiry_whatever_breaks_the_cache() {
         for _ in 0..2 {
             assert_eq!(api.get("abc").await.status, StatusCode::OK, "{expires_at}");
         }
-        assert_eq!(
-            bench.introspections(),
-            if cached { 1 } else { 2 },
-            "{expires_at}"
-        );
+        assert_eq!(bench.introspections(), if cached { 1 } else { 2 }, "{expires_at}");
         // Whatever was said of its expiry, it is asked about again.
         bench.clock.advance(60 * SECOND);
         api.get("abc").await;
@@ -138,10 +134,7 @@ async fn policy_is_evaluated_on_a_hit_and_its_refusals_are_not_cached() {
     let token = bench.authlete.token().scopes(["read"]).issue().await;
     for _ in 0..2 {
         assert_eq!(api.get_at("/read", &token).await.status, StatusCode::OK);
-        assert_eq!(
-            api.get_at("/write", &token).await.status,
-            StatusCode::FORBIDDEN
-        );
+        assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
     }
     assert_eq!(bench.introspections(), 1);
 }
@@ -150,10 +143,7 @@ async fn policy_is_evaluated_on_a_hit_and_its_refusals_are_not_cached() {
 async fn what_is_checked_is_never_asked_of_authlete() {
     // A service that does not know a scope drops it from its check: asked, it would say OK.
     let bench = Bench::new().await;
-    let authlete = tower_authlete::emulator::Emulator::builder()
-        .scopes(["read"])
-        .start()
-        .await;
+    let authlete = tower_authlete::emulator::Emulator::builder().scopes(["read"]).start().await;
     let authlete = authlete.unwrap();
     let auth = tower_authlete::AuthLayer::builder(authlete.authlete())
         .clock(bench.clock.clone())
@@ -161,10 +151,7 @@ async fn what_is_checked_is_never_asked_of_authlete() {
         .unwrap();
     let api = Protected::new(&auth);
     let token = authlete.token().scopes(["read"]).issue().await;
-    assert_eq!(
-        api.get_at("/write", &token).await.status,
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -172,11 +159,7 @@ async fn the_cache_can_be_off_for_all() {
     let bench = Bench::new().await;
     for api in [
         bench.api_with(|layer| layer.no_cache()),
-        bench.api_with(|layer| {
-            layer
-                .max_age(Duration::ZERO)
-                .negative_max_age(Duration::ZERO)
-        }),
+        bench.api_with(|layer| layer.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)),
     ] {
         let token = bench.authlete.token().issue().await;
         let before = bench.introspections();
@@ -230,19 +213,8 @@ async fn the_cache_can_be_off_for_a_route_and_what_that_learns_is_kept() {
 #[tokio::test]
 async fn two_services_do_not_share_what_is_known() {
     let (one, two) = (Bench::new().await, Bench::new().await);
-    let token = one
-        .authlete
-        .token()
-        .value("same")
-        .subject("one")
-        .issue()
-        .await;
-    two.authlete
-        .token()
-        .value("same")
-        .subject("two")
-        .issue()
-        .await;
+    let token = one.authlete.token().value("same").subject("one").issue().await;
+    two.authlete.token().value("same").subject("two").issue().await;
     let (first, second) = (one.api(), two.api());
     for _ in 0..2 {
         assert_eq!(first.get(&token).await.body, "one");

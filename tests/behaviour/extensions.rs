@@ -60,10 +60,7 @@ async fn all_facts_of_a_token_are_there() {
     let token = seen(&bench, &token).await;
     assert_eq!(token.subject(), Some("alice"));
     assert_eq!(token.client_id(), Some(bench.authlete.client_id()));
-    assert_eq!(
-        token.client_id_alias(),
-        Some(bench.authlete.client_id_alias())
-    );
+    assert_eq!(token.client_id_alias(), Some(bench.authlete.client_id_alias()));
     assert_eq!(token.scopes().to_string(), "read write");
     assert_eq!(token.audience(), ["https://api.example.com"]);
     assert_eq!(token.acr(), Some("gold"));
@@ -77,14 +74,9 @@ async fn all_facts_of_a_token_are_there() {
     struct Payment {
         amount: String,
     }
-    let [details] = token.authorization_details() else {
-        panic!("{token:?}")
-    };
+    let [details] = token.authorization_details() else { panic!("{token:?}") };
     assert_eq!(details.r#type.as_deref(), Some("payment_initiation"));
-    assert_eq!(
-        details.other_fields_as::<Payment>().unwrap().amount,
-        "123.50"
-    );
+    assert_eq!(details.other_fields_as::<Payment>().unwrap().amount, "123.50");
     assert!(token.introspection().unwrap().existent);
     assert!(token.update().is_none());
 }
@@ -98,24 +90,14 @@ async fn properties_know_which_are_hidden_and_fit_a_type() {
         trial: Option<bool>,
     }
     let bench = Bench::new().await;
-    let token = bench
-        .authlete
-        .token()
-        .property("plan", "gold & more")
-        .hidden_property("seats", "5");
+    let token =
+        bench.authlete.token().property("plan", "gold & more").hidden_property("seats", "5");
     let token = seen(&bench, &token.issue().await).await;
     let properties = token.properties();
     assert_eq!(properties.get("seats"), Some("5"));
     assert!(properties.is_hidden("seats") && !properties.is_hidden("plan"));
-    assert_eq!(
-        properties.visible().collect::<Vec<_>>(),
-        [("plan", "gold & more")]
-    );
-    let expected = Account {
-        plan: "gold & more".into(),
-        seats: 5,
-        trial: None,
-    };
+    assert_eq!(properties.visible().collect::<Vec<_>>(), [("plan", "gold & more")]);
+    let expected = Account { plan: "gold & more".into(), seats: 5, trial: None };
     assert_eq!(properties.deserialize::<Account>().unwrap(), expected);
     #[derive(Deserialize, Debug)]
     struct Other {
@@ -143,18 +125,9 @@ fn extracting() -> Router {
         .route("/token", get(|_: TokenInfo| async {}))
         .route("/scopes", get(|_: Scopes| async {}))
         .route("/properties", get(|_: Properties| async {}))
-        .route(
-            "/optional/token",
-            get(|it: Option<TokenInfo>| async move { some(it) }),
-        )
-        .route(
-            "/optional/scopes",
-            get(|it: Option<Scopes>| async move { some(it) }),
-        )
-        .route(
-            "/optional/properties",
-            get(|it: Option<Properties>| async move { some(it) }),
-        )
+        .route("/optional/token", get(|it: Option<TokenInfo>| async move { some(it) }))
+        .route("/optional/scopes", get(|it: Option<Scopes>| async move { some(it) }))
+        .route("/optional/properties", get(|it: Option<Properties>| async move { some(it) }))
 }
 
 fn some<T>(value: Option<T>) -> &'static str {
@@ -167,40 +140,22 @@ const KINDS: [&str; 3] = ["token", "scopes", "properties"];
 async fn extractors_find_what_the_layer_left() {
     let bench = Bench::new().await;
     let auth = bench.layer().optional().build().unwrap();
-    let api = Protected {
-        router: extracting().layer(auth.clone()),
-        ..Protected::new(&auth)
-    };
+    let api = Protected { router: extracting().layer(auth.clone()), ..Protected::new(&auth) };
     let token = bench.authlete.token().issue().await;
     for kind in KINDS {
-        assert_eq!(
-            api.get_at(&format!("/{kind}"), &token).await.status,
-            StatusCode::OK
-        );
-        assert_eq!(
-            api.get_at(&format!("/optional/{kind}"), &token).await.body,
-            "some"
-        );
+        assert_eq!(api.get_at(&format!("/{kind}"), &token).await.status, StatusCode::OK);
+        assert_eq!(api.get_at(&format!("/optional/{kind}"), &token).await.body, "some");
         // There is a layer, but no token: that is for the client to mend.
         let answer = api.send_at(&format!("/{kind}"), &[]).await;
-        assert_eq!(
-            (answer.status, answer.challenge()),
-            (StatusCode::UNAUTHORIZED, "Bearer")
-        );
-        assert_eq!(
-            api.send_at(&format!("/optional/{kind}"), &[]).await.body,
-            "none"
-        );
+        assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
+        assert_eq!(api.send_at(&format!("/optional/{kind}"), &[]).await.body, "none");
     }
 }
 
 #[tokio::test]
 async fn extractors_without_a_layer_are_500() {
     let bench = Bench::new().await;
-    let api = Protected {
-        router: extracting(),
-        ..bench.api()
-    };
+    let api = Protected { router: extracting(), ..bench.api() };
     for kind in KINDS {
         for path in [format!("/{kind}"), format!("/optional/{kind}")] {
             let answer = api.send_at(&path, &[]).await;

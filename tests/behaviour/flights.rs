@@ -26,11 +26,7 @@ async fn twenty_identical_bad_requests_make_one_call() {
     let bench = Bench::new().await;
     let api = bench.api();
     let answers = join_all((0..20).map(|_| api.get("rubbish"))).await;
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.status == StatusCode::UNAUTHORIZED)
-    );
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::UNAUTHORIZED));
     assert_eq!(bench.introspections(), 1);
 }
 
@@ -38,10 +34,7 @@ async fn twenty_identical_bad_requests_make_one_call() {
 async fn tokens_do_not_wait_for_each_other() {
     let bench = Bench::new().await;
     let api = bench.api();
-    let (one, two) = (
-        bench.authlete.token().issue().await,
-        bench.authlete.token().issue().await,
-    );
+    let (one, two) = (bench.authlete.token().issue().await, bench.authlete.token().issue().await);
     let hold = bench.authlete.hold(Api::Introspection);
     let first = tokio::spawn({
         let (api, one) = (api.clone(), one.clone());
@@ -63,11 +56,7 @@ async fn a_failure_is_shared_and_not_kept() {
     let token = bench.authlete.token().issue().await;
     bench.authlete.fault(Fault::status(503).times(1));
     let answers = join_all((0..20).map(|_| api.get(&token))).await;
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE)
-    );
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(bench.introspections(), 1);
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     assert_eq!(bench.introspections(), 2);

@@ -15,10 +15,7 @@ use crate::support::{Answer, Bench, Protected};
 /// A request with a good token while something is wrong.
 async fn during(fault: Fault) -> Answer {
     let bench = Bench::new().await;
-    let authlete = bench
-        .authlete
-        .client_builder()
-        .deadline(Duration::from_millis(300));
+    let authlete = bench.authlete.client_builder().deadline(Duration::from_millis(300));
     let auth = AuthLayer::new(authlete.build().unwrap());
     let api = Protected::new(&auth);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -32,10 +29,7 @@ async fn during(fault: Fault) -> Answer {
 
 fn assert_unavailable(answer: &Answer, what: &str) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
-    assert!(
-        answer.header(RETRY_AFTER).parse::<u64>().unwrap() > 0,
-        "{what}"
-    );
+    assert!(answer.header(RETRY_AFTER).parse::<u64>().unwrap() > 0, "{what}");
     assert_eq!(answer.challenge(), "", "{what}");
 }
 
@@ -81,10 +75,7 @@ async fn an_answer_that_is_not_understood_is_503() {
         r#"{"action":"OK","scopes":[null]}"#.into(),
         r#"{"active":true}"#.into(),
         r#"{"action":"INTERNAL_SERVER_ERROR"}"#.into(),
-        format!(
-            r#"{{"action":"OK","subject":"{}"}}"#,
-            "a".repeat(1024 * 1024)
-        ),
+        format!(r#"{{"action":"OK","subject":"{}"}}"#, "a".repeat(1024 * 1024)),
     ] {
         let what = body.chars().take(80).collect::<String>();
         assert_unavailable(&during(Fault::body(body)).await, &what);
@@ -94,25 +85,15 @@ async fn an_answer_that_is_not_understood_is_503() {
 #[tokio::test]
 async fn null_everywhere_is_no_verdict_and_null_beside_ok_is_absent() {
     let fields = serde_json::to_value(filled()).unwrap();
-    let nulls: Map<_, _> = fields
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(|name| (name.clone(), Value::Null))
-        .collect();
-    assert_unavailable(
-        &during(Fault::body(json!(nulls).to_string())).await,
-        "all null",
-    );
+    let nulls: Map<_, _> =
+        fields.as_object().unwrap().keys().map(|name| (name.clone(), Value::Null)).collect();
+    assert_unavailable(&during(Fault::body(json!(nulls).to_string())).await, "all null");
     let mut nulls = nulls;
     nulls["action"] = json!("OK");
     let bench = Bench::new().await;
     bench.authlete.fault(Fault::body(json!(nulls).to_string()));
     let answer = bench.api().get("abc").await;
-    assert_eq!(
-        (answer.status, answer.body.as_str()),
-        (StatusCode::OK, "nobody")
-    );
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody"));
 }
 
 fn filled() -> IntrospectionResponse {
@@ -134,12 +115,7 @@ async fn our_own_credentials_being_refused_is_500() {
         assert_eq!(answer.challenge(), "", "{status}");
     }
     let bench = Bench::new().await;
-    let authlete = bench
-        .authlete
-        .client_builder()
-        .service_access_token("wrong")
-        .build()
-        .unwrap();
+    let authlete = bench.authlete.client_builder().service_access_token("wrong").build().unwrap();
     let answer = Protected::new(&AuthLayer::new(authlete)).get("abc").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
@@ -149,10 +125,7 @@ async fn nobody_listening_is_503() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let authlete = Authlete::builder()
-        .base_url(url)
-        .service_id("1")
-        .service_access_token("t");
+    let authlete = Authlete::builder().base_url(url).service_id("1").service_access_token("t");
     let api = Protected::new(&AuthLayer::new(authlete.build().unwrap()));
     assert_unavailable(&api.get("abc").await, "nobody listens");
 }
@@ -171,9 +144,7 @@ async fn what_is_cached_outlives_an_outage_until_it_expires() {
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
     api.get(&token).await;
-    bench
-        .authlete
-        .fault(Fault::status(503).on(Api::Introspection));
+    bench.authlete.fault(Fault::status(503).on(Api::Introspection));
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     bench.clock.advance(Duration::from_secs(60));
     assert_unavailable(&api.get(&token).await, "after max_age");

@@ -11,13 +11,9 @@ use crate::support::{Bench, Protected};
 /// A route that takes `require`, behind a layer that takes nothing but a token.
 fn route(bench: &Bench, require: Require) -> Protected {
     let auth = bench.layer().build().unwrap();
-    let router = Router::new()
-        .route("/", get(|| async { "in" }).route_layer(require))
-        .layer(auth.clone());
-    Protected {
-        router,
-        ..Protected::new(&auth)
-    }
+    let router =
+        Router::new().route("/", get(|| async { "in" }).route_layer(require)).layer(auth.clone());
+    Protected { router, ..Protected::new(&auth) }
 }
 
 /// The same, but it is the layer that takes it.
@@ -33,10 +29,7 @@ async fn missing_scopes_are_403_with_the_scopes_it_takes() {
     for api in [route(&bench, require.clone()), layer(&bench, require)] {
         let answer = api.get(&token).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
-        assert!(
-            answer.challenge().contains("error=\"insufficient_scope\""),
-            "{answer:?}"
-        );
+        assert!(answer.challenge().contains("error=\"insufficient_scope\""), "{answer:?}");
         assert!(answer.challenge().ends_with("scope=\"a b\""), "{answer:?}");
     }
 }
@@ -51,12 +44,7 @@ async fn any_of_several_scopes_can_do() {
         (&["c"], StatusCode::FORBIDDEN),
         (&[], StatusCode::FORBIDDEN),
     ] {
-        let token = bench
-            .authlete
-            .token()
-            .scopes(scopes.iter().copied())
-            .issue()
-            .await;
+        let token = bench.authlete.token().scopes(scopes.iter().copied()).issue().await;
         assert_eq!(api.get(&token).await.status, status, "{scopes:?}");
     }
 }
@@ -66,12 +54,7 @@ async fn a_token_for_another_resource_is_invalid_here() {
     let bench = Bench::new().await;
     let (ours, theirs) = ("https://api.example.com", "https://other.example.com");
     let api = layer(&bench, Require::audience([ours]));
-    let token = bench
-        .authlete
-        .token()
-        .resources([theirs, ours])
-        .issue()
-        .await;
+    let token = bench.authlete.token().resources([theirs, ours]).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     for token in [
         bench.authlete.token().resources([theirs]).issue().await,
@@ -89,53 +72,26 @@ async fn too_weak_an_authentication_is_a_step_up_challenge() {
     let require = Require::acr(["gold"]).and(Require::max_auth_age(Duration::from_secs(300)));
     let api = route(&bench, require);
     let now = bench.clock.now();
-    let good = bench
-        .authlete
-        .token()
-        .acr("gold")
-        .auth_time(now)
-        .issue()
-        .await;
+    let good = bench.authlete.token().acr("gold").auth_time(now).issue().await;
     assert_eq!(api.get(&good).await.status, StatusCode::OK);
-    let weak = bench
-        .authlete
-        .token()
-        .acr("silver")
-        .auth_time(now)
-        .issue()
-        .await;
+    let weak = bench.authlete.token().acr("silver").auth_time(now).issue().await;
     let answer = api.get(&weak).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert!(
-        answer
-            .challenge()
-            .contains("error=\"insufficient_user_authentication\"")
-    );
-    assert!(
-        answer.challenge().ends_with("acr_values=\"gold\""),
-        "{answer:?}"
-    );
+    assert!(answer.challenge().contains("error=\"insufficient_user_authentication\""));
+    assert!(answer.challenge().ends_with("acr_values=\"gold\""), "{answer:?}");
     // The age is judged now, not when the token was asked about.
     bench.clock.advance(Duration::from_secs(59));
     assert_eq!(api.get(&good).await.status, StatusCode::OK);
     bench.clock.advance(Duration::from_secs(300));
     let answer = api.get(&good).await;
-    assert!(
-        answer.challenge().ends_with("max_age=\"300\""),
-        "{answer:?}"
-    );
+    assert!(answer.challenge().ends_with("max_age=\"300\""), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_cached_token_grows_too_old_between_two_requests() {
     let bench = Bench::new().await;
     let api = route(&bench, Require::max_auth_age(Duration::from_secs(10)));
-    let token = bench
-        .authlete
-        .token()
-        .auth_time(bench.clock.now())
-        .issue()
-        .await;
+    let token = bench.authlete.token().auth_time(bench.clock.now()).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     bench.clock.advance(Duration::from_secs(12));
     assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
@@ -145,46 +101,29 @@ async fn a_cached_token_grows_too_old_between_two_requests() {
 #[tokio::test]
 async fn a_subject_or_a_test_of_ones_own_can_be_required() {
     let bench = Bench::new().await;
-    let gold = Require::when("for gold members", |token| {
-        token.properties().get("plan") == Some("gold")
-    });
+    let gold =
+        Require::when("for gold members", |token| token.properties().get("plan") == Some("gold"));
     let api = route(&bench, Require::subject().and(gold));
     let token = || bench.authlete.token();
-    let good = token()
-        .subject("alice")
-        .property("plan", "gold")
-        .issue()
-        .await;
+    let good = token().subject("alice").property("plan", "gold").issue().await;
     assert_eq!(api.get(&good).await.status, StatusCode::OK);
     let nobody = token().property("plan", "gold").issue().await;
     assert_eq!(api.get(&nobody).await.status, StatusCode::FORBIDDEN);
     let answer = api.get(&token().subject("bob").issue().await).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    assert!(
-        answer.challenge().contains("for gold members"),
-        "{answer:?}"
-    );
+    assert!(answer.challenge().contains("for gold members"), "{answer:?}");
 }
 
 #[tokio::test]
 async fn requirements_of_the_layer_add_up() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| {
-        layer
-            .require(RequireScopes::all(["a"]))
-            .require(Require::subject())
-    });
+    let api = bench
+        .api_with(|layer| layer.require(RequireScopes::all(["a"])).require(Require::subject()));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
     let token = bench.authlete.token().scopes(["a"]).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
-    let token = bench
-        .authlete
-        .token()
-        .scopes(["a"])
-        .subject("alice")
-        .issue()
-        .await;
+    let token = bench.authlete.token().scopes(["a"]).subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
 }
 
@@ -194,48 +133,26 @@ async fn a_route_refuses_as_its_layer_does() {
     let api = bench.api_with(|layer| layer.realm("api").renderer(ProblemDetails));
     let token = bench.authlete.token().issue().await;
     let answer = api.get_at("/read", &token).await;
-    assert_eq!(
-        answer.header(http::header::CONTENT_TYPE),
-        "application/problem+json"
-    );
+    assert_eq!(answer.header(http::header::CONTENT_TYPE), "application/problem+json");
     assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-store");
-    assert!(
-        answer
-            .challenge()
-            .starts_with("Bearer realm=\"api\", error="),
-        "{answer:?}"
-    );
+    assert!(answer.challenge().starts_with("Bearer realm=\"api\", error="), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_route_without_a_layer_around_it_is_500() {
     let bench = Bench::new().await;
-    let router = Router::new().route(
-        "/",
-        get(|| async { "in" }).route_layer(RequireScopes::all(["a"])),
-    );
-    let api = Protected {
-        router,
-        ..bench.api()
-    };
+    let router =
+        Router::new().route("/", get(|| async { "in" }).route_layer(RequireScopes::all(["a"])));
+    let api = Protected { router, ..bench.api() };
     let token = bench.authlete.token().scopes(["a"]).issue().await;
-    assert_eq!(
-        api.get(&token).await.status,
-        StatusCode::INTERNAL_SERVER_ERROR
-    );
+    assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 #[tokio::test]
 async fn optional_lets_requests_without_credentials_pass_and_no_others() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.optional());
-    let token = bench
-        .authlete
-        .token()
-        .subject("alice")
-        .scopes(["read"])
-        .issue()
-        .await;
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
     assert_eq!(api.send(&[]).await.body, "nobody");
     assert_eq!(api.get(&token).await.body, "alice");
     assert_eq!(api.get("rubbish").await.status, StatusCode::UNAUTHORIZED);
@@ -243,8 +160,5 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
     // A route that requires something still takes a token.
     assert_eq!(api.get_at("/read", &token).await.status, StatusCode::OK);
     let answer = api.send_at("/read", &[]).await;
-    assert_eq!(
-        (answer.status, answer.challenge()),
-        (StatusCode::UNAUTHORIZED, "Bearer")
-    );
+    assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
 }

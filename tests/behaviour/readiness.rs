@@ -35,19 +35,13 @@ impl Service<Request<()>> for Strict {
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        assert!(
-            std::mem::take(&mut self.ready),
-            "called without having been polled ready"
-        );
+        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
         ready(Ok(Response::new(())))
     }
 }
 
 fn request(token: &str) -> Request<()> {
-    Request::builder()
-        .header("authorization", format!("Bearer {token}"))
-        .body(())
-        .unwrap()
+    Request::builder().header("authorization", format!("Bearer {token}")).body(()).unwrap()
 }
 
 #[tokio::test]
@@ -81,22 +75,10 @@ async fn a_concurrency_limit_works_inside_and_outside() {
     let outside = limit.layer(auth.layer(Strict::default()));
     for _ in 0..3 {
         let mut service = inside.clone();
-        let response = service
-            .ready()
-            .await
-            .unwrap()
-            .call(request(&token))
-            .await
-            .unwrap();
+        let response = service.ready().await.unwrap().call(request(&token)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let mut service = outside.clone();
-        let response = service
-            .ready()
-            .await
-            .unwrap()
-            .call(request(&token))
-            .await
-            .unwrap();
+        let response = service.ready().await.unwrap().call(request(&token)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
     }
 }
@@ -113,12 +95,6 @@ async fn a_request_that_goes_away_while_it_waits_gives_its_place_back() {
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     hold.release();
-    let response = service
-        .ready()
-        .await
-        .unwrap()
-        .call(request(&token))
-        .await
-        .unwrap();
+    let response = service.ready().await.unwrap().call(request(&token)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }

@@ -24,11 +24,7 @@ async fn every_refusal_is_not_to_be_stored() {
     bench.authlete.fault(Fault::status(503));
     answers.push(api.get("other").await);
     for answer in answers {
-        assert_eq!(
-            answer.header(header::CACHE_CONTROL),
-            "no-store",
-            "{answer:?}"
-        );
+        assert_eq!(answer.header(header::CACHE_CONTROL), "no-store", "{answer:?}");
         assert_eq!(answer.body, "");
     }
 }
@@ -37,27 +33,10 @@ async fn every_refusal_is_not_to_be_stored() {
 async fn authletes_own_challenge_is_passed_on() {
     let bench = Bench::new().await;
     let plain = bench.api().get("rubbish").await;
-    assert!(
-        plain
-            .challenge()
-            .starts_with("Bearer error=\"invalid_token\""),
-        "{plain:?}"
-    );
-    assert!(
-        plain
-            .challenge()
-            .contains("error_uri=\"https://docs.authlete.com/#A057301\"")
-    );
-    let named = bench
-        .api_with(|layer| layer.realm("api"))
-        .get("rubbish")
-        .await;
-    assert!(
-        named
-            .challenge()
-            .starts_with("Bearer realm=\"api\", error="),
-        "{named:?}"
-    );
+    assert!(plain.challenge().starts_with("Bearer error=\"invalid_token\""), "{plain:?}");
+    assert!(plain.challenge().contains("error_uri=\"https://docs.authlete.com/#A057301\""));
+    let named = bench.api_with(|layer| layer.realm("api")).get("rubbish").await;
+    assert!(named.challenge().starts_with("Bearer realm=\"api\", error="), "{named:?}");
 }
 
 #[tokio::test]
@@ -92,9 +71,7 @@ async fn every_action_has_its_status() {
         ("INTERNAL_SERVER_ERROR", StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let bench = Bench::new().await;
-        bench
-            .authlete
-            .fault(Fault::body(json!({ "action": action }).to_string()));
+        bench.authlete.fault(Fault::body(json!({ "action": action }).to_string()));
         let answer = bench.api().get("abc").await;
         assert_eq!(answer.status, status, "{action}");
         let challenged = status.is_client_error();
@@ -116,10 +93,7 @@ async fn problem_details_tell_what_the_challenge_tells() {
     let api = bench.api_with(|layer| layer.renderer(ProblemDetails));
     let token = bench.authlete.token().issue().await;
     let answer = api.get_at("/read", &token).await;
-    assert_eq!(
-        answer.header(header::CONTENT_TYPE),
-        "application/problem+json"
-    );
+    assert_eq!(answer.header(header::CONTENT_TYPE), "application/problem+json");
     let expected = json!({
         "title": "Forbidden",
         "status": 403,
@@ -127,10 +101,7 @@ async fn problem_details_tell_what_the_challenge_tells() {
         "error": "insufficient_scope",
         "scope": "read",
     });
-    assert_eq!(
-        serde_json::from_str::<Value>(&answer.body).unwrap(),
-        expected
-    );
+    assert_eq!(serde_json::from_str::<Value>(&answer.body).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -145,10 +116,7 @@ async fn a_renderer_can_replace_all_of_it() {
         })
     });
     let answer = api.send(&[]).await;
-    assert_eq!(
-        (answer.status, answer.body.as_str()),
-        (StatusCode::IM_A_TEAPOT, "go away")
-    );
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::IM_A_TEAPOT, "go away"));
     assert_eq!(answer.challenge(), "");
 }
 
@@ -159,13 +127,7 @@ async fn bodies_need_not_be_axums() {
     let service = auth.layer(service_fn(|_: http::Request<String>| async {
         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
     }));
-    let response = service
-        .oneshot(http::Request::new("body".into()))
-        .await
-        .unwrap();
+    let response = service.oneshot(http::Request::new("body".into())).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(
-        response.headers()[header::CONTENT_TYPE],
-        "application/problem+json"
-    );
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
 }

@@ -49,14 +49,8 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
     let bench = Bench::new().await;
     let token = "S3cr3tAcc3ssT0k3n";
     bench.authlete.token().value(token).issue().await;
-    let authlete = bench
-        .authlete
-        .client_builder()
-        .deadline(std::time::Duration::from_millis(200));
-    let auth: AuthLayer = AuthLayer::builder(authlete.build().unwrap())
-        .no_cache()
-        .build()
-        .unwrap();
+    let authlete = bench.authlete.client_builder().deadline(std::time::Duration::from_millis(200));
+    let auth: AuthLayer = AuthLayer::builder(authlete.build().unwrap()).no_cache().build().unwrap();
     let api = Protected::new(&auth);
     let echo = format!("{{\"action\":\"{token}\",\"expiresAt\":\"{token}\"}}");
     for fault in [
@@ -67,15 +61,11 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
         Some(Fault::status(401)),
         Some(Fault::status(503)),
         Some(Fault::body(echo)),
-        Some(Fault::body(format!(
-            "{{\"action\":\"OK\",\"scopes\":\"{token}\"}}"
-        ))),
+        Some(Fault::body(format!("{{\"action\":\"OK\",\"scopes\":\"{token}\"}}"))),
         Some(Fault::body("{}")),
     ] {
         bench.authlete.clear_faults();
-        fault
-            .into_iter()
-            .for_each(|fault| bench.authlete.fault(fault));
+        fault.into_iter().for_each(|fault| bench.authlete.fault(fault));
         api.get(token).await;
         api.get_at("/write", token).await;
         let _ = api.handle.revoke("not this one").await;
@@ -83,10 +73,7 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
     let malformed = format!("{token} {token}");
     assert_eq!(api.get(&malformed).await.status, StatusCode::BAD_REQUEST);
     let text = log.text();
-    assert!(
-        text.contains("check this server's AUTHLETE_* settings"),
-        "{text}"
-    );
+    assert!(text.contains("check this server's AUTHLETE_* settings"), "{text}");
     assert!(text.contains("request refused"), "{text}");
     for secret in [token, bench.authlete.service_access_token()] {
         assert!(!text.contains(secret), "{text}");
@@ -97,11 +84,7 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
 async fn nothing_secret_is_in_what_can_be_debugged() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
-    let token = bench
-        .authlete
-        .token()
-        .value("S3cr3tAcc3ssT0k3n")
-        .hidden_property("risk", "h1dd3n");
+    let token = bench.authlete.token().value("S3cr3tAcc3ssT0k3n").hidden_property("risk", "h1dd3n");
     let token = token.issue().await;
     Protected::new(&auth).get(&token).await;
     let info = bench.authlete.authlete();
@@ -130,8 +113,5 @@ async fn a_broken_clock_is_warned_of_once() {
         let token = bench.authlete.token().issue().await;
         assert_eq!(api.get(&token).await.status, StatusCode::OK);
     }
-    assert_eq!(
-        log.text().matches("check that the clock is right").count(),
-        1
-    );
+    assert_eq!(log.text().matches("check that the clock is right").count(), 1);
 }

@@ -59,19 +59,13 @@ async fn over_http_1_and_http_2() {
                 .unwrap()
         };
         let response = client.request(request(&token)).await.unwrap();
-        assert_eq!(
-            (response.status(), response.version()),
-            (StatusCode::OK, version)
-        );
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, version));
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "alice sends 4 bytes");
         let response = client.request(request("rubbish")).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let response = client
-        .get(format!("http://{address}/").parse().unwrap())
-        .await
-        .unwrap();
+    let response = client.get(format!("http://{address}/").parse().unwrap()).await.unwrap();
     assert_eq!(response.headers()["www-authenticate"], "Bearer");
 }

@@ -11,26 +11,17 @@ async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
     let cases: [(&str, Wrong); 6] = [
-        ("max_age", |layer| {
-            layer.max_age(Duration::from_secs(86_401))
-        }),
-        ("negative_max_age", |layer| {
-            layer.negative_max_age(Duration::MAX)
-        }),
+        ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
+        ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("max_entries", |layer| layer.max_entries(0)),
-        ("negative_max_entries", |layer| {
-            layer.negative_max_entries(0)
-        }),
+        ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),
         ("realm", |layer| layer.realm("a\r\nb")),
     ];
     for (name, wrong) in cases {
         let error = wrong(bench.layer()).build().expect_err(name);
         assert_eq!(error.setting(), name);
-        assert!(
-            error.to_string().starts_with(&format!("{name} is wrong (")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("{name} is wrong (")), "{error}");
     }
 }
 
@@ -38,10 +29,7 @@ async fn a_wrong_setting_is_named() {
 async fn a_realm_with_quotes_stays_in_its_quotes() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.realm(r#"a "b" \c"#));
-    assert_eq!(
-        api.send(&[]).await.challenge(),
-        r#"Bearer realm="a \"b\" \\c""#
-    );
+    assert_eq!(api.send(&[]).await.challenge(), r#"Bearer realm="a \"b\" \\c""#);
 }
 
 #[test]

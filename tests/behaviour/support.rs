@@ -1,6 +1,6 @@
 //! An API that is protected by the layer, on an emulator, with a clock that both go by.
 
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::{Router, body::Body, extract::Request, routing::get};
 use http::{HeaderMap, Response, StatusCode, header};
@@ -18,12 +18,8 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let clock = Clock::frozen(SystemTime::now());
-        let authlete = Emulator::builder()
-            .clock(clock.clone())
-            .start()
-            .await
-            .unwrap();
+        let clock = Clock::frozen(UNIX_EPOCH + Duration::from_secs(2_000_000_000));
+        let authlete = Emulator::builder().clock(clock.clone()).start().await.unwrap();
         Self { authlete, clock }
     }
 
@@ -67,19 +63,10 @@ impl Protected {
     pub(crate) fn new<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Self {
         let router = Router::new()
             .route("/", get(subject))
-            .route(
-                "/read",
-                get(subject).route_layer(RequireScopes::all(["read"])),
-            )
-            .route(
-                "/write",
-                get(subject).route_layer(RequireScopes::all(["write"])),
-            )
+            .route("/read", get(subject).route_layer(RequireScopes::all(["read"])))
+            .route("/write", get(subject).route_layer(RequireScopes::all(["write"])))
             .layer(auth.clone());
-        Self {
-            router,
-            handle: auth.handle(),
-        }
+        Self { router, handle: auth.handle() }
     }
 
     /// `GET /` with a token.
@@ -88,8 +75,7 @@ impl Protected {
     }
 
     pub(crate) async fn get_at(&self, path: &str, token: &str) -> Answer {
-        self.send_at(path, &[("authorization", &format!("Bearer {token}"))])
-            .await
+        self.send_at(path, &[("authorization", &format!("Bearer {token}"))]).await
     }
 
     /// `GET /` with these headers.
@@ -100,9 +86,7 @@ impl Protected {
     pub(crate) async fn send_at(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = headers
             .iter()
-            .fold(Request::get(path), |request, (name, value)| {
-                request.header(*name, *value)
-            });
+            .fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
         send(self.router.clone(), request.body(Body::empty()).unwrap()).await
     }
 }
@@ -129,11 +113,7 @@ impl Answer {
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        Self {
-            status: head.status,
-            headers: head.headers,
-            body,
-        }
+        Self { status: head.status, headers: head.headers, body }
     }
 
     /// The challenge; empty if there is none.
@@ -142,8 +122,6 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: header::HeaderName) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }

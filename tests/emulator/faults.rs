@@ -1,0 +1,92 @@
+use tower_authlete::{
+    api::{ErrorKind, IntrospectionRequest, TokenListRequest},
+    emulator::{Api, Fault},
+};
+
+use crate::{SECOND, is_good, start};
+
+#[tokio::test]
+async fn a_fault_can_be_limited_to_an_api_and_a_number_of_calls() {
+    let (emulator, authlete) = start().await;
+    let token = emulator.token().issue().await;
+    emulator.fault(Fault::status(503).on(Api::Introspection).times(2));
+    let request = IntrospectionRequest::new().token(token.as_str());
+    authlete.token_list(&TokenListRequest::new()).await.unwrap();
+    for _ in 0..2 {
+        assert!(authlete.introspection(&request).await.unwrap_err().is_retryable());
+    }
+    assert!(is_good(&authlete, &token).await);
+    emulator.fault(Fault::status(400));
+    assert!(authlete.introspection(&request).await.unwrap_err().is_our_fault());
+    emulator.clear_faults();
+    assert!(is_good(&authlete, &token).await);
+    assert_eq!(emulator.calls(Api::Introspection), 5);
+    assert_eq!(emulator.total_calls(), 6);
+}
+
+#[tokio::test]
+async fn each_kind_of_fault_is_what_it_says() {
+    let (emulator, _) = start().await;
+    let authlete = emulator.client_builder().deadline(SECOND / 5).build().unwrap();
+    let request = IntrospectionRequest::new().token("abc");
+    for (fault, expected) in [
+        (Fault::hang(), "Deadline"),
+        (Fault::delay(60 * SECOND), "Deadline"),
+        (Fault::reset(), "Connection"),
+        (Fault::truncated(), "Connection"),
+        (Fault::body("<html>"), "Undecodable"),
+        (Fault::status(429).retry_after(3), "Refused"),
+    ] {
+        emulator.clear_faults();
+        emulator.fault(fault);
+        let error = authlete.introspection(&request).await.unwrap_err();
+        assert!(format!("{:?}", error.kind).starts_with(expected), "{expected}: {error:?}");
+        if let ErrorKind::Refused(refusal) = &error.kind {
+            assert_eq!(refusal.retry_after, Some(3 * SECOND));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_seen_as_one() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (emulator, _) = start().await;
+    emulator.fault(Fault::reset());
+    let address = emulator.base_url().replace("http://", "");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let path = format!("/api/{}/auth/introspection", emulator.service_id());
+    let request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let error = stream.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_held_answer_was_decided_when_its_call_arrived() {
+    let (emulator, authlete) = start().await;
+    let token = emulator.token().issue().await;
+    let hold = emulator.hold(Api::Introspection);
+    let asking = tokio::spawn({
+        let (authlete, token) = (authlete.clone(), token.clone());
+        async move { is_good(&authlete, &token).await }
+    });
+    emulator.arrived(Api::Introspection, 1).await;
+    // The list is answered after the introspection was decided, on the same connection or not.
+    while !emulator.revoke(&token) {}
+    hold.release();
+    let was_good = asking.await.unwrap();
+    assert!(was_good || !is_good(&authlete, &token).await);
+    drop(emulator.hold(Api::Introspection));
+    assert!(!is_good(&authlete, &token).await);
+}
+
+#[tokio::test]
+async fn an_emulator_that_is_dropped_is_gone() {
+    let (emulator, authlete) = start().await;
+    assert!(!is_good(&authlete, "abc").await);
+    drop(emulator);
+    let request = IntrospectionRequest::new().token("abc");
+    let error = authlete.introspection(&request).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Connection(_)), "{error:?}");
+}
