@@ -58,12 +58,6 @@ pub(crate) struct Verifier {
     clocks_differ: AtomicBool,
 }
 
-/// What to do about a token that is not known well enough.
-enum Next {
-    Known(Answer),
-    Wait(Arc<Flight<Answer>>),
-}
-
 impl Verifier {
     pub(crate) fn new(
         authlete: Authlete,
@@ -94,9 +88,16 @@ impl Verifier {
     /// is known nor what others asked is good enough.
     pub(crate) async fn ask(self: Arc<Self>, key: Key, token: Secret, fresh: bool) -> Answer {
         for _ in 0..ATTEMPTS {
-            let flight = match self.next(key, &token, fresh) {
-                Next::Known(answer) => return answer,
-                Next::Wait(flight) => flight,
+            let flight = match self.board(key, fresh) {
+                Boarding::Known(answer) => return answer,
+                Boarding::Join(flight) => flight,
+                Boarding::Start(flight, landing) => {
+                    // A task of its own, so that no request that goes away takes the others'
+                    // answer with it. It is started after the lock is released, since a runtime
+                    // that is shutting down drops it at once, and it then locks by itself.
+                    tokio::spawn(landing.fly(token.clone()));
+                    flight
+                }
             };
             let answer = flight.outcome().await;
             if !flight.is_stale() {
@@ -106,24 +107,22 @@ impl Verifier {
         Err(Rejection::unavailable(RETRY_AFTER))
     }
 
-    fn next(self: &Arc<Self>, key: Key, token: &Secret, fresh: bool) -> Next {
+    fn board(self: &Arc<Self>, key: Key, fresh: bool) -> Boarding {
         let shared = !fresh && self.cache.is_some();
         let mut flights = self.flights.lock();
         if shared {
             // A flight may have landed since we last looked.
             if let Some(answer) = self.known(&key) {
-                return Next::Known(answer);
+                return Boarding::Known(answer);
             }
             if let Some(flight) = flights.join(&key) {
-                return Next::Wait(flight);
+                return Boarding::Join(flight);
             }
         }
         let (sender, flight) = Flight::new(shared);
         flights.depart(key, flight.clone());
         let landing = Landing { verifier: self.clone(), key, flight: flight.clone(), sender };
-        // A task of its own, so that no request that goes away takes the others' answer with it.
-        tokio::spawn(landing.fly(token.clone()));
-        Next::Wait(flight)
+        Boarding::Start(flight, landing)
     }
 
     async fn call(&self, token: Secret) -> Answer {
@@ -224,6 +223,16 @@ impl Verifier {
         self.replace(token, revoked.is_ok().then_some(&gone));
         revoked.map(|_| ())
     }
+}
+
+/// What to do about a token that is not known well enough.
+enum Boarding {
+    /// It has become known meanwhile.
+    Known(Answer),
+    /// Somebody asks already.
+    Join(Arc<Flight<Answer>>),
+    /// Nobody asks yet.
+    Start(Arc<Flight<Answer>>, Landing),
 }
 
 /// A call that takes itself off the table of flights, whatever becomes of it.

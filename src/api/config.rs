@@ -78,6 +78,7 @@ pub struct AuthleteBuilder {
     deadline: Duration,
     max_response_size: usize,
     user_agent: String,
+    #[cfg(feature = "rustls")]
     root_certificate_pem: Option<Vec<u8>>,
     transport: Option<BoxTransport>,
 }
@@ -95,6 +96,7 @@ impl Default for AuthleteBuilder {
             deadline: Duration::from_secs(3),
             max_response_size: 1024 * 1024,
             user_agent: concat!("tower-authlete/", env!("CARGO_PKG_VERSION")).into(),
+            #[cfg(feature = "rustls")]
             root_certificate_pem: None,
             transport: None,
         }

@@ -109,3 +109,16 @@ async fn without_a_cache_no_request_goes_by_the_answer_to_another() {
     assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
     assert_eq!(bench.introspections(), 20);
 }
+
+#[test]
+fn a_request_outside_of_a_runtime_does_not_block_those_that_come_after() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bench = runtime.block_on(Bench::new());
+    let api = bench.api();
+    let token = runtime.block_on(bench.authlete.token().subject("alice").issue());
+    // There is nothing to spawn the call on: the request panics, and leaves nothing behind.
+    let outside =
+        std::panic::AssertUnwindSafe(|| futures_util::FutureExt::now_or_never(api.get(&token)));
+    assert!(std::panic::catch_unwind(outside).is_err());
+    assert_eq!(runtime.block_on(api.get(&token)).body, "alice");
+}
