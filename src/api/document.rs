@@ -118,7 +118,7 @@ macro_rules! setter {
     ($field:ident: some_list $item:ty) => { setter!(@ $field, impl IntoIterator<Item = impl Into<$item>>, value => Some(value.into_iter().map(Into::into).collect())); };
     ($field:ident: value $value:ty) => { setter!(@ $field, impl Into<$value>, value => Some(value.into())); };
     (@ $field:ident, $argument:ty, $value:ident => $set:expr) => {
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[doc = concat!("Sets the field `", stringify!($field), "`.")]
         #[must_use]
         pub fn $field(mut self, $value: $argument) -> Self {
             self.$field = $set;
