@@ -21,13 +21,18 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What all services of a layer share.
 pub(crate) struct Settings<R> {
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) options: Options,
+    pub(crate) renderer: Arc<R>,
+}
+
+/// How requests are treated.
+pub(crate) struct Options {
     pub(crate) sources: Vec<Box<dyn TokenSource>>,
     pub(crate) max_token_length: usize,
     pub(crate) optional: bool,
     pub(crate) strip: bool,
     pub(crate) require: Option<Require>,
     pub(crate) realm: Option<String>,
-    pub(crate) renderer: Arc<R>,
 }
 
 /// Lets only requests with a good access token pass.
@@ -108,9 +113,9 @@ impl<R> fmt::Debug for AuthLayer<R> {
         let settings = &*self.settings;
         f.debug_struct("AuthLayer")
             .field("check", &settings.verifier.check)
-            .field("optional", &settings.optional)
-            .field("require", &settings.require)
-            .field("realm", &settings.realm)
+            .field("optional", &settings.options.optional)
+            .field("require", &settings.options.require)
+            .field("realm", &settings.options.realm)
             .field("no_cache", &self.fresh)
             .finish_non_exhaustive()
     }
@@ -123,12 +128,7 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     check: Check,
     clock: Clock,
     limits: Limits,
-    sources: Vec<Box<dyn TokenSource>>,
-    max_token_length: usize,
-    optional: bool,
-    strip: bool,
-    require: Option<Require>,
-    realm: Option<String>,
+    options: Options,
     renderer: R,
 }
 
@@ -140,19 +140,16 @@ impl AuthLayerBuilder {
             negative_max_age: Duration::from_secs(10),
             negative_max_entries: 10_000,
         };
-        Self {
-            authlete,
-            check: Check::default(),
-            clock: Clock::system(),
-            limits,
+        let options = Options {
             sources: vec![Box::new(AuthorizationHeader)],
             max_token_length: 16 * 1024,
             optional: false,
             strip: false,
             require: None,
             realm: None,
-            renderer: EmptyBody,
-        }
+        };
+        let (check, clock) = (Check::default(), Clock::system());
+        Self { authlete, check, clock, limits, options, renderer: EmptyBody }
     }
 }
 
@@ -200,7 +197,7 @@ impl<R> AuthLayerBuilder<R> {
     /// What every request takes. Requirements that are given one after another must all be met.
     /// Default: a good token.
     pub fn require(mut self, require: Require) -> Self {
-        self.require = Some(match self.require.take() {
+        self.options.require = Some(match self.options.require.take() {
             Some(before) => before.and(require),
             None => require,
         });
@@ -209,62 +206,41 @@ impl<R> AuthLayerBuilder<R> {
 
     /// Lets requests without credentials pass, with no token in their extensions. Bad credentials
     /// are still refused. Default: off.
-    pub fn optional(self) -> Self {
-        Self { optional: true, ..self }
+    pub fn optional(mut self) -> Self {
+        self.options.optional = true;
+        self
     }
 
     /// A further place to look for the token in, beside the `Authorization` header.
     pub fn token_source(mut self, source: impl TokenSource) -> Self {
-        self.sources.push(Box::new(source));
+        self.options.sources.push(Box::new(source));
         self
     }
 
     /// The length (bytes) beyond which a token is refused unseen. Default: 16 KiB.
-    pub fn max_token_length(self, max_token_length: usize) -> Self {
-        Self { max_token_length, ..self }
+    pub fn max_token_length(mut self, max_token_length: usize) -> Self {
+        self.options.max_token_length = max_token_length;
+        self
     }
 
     /// Takes the token away before the request goes on: the `Authorization` header, and those of
     /// other [sources](TokenSource::header). Otherwise they are marked sensitive. Default: off.
-    pub fn strip_credentials(self) -> Self {
-        Self { strip: true, ..self }
+    pub fn strip_credentials(mut self) -> Self {
+        self.options.strip = true;
+        self
     }
 
     /// The `realm` of challenges (RFC 9110 §11.5). Default: none.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        self.realm = Some(realm.into());
+        self.options.realm = Some(realm.into());
         self
     }
 
     /// Writes the responses of requests that are refused, for example
     /// [`ProblemDetails`](crate::ProblemDetails). Default: no body.
     pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
-        let Self {
-            authlete,
-            check,
-            clock,
-            limits,
-            sources,
-            max_token_length,
-            optional,
-            strip,
-            require,
-            realm,
-            renderer: _,
-        } = self;
-        AuthLayerBuilder {
-            authlete,
-            check,
-            clock,
-            limits,
-            sources,
-            max_token_length,
-            optional,
-            strip,
-            require,
-            realm,
-            renderer,
-        }
+        let Self { authlete, check, clock, limits, options, renderer: _ } = self;
+        AuthLayerBuilder { authlete, check, clock, limits, options, renderer }
     }
 
     /// The clock by which expiry and the age of authentications are judged. Default: the system's.
@@ -301,11 +277,11 @@ impl<R> AuthLayerBuilder<R> {
                 return Err(ConfigError::new(setting, "0", remedy));
             }
         }
-        if self.max_token_length == 0 {
+        if self.options.max_token_length == 0 {
             let remedy = "give the length in bytes of the longest token that you accept";
             return Err(ConfigError::new("max_token_length", "0", remedy));
         }
-        match &self.realm {
+        match &self.options.realm {
             Some(realm) if !is_text(realm) => {
                 let problem = format!("{} bytes, not all of them visible ASCII", realm.len());
                 let remedy = "use letters, digits, spaces and punctuation only";
@@ -320,12 +296,7 @@ impl<R> AuthLayerBuilder<R> {
         let cache = (!off).then(|| MemoryCache::new(self.limits, self.clock.clone()));
         let settings = Settings {
             verifier: Arc::new(Verifier::new(self.authlete, self.check, self.clock, cache)),
-            sources: self.sources,
-            max_token_length: self.max_token_length,
-            optional: self.optional,
-            strip: self.strip,
-            require: self.require,
-            realm: self.realm,
+            options: self.options,
             renderer: Arc::new(self.renderer),
         };
         AuthLayer { settings: Arc::new(settings), fresh: false }
@@ -337,9 +308,9 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
         f.debug_struct("AuthLayerBuilder")
             .field("check", &self.check)
             .field("limits", &self.limits)
-            .field("optional", &self.optional)
-            .field("require", &self.require)
-            .field("realm", &self.realm)
+            .field("optional", &self.options.optional)
+            .field("require", &self.options.require)
+            .field("realm", &self.options.realm)
             .finish_non_exhaustive()
     }
 }

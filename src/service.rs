@@ -81,14 +81,13 @@ where
 
 impl<R> Gate<R> {
     fn way(&self, head: RequestHead<'_>) -> Way {
-        let settings = &*self.settings;
-        let token = match credentials::find(&settings.sources, head, settings.max_token_length) {
+        let Settings { verifier, options, .. } = &*self.settings;
+        let token = match credentials::find(&options.sources, head, options.max_token_length) {
             Ok(Some(token)) => token,
-            Ok(None) if settings.optional => return Way::Pass,
+            Ok(None) if options.optional => return Way::Pass,
             Ok(None) => return Way::Decide(Err(Rejection::no_credentials())),
             Err(malformed) => return Way::Decide(Err(malformed)),
         };
-        let verifier = &settings.verifier;
         let key = verifier.key(token);
         if let (false, Some(answer)) = (self.fresh, verifier.known(&key)) {
             return Way::Decide(answer);
@@ -103,7 +102,7 @@ impl<R> Gate<R> {
         self.guard.get_or_init(|| {
             let settings = &*self.settings;
             let renderer: Arc<dyn Renderer<ResB>> = settings.renderer.clone();
-            Guard::new(settings.realm.as_deref(), settings.verifier.clock.clone(), renderer)
+            Guard::new(settings.options.realm.as_deref(), settings.verifier.clock.clone(), renderer)
         })
     }
 
@@ -126,21 +125,21 @@ impl<R> Gate<R> {
     where
         R: Renderer<ResB>,
     {
-        let settings = &*self.settings;
+        let Settings { verifier, options, renderer } = &*self.settings;
         let allowed = answer.and_then(|token| {
-            let now = || settings.verifier.clock.now();
-            settings.require.as_ref().map_or(Ok(()), |require| require.check(&token, now()))?;
+            let require = options.require.as_ref();
+            require.map_or(Ok(()), |require| require.check(&token, verifier.clock.now()))?;
             Ok(token)
         });
         let token = match allowed {
             Ok(token) => token,
             Err(rejection) => {
                 tracing::debug!(reason = ?rejection.reason(), "request refused");
-                let head = rejection.head(settings.realm.as_deref());
-                return Err(settings.renderer.render(&rejection, head));
+                let head = rejection.head(options.realm.as_deref());
+                return Err(renderer.render(&rejection, head));
             }
         };
-        credentials::conceal(&settings.sources, request.headers_mut(), settings.strip);
+        credentials::conceal(&options.sources, request.headers_mut(), options.strip);
         let extensions = request.extensions_mut();
         extensions.insert(token.scopes().clone());
         extensions.insert(token.properties().clone());

@@ -1,6 +1,6 @@
 //! How the client is set up.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use headers::{Authorization, HeaderMapExt};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION, uri::Scheme};
@@ -10,45 +10,12 @@ use sha2::{Digest, Sha256};
 use tower_service::Service;
 
 use super::{
-    Authlete, Secret,
+    ApiVersion, Authlete, Secret,
     error::{BoxError, ConfigError, shape},
     transport::{BoxTransport, RequestBody, TlsRoots, Transport, boxed},
 };
 
-/// The generation of Authlete's Web API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ApiVersion {
-    /// 3.0: paths name the service, and calls carry a service access token.
-    #[default]
-    V3,
-    /// 2.x: calls carry a service API key and secret.
-    V2,
-}
-
-impl fmt::Display for ApiVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V3 => "V3",
-            Self::V2 => "V2",
-        })
-    }
-}
-
-impl FromStr for ApiVersion {
-    type Err = ConfigError;
-
-    /// Reads `V3` or `V2`, in any case.
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        match text {
-            "V3" | "v3" => Ok(Self::V3),
-            "V2" | "v2" => Ok(Self::V2),
-            _ => Err(ConfigError::new(VERSION, shape(text), "use V3 or V2")),
-        }
-    }
-}
-
 const BASE_URL: &str = "base_url (AUTHLETE_BASE_URL)";
-const VERSION: &str = "api_version (AUTHLETE_API_VERSION)";
 const SERVICE_ID: &str = "service_id (AUTHLETE_SERVICE_APIKEY)";
 const ACCESS_TOKEN: &str = "service_access_token (AUTHLETE_SERVICE_ACCESSTOKEN)";
 const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";

@@ -18,10 +18,11 @@ mod token_issue;
 mod token_revoke;
 mod token_update;
 mod transport;
+mod version;
 
 pub use self::{
     client::Authlete,
-    config::{ApiVersion, AuthleteBuilder},
+    config::AuthleteBuilder,
     error::{ConfigError, Error, ErrorKind, Refusal},
     introspection::*,
     parts::*,
@@ -32,4 +33,5 @@ pub use self::{
     token_revoke::*,
     token_update::*,
     transport::{RequestBody, TlsRoots, Transport},
+    version::ApiVersion,
 };

@@ -1,0 +1,41 @@
+//! The generations of Authlete's Web API.
+
+use std::{fmt, str::FromStr};
+
+use super::error::{ConfigError, shape};
+
+/// The generation of Authlete's Web API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ApiVersion {
+    /// 3.0: paths name the service, and calls carry a service access token.
+    #[default]
+    V3,
+    /// 2.x: calls carry a service API key and secret.
+    V2,
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V3 => "V3",
+            Self::V2 => "V2",
+        })
+    }
+}
+
+impl FromStr for ApiVersion {
+    type Err = ConfigError;
+
+    /// Reads `V3` or `V2`, in any case.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "V3" | "v3" => Ok(Self::V3),
+            "V2" | "v2" => Ok(Self::V2),
+            _ => Err(ConfigError::new(
+                "api_version (AUTHLETE_API_VERSION)",
+                shape(text),
+                "use V3 or V2",
+            )),
+        }
+    }
+}
