@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    api::{Authlete, ConfigError, Error},
+    api::{Authlete, ConfigError, Error, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Limits, MemoryCache},
     challenge::is_text,
     clock::Clock,
     credentials::{AuthorizationHeader, TokenSource},
     policy::Require,
+    refresh::Refresh,
     rejection::EmptyBody,
     service::AuthService,
     verifier::{Check, Verifier},
@@ -128,6 +129,7 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     check: Check,
     clock: Clock,
     limits: Limits,
+    refresh: Option<Refresh>,
     options: Options,
     renderer: R,
 }
@@ -149,7 +151,7 @@ impl AuthLayerBuilder {
             realm: None,
         };
         let (check, clock) = (Check::default(), Clock::system());
-        Self { authlete, check, clock, limits, options, renderer: EmptyBody }
+        Self { authlete, check, clock, limits, refresh: None, options, renderer: EmptyBody }
     }
 }
 
@@ -239,8 +241,13 @@ impl<R> AuthLayerBuilder<R> {
     /// Writes the responses of requests that are refused, for example
     /// [`ProblemDetails`](crate::ProblemDetails). Default: no body.
     pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
-        let Self { authlete, check, clock, limits, options, renderer: _ } = self;
-        AuthLayerBuilder { authlete, check, clock, limits, options, renderer }
+        let Self { authlete, check, clock, limits, refresh, options, renderer: _ } = self;
+        AuthLayerBuilder { authlete, check, clock, limits, refresh, options, renderer }
+    }
+
+    /// Keeps tokens alive that are in use. Default: off.
+    pub fn refresh(self, refresh: Refresh) -> Self {
+        Self { refresh: Some(refresh), ..self }
     }
 
     /// The clock by which expiry and the age of authentications are judged. Default: the system's.
@@ -259,6 +266,9 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(refresh) = &self.refresh {
+            refresh.validate()?;
+        }
         let limits = &self.limits;
         for (setting, age) in
             [("max_age", limits.max_age), ("negative_max_age", limits.negative_max_age)]
@@ -294,8 +304,10 @@ impl<R> AuthLayerBuilder<R> {
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits, self.clock.clone()));
+        let Self { authlete, check, clock, refresh, .. } = self;
+        let verifier = Verifier::new(authlete, check, clock, cache, refresh);
         let settings = Settings {
-            verifier: Arc::new(Verifier::new(self.authlete, self.check, self.clock, cache)),
+            verifier: Arc::new(verifier),
             options: self.options,
             renderer: Arc::new(self.renderer),
         };
@@ -315,7 +327,7 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
     }
 }
 
-/// Forgets and revokes tokens. Cloning is cheap; all clones and the layer share one cache.
+/// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
 #[derive(Clone)]
 pub struct AuthHandle {
     verifier: Arc<Verifier>,
@@ -331,6 +343,23 @@ impl AuthHandle {
     /// Forgets what is known of all tokens.
     pub fn forget_all(&self) {
         self.verifier.forget_all();
+    }
+
+    /// Changes a token (`/auth/token/update`): its expiry, scopes, properties, value or binding. The
+    /// request need not name the token.
+    ///
+    /// What is cached of the token is brought up to date by the answer, and an answer that was on its
+    /// way is not used. If the change gives the token another value or binds it to a key or
+    /// certificate, or if it fails, the token is forgotten.
+    ///
+    /// # Errors
+    /// If Authlete could not be asked or refused the call. An `action` other than `OK` is no error.
+    pub async fn update(
+        &self,
+        token: &str,
+        request: TokenUpdateRequest,
+    ) -> Result<TokenUpdateResponse, Error> {
+        self.verifier.update(token, request).await
     }
 
     /// Revokes a token (`/auth/token/revoke`). When this returns `Ok`, no request that has not been

@@ -62,6 +62,7 @@ pub mod emulator;
 mod future;
 mod layer;
 mod policy;
+mod refresh;
 mod rejection;
 mod require;
 mod service;
@@ -75,6 +76,7 @@ pub use self::{
     future::{AuthFuture, DecidedFuture},
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
     policy::{Require, RequireScopes},
+    refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,
     service::AuthService,

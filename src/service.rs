@@ -90,6 +90,9 @@ impl<R> Gate<R> {
         };
         let key = verifier.key(token);
         if let (false, Some(answer)) = (self.fresh, verifier.known(&key)) {
+            if let Ok(known) = &answer {
+                verifier.keep_alive(&key, token, known);
+            }
             return Way::Decide(answer);
         }
         Way::Ask(Box::pin(verifier.clone().ask(key, Secret::from(token), self.fresh)))

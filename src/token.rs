@@ -10,7 +10,8 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenUpdateResponse,
+    AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenUpdateRequest,
+    TokenUpdateResponse,
 };
 
 /// The facts of the access token that came with a request. Cloning is cheap.
@@ -164,6 +165,32 @@ impl TokenInfo {
     #[must_use]
     pub fn update(&self) -> Option<&TokenUpdateResponse> {
         self.0.update.as_ref()
+    }
+
+    /// These facts with what an update has changed. `None` if it cannot be told: the answer lacks
+    /// what is known, and the request did not ask for that to be removed.
+    pub(crate) fn updated(
+        &self,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) -> Option<Self> {
+        let mut known = self.0.known.clone();
+        if response.scopes.is_empty() && !known.scopes.is_empty() && request.scopes.is_none() {
+            return None;
+        }
+        let lost = response.properties.is_empty() && !known.properties.is_empty();
+        if lost && request.properties.is_none() {
+            return None;
+        }
+        known.scopes.clone_from(&response.scopes);
+        known.properties.clone_from(&response.properties);
+        known.expires_at = response.access_token_expires_at.or(known.expires_at);
+        known.authorization_details =
+            response.authorization_details.clone().or(known.authorization_details);
+        known.for_external_attachment |= response.for_external_attachment;
+        let update = self.0.update.as_ref();
+        let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
+        Some(Self::new(known, update))
     }
 
     /// Roughly the memory that the facts take, in bytes.

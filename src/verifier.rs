@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -16,8 +16,9 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse,
     },
-    cache::{Flight, Flights, Key, KeySpace, MemoryCache},
+    cache::{Flight, Flights, Key, KeySpace, MemoryCache, Table},
     clock::Clock,
+    refresh::{Extender, Refresh},
     rejection::Rejection,
     token::TokenInfo,
 };
@@ -55,6 +56,7 @@ pub(crate) struct Verifier {
     pub(crate) cache: Option<MemoryCache>,
     keys: KeySpace,
     flights: Flights<Answer>,
+    extender: Option<Extender>,
     clocks_differ: AtomicBool,
 }
 
@@ -64,14 +66,16 @@ impl Verifier {
         check: Check,
         clock: Clock,
         cache: Option<MemoryCache>,
+        refresh: Option<Refresh>,
     ) -> Self {
         let api = match check {
             Check::Introspection => "introspection",
             Check::Update => "update",
         };
         let keys = KeySpace::new(&authlete.identity(), api);
-        let flights = Flights::new();
-        Self { authlete, check, clock, cache, keys, flights, clocks_differ: AtomicBool::new(false) }
+        let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
+        let extender = refresh.map(Extender::new);
+        Self { authlete, check, clock, cache, keys, flights, extender, clocks_differ }
     }
 
     /// The key of a Bearer token.
@@ -119,13 +123,37 @@ impl Verifier {
                 return Boarding::Join(flight);
             }
         }
+        self.start(&mut flights, key, shared)
+    }
+
+    /// Looks again, in the background, at a token that is known but needs a longer life.
+    pub(crate) fn keep_alive(self: &Arc<Self>, key: &Key, token: &str, known: &TokenInfo) {
+        let Some(extender) = &self.extender else { return };
+        if !extender.is_due(key, known, self.clock.now()) {
+            return;
+        }
+        if let Boarding::Start(_, landing) = self.board_in_background(*key) {
+            tokio::spawn(landing.fly(token.into()));
+        }
+    }
+
+    /// A flight that others may join, unless there is one.
+    fn board_in_background(self: &Arc<Self>, key: Key) -> Boarding {
+        let mut flights = self.flights.lock();
+        match flights.join(&key) {
+            Some(flight) => Boarding::Join(flight),
+            None => self.start(&mut flights, key, true),
+        }
+    }
+
+    fn start(self: &Arc<Self>, flights: &mut Table<Answer>, key: Key, shared: bool) -> Boarding {
         let (sender, flight) = Flight::new(shared);
         flights.depart(key, flight.clone());
         let landing = Landing { verifier: self.clone(), key, flight: flight.clone(), sender };
         Boarding::Start(flight, landing)
     }
 
-    async fn call(&self, token: Secret) -> Answer {
+    async fn call(&self, token: &Secret) -> Answer {
         let answer = match self.check {
             Check::Introspection => {
                 let request = IntrospectionRequest::new().token(token);
@@ -146,7 +174,7 @@ impl Verifier {
     fn updated(&self, response: &TokenUpdateResponse) -> Answer {
         match response.action {
             TokenUpdateAction::Ok => {}
-            TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden => {
+            _ if is_gone(response) => {
                 return Err(Rejection::invalid_token("the access token does not exist"));
             }
             action => {
@@ -223,6 +251,63 @@ impl Verifier {
         self.replace(token, revoked.is_ok().then_some(&gone));
         revoked.map(|_| ())
     }
+
+    /// Changes the token at Authlete, and what is known of it here.
+    pub(crate) async fn update(
+        &self,
+        token: &str,
+        request: TokenUpdateRequest,
+    ) -> Result<TokenUpdateResponse, Error> {
+        let request = request.access_token(token);
+        let response = self.authlete.token_update(&request).await;
+        match &response {
+            Ok(response) if response.action == TokenUpdateAction::Ok => {
+                self.write_through(token, &request, response);
+            }
+            // Whatever became of it, what is known may not be so any more.
+            _ => self.forget(token),
+        }
+        response
+    }
+
+    /// Refreshes what is known of a token by what an update says of it. It never makes anything
+    /// known: the answer says nothing of what the token is bound to.
+    fn write_through(
+        &self,
+        token: &str,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
+        let key = self.key(token);
+        let mut flights = self.flights.lock();
+        flights.forget(&key);
+        let Some(cache) = &self.cache else { return };
+        let known = cache.get(&key).and_then(Result::ok);
+        let now_bound =
+            request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
+        let same = !now_bound && !request.access_token_value_updated;
+        let updated = known.filter(|_| same).and_then(|known| known.updated(request, response));
+        match updated {
+            Some(updated) => cache.put(key, &Ok(updated)),
+            None => cache.remove(&key),
+        }
+    }
+
+    /// Asks Authlete to let a token live longer, of which it just said that it is good.
+    async fn extend(
+        &self,
+        token: &Secret,
+        until: SystemTime,
+    ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
+        let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
+        match self.authlete.token_update(&request).await {
+            Ok(response) => Some((request, response)),
+            Err(error) => {
+                tracing::warn!(%error, "the life of an access token could not be extended");
+                None
+            }
+        }
+    }
 }
 
 /// What to do about a token that is not known well enough.
@@ -245,7 +330,50 @@ struct Landing {
 
 impl Landing {
     async fn fly(self, token: Secret) {
-        let answer = self.verifier.call(token).await;
+        let answer = self.verifier.call(&token).await;
+        let extender = self.verifier.extender.as_ref();
+        let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
+            let now = self.verifier.clock.now();
+            extender.seen(&self.key, now);
+            let until = extender.wants(&self.key, info, now)?;
+            Some((extender, until, extender.leave(self.key, now)?))
+        });
+        match wanted {
+            None => self.land(answer),
+            Some((extender, until, _leave)) if extender.waits() => {
+                let answer = self.extended(&token, until, answer).await;
+                self.land(answer);
+            }
+            Some((_, until, _leave)) => {
+                self.land(answer);
+                let verifier = &self.verifier;
+                match verifier.extend(&token, until).await {
+                    Some((request, response)) if response.action == TokenUpdateAction::Ok => {
+                        verifier.write_through(token.expose(), &request, &response);
+                    }
+                    Some((_, response)) if is_gone(&response) => verifier.forget(token.expose()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The answer after the token was extended.
+    async fn extended(&self, token: &Secret, until: SystemTime, answer: Answer) -> Answer {
+        let Some((request, response)) = self.verifier.extend(token, until).await else {
+            return answer;
+        };
+        // What set out before the update does not know of it.
+        self.verifier.flights.lock().forget_others(&self.key, &self.flight);
+        if is_gone(&response) {
+            return Err(Rejection::invalid_token("the access token does not exist"));
+        }
+        let info = answer?;
+        let is_ok = response.action == TokenUpdateAction::Ok;
+        Ok(is_ok.then(|| info.updated(&request, &response)).flatten().unwrap_or(info))
+    }
+
+    fn land(&self, answer: Answer) {
         {
             let mut flights = self.verifier.flights.lock();
             let current = flights.land(&self.key, &self.flight);
@@ -256,6 +384,11 @@ impl Landing {
         }
         self.sender.send_replace(Some(answer));
     }
+}
+
+/// Whether an update says that there is no such token.
+fn is_gone(response: &TokenUpdateResponse) -> bool {
+    matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
 }
 
 impl Drop for Landing {

@@ -86,6 +86,18 @@ impl<T> Table<T> {
         self.0.remove(key).into_iter().flatten().for_each(|flight| mark(&flight));
     }
 
+    /// The same for all flights of the token but this one.
+    pub(crate) fn forget_others(&mut self, key: &Key, flight: &Arc<Flight<T>>) {
+        let Some(flights) = self.0.get_mut(key) else { return };
+        flights.retain(|other| {
+            let same = Arc::ptr_eq(other, flight);
+            if !same {
+                mark(other);
+            }
+            same
+        });
+    }
+
     pub(crate) fn forget_all(&mut self) {
         self.0.drain().flat_map(|(_, flights)| flights).for_each(|flight| mark(&flight));
     }

@@ -5,7 +5,7 @@ mod key;
 mod memory;
 
 pub(crate) use self::{
-    flight::{Flight, Flights},
+    flight::{Flight, Flights, Table},
     key::{Key, KeySpace},
     memory::{Limits, MemoryCache},
 };

@@ -1,0 +1,278 @@
+//! Tokens that are in use are kept alive, and no others.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde_json::json;
+use tower_authlete::{
+    AuthLayerBuilder, Refresh,
+    api::{IntrospectionRequest, TokenUpdateAction, TokenUpdateRequest},
+    emulator::{Api, Fault},
+};
+
+use crate::support::{Bench, Protected};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Below 10 s, extended to 30 s, for 100 s in all.
+fn refresh() -> Refresh {
+    Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(100 * SECOND)
+}
+
+fn extending(layer: AuthLayerBuilder) -> AuthLayerBuilder {
+    layer.refresh(refresh().wait())
+}
+
+impl Bench {
+    fn updates(&self) -> u64 {
+        self.authlete.calls(Api::TokenUpdate)
+    }
+
+    /// How much is left of a token's life (s) as Authlete sees it.
+    async fn left(&self, token: &str) -> u64 {
+        let request = IntrospectionRequest::new().token(token);
+        let response = self.authlete.authlete().introspection(&request).await.unwrap();
+        let left = response.expires_at().map(|at| at.duration_since(self.clock.now()).unwrap());
+        left.unwrap_or_default().as_secs()
+    }
+}
+
+#[tokio::test]
+async fn a_token_with_little_left_is_extended_and_others_are_not() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(extending);
+    let short = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    let long = bench.authlete.token().expires_in(10 * SECOND).issue().await;
+    let persistent = bench.authlete.token().persistent().issue().await;
+    for token in [&short, &long, &persistent] {
+        assert_eq!(api.get(token).await.status, StatusCode::OK);
+    }
+    assert_eq!(bench.updates(), 1);
+    assert_eq!((bench.left(&short).await, bench.left(&long).await), (30, 10));
+}
+
+#[tokio::test]
+async fn what_the_update_says_is_cached() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(extending);
+    let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+    api.get(&token).await;
+    // It would have expired; it is known that it has not.
+    bench.clock.advance(10 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!((bench.introspections(), bench.updates()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_token_in_use_lives_on_and_one_left_alone_dies() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(extending);
+    let used = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    let left_alone = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    for _ in 0..10 {
+        assert_eq!(api.get(&used).await.status, StatusCode::OK);
+        // A hit below the threshold starts a flight beside the request.
+        let before = bench.updates();
+        bench.clock.advance(8 * SECOND);
+        if bench.left(&used).await < 10 {
+            assert_eq!(api.get(&used).await.status, StatusCode::OK);
+            bench.authlete.arrived(Api::TokenUpdate, before + 1).await;
+        }
+        if bench.clock.now() > UNIX_EPOCH + 2_000_000_060 * SECOND {
+            break;
+        }
+    }
+    assert_eq!(api.get(&left_alone).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn it_is_never_extended_beyond_its_end() {
+    for by_authentication in [false, true] {
+        let bench = Bench::new().await;
+        let begin = bench.clock.now();
+        // Without caching, every request is a flight of its own.
+        let api = bench.api_with(|layer| extending(layer).no_cache());
+        let token = bench.authlete.token().expires_in(9 * SECOND);
+        let token = if by_authentication { token.auth_time(begin - 50 * SECOND) } else { token };
+        let token = token.issue().await;
+        let mut lived = 0;
+        while api.get(&token).await.status == StatusCode::OK {
+            bench.clock.advance(5 * SECOND);
+            lived += 5;
+        }
+        assert_eq!(lived, if by_authentication { 50 } else { 100 });
+    }
+}
+
+#[tokio::test]
+async fn an_expired_token_is_never_brought_back_to_life() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let token = bench.authlete.token().expires_in(20 * SECOND).issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    // Somebody else shortens it; the cached fact says that it has 5 s left.
+    bench.clock.advance(15 * SECOND);
+    bench.authlete.revoke(&token);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    // The flight beside the request finds that out, and the token is gone.
+    while api.get(&token).await.status == StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.updates(), 0);
+}
+
+#[tokio::test]
+async fn the_request_does_not_wait_unless_it_is_asked_to() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+    let hold = bench.authlete.hold(Api::TokenUpdate);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    hold.release();
+    assert_eq!(bench.introspections(), 1);
+}
+
+#[tokio::test]
+async fn many_requests_make_one_update() {
+    let bench = Bench::new().await;
+    for layer in [refresh(), refresh().wait()] {
+        let api = bench.api_with(|settings| settings.refresh(layer));
+        let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+        let before = bench.updates();
+        let answers = join_all((0..50).map(|_| api.get(&token))).await;
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+        bench.authlete.arrived(Api::TokenUpdate, before + 1).await;
+        join_all((0..50).map(|_| api.get(&token))).await;
+        assert_eq!(bench.updates(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_update_that_fails_never_fails_the_request_nor_is_it_tried_by_the_next() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(extending);
+    let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    bench.authlete.fault(Fault::status(500).on(Api::TokenUpdate));
+    for _ in 0..5 {
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    }
+    assert_eq!((bench.introspections(), bench.updates()), (1, 1));
+    // After a while it is.
+    bench.authlete.clear_faults();
+    bench.clock.advance(3 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::TokenUpdate, 2).await;
+}
+
+#[tokio::test]
+async fn a_token_that_the_update_does_not_find_is_forgotten() {
+    for action in ["NOT_FOUND", "FORBIDDEN"] {
+        let bench = Bench::new().await;
+        let api = bench.api_with(extending);
+        let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+        let body = json!({ "action": action }).to_string();
+        bench.authlete.fault(Fault::body(body).on(Api::TokenUpdate));
+        assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn which_tokens_are_extended_can_be_chosen() {
+    let bench = Bench::new().await;
+    let chosen = refresh().wait().when(|token| token.scopes().contains("session"));
+    let api = bench.api_with(|layer| layer.refresh(chosen));
+    let session = bench.authlete.token().scopes(["session"]).expires_in(5 * SECOND).issue().await;
+    let other = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+    api.get(&session).await;
+    api.get(&other).await;
+    assert_eq!((bench.left(&session).await, bench.left(&other).await), (30, 5));
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let bench = Bench::new().await;
+    for (refresh, name) in [
+        (refresh().when_below(Duration::ZERO), "refresh.when_below"),
+        (refresh().to(10 * SECOND), "refresh.to"),
+        (refresh().never_beyond(SECOND), "refresh.never_beyond"),
+    ] {
+        let error = bench.layer().refresh(refresh).build().unwrap_err();
+        assert_eq!(error.setting(), name);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_can_change_a_token_and_what_is_cached_of_it() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
+    let request = TokenUpdateRequest::new().scopes(["write"]);
+    let response = api.handle.update(&token, request).await.unwrap();
+    assert_eq!(response.action, TokenUpdateAction::Ok);
+    let answer = api.get_at("/write", &token).await;
+    // The update does not know the subject, and does not make it unknown.
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
+    assert_eq!(api.get_at("/read", &token).await.status, StatusCode::FORBIDDEN);
+    let request = TokenUpdateRequest::new().scopes([""; 0]);
+    api.handle.update(&token, request).await.unwrap();
+    assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(bench.introspections(), 1);
+}
+
+#[tokio::test]
+async fn an_update_makes_nothing_known_that_was_not() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().certificate_thumbprint("abc").issue().await;
+    let request = TokenUpdateRequest::new().scopes(["read"]);
+    assert_eq!(api.handle.update(&token, request).await.unwrap().action, TokenUpdateAction::Ok);
+    // Authlete has to be asked, and says that a certificate is missing.
+    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_change_of_value_or_binding_or_one_that_fails_forgets_the_token() {
+    let bench = Bench::new().await;
+    let change = async |api: &Protected, request: TokenUpdateRequest| {
+        let token = bench.authlete.token().issue().await;
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        let _ = api.handle.update(&token, request).await;
+        api.get(&token).await.status
+    };
+    let api = bench.api();
+    let new = TokenUpdateRequest::new;
+    for request in [
+        new().access_token_value_updated(true),
+        new().certificate_thumbprint("abc"),
+        new().dpop_key_thumbprint("abc"),
+    ] {
+        assert_eq!(change(&api, request).await, StatusCode::UNAUTHORIZED);
+    }
+    bench.authlete.fault(Fault::reset().on(Api::TokenUpdate));
+    let before = bench.introspections();
+    assert_eq!(change(&api, new()).await, StatusCode::OK);
+    assert_eq!(bench.introspections() - before, 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_set_out_before_an_update_is_not_used_after_it() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().scopes(["admin", "write"]).issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let request = tokio::spawn({
+        let (api, token) = (api.clone(), token.clone());
+        async move { api.get_at("/write", &token).await }
+    });
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    let narrow = TokenUpdateRequest::new().scopes(["read"]);
+    api.handle.update(&token, narrow).await.unwrap();
+    hold.release();
+    assert_eq!(request.await.unwrap().status, StatusCode::FORBIDDEN);
+    assert_eq!(bench.introspections(), 2);
+}
