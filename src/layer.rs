@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    api::{Authlete, ConfigError, Error, TokenUpdateRequest, TokenUpdateResponse},
+    api::{Authlete, ConfigError, Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Limits, MemoryCache},
     challenge::is_text,
     clock::Clock,
@@ -359,7 +359,8 @@ impl AuthHandle {
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
-        self.verifier.update(token, request).await
+        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
+        finish(async move { verifier.update(token.expose(), request).await }).await
     }
 
     /// Revokes a token (`/auth/token/revoke`). When this returns `Ok`, no request that has not been
@@ -368,12 +369,26 @@ impl AuthHandle {
     /// # Errors
     /// If Authlete could not be asked or refused the call. The token is forgotten all the same.
     pub async fn revoke(&self, token: &str) -> Result<(), Error> {
-        self.verifier.revoke(token).await
+        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
+        finish(async move { verifier.revoke(token.expose()).await }).await
     }
 }
 
 impl fmt::Debug for AuthHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthHandle").finish_non_exhaustive()
+    }
+}
+
+/// Finishes what was begun, even if the caller goes away: a token that was revoked at Authlete must
+/// not live on here because a browser was closed.
+async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and so is the caller.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -67,6 +67,7 @@ mod rejection;
 mod require;
 mod service;
 mod token;
+mod verdict;
 mod verifier;
 
 pub use self::{

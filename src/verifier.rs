@@ -6,28 +6,26 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::sync::watch;
 
 use crate::{
     api::{
-        Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
-        TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse,
+        Authlete, Error, IntrospectionRequest, Secret, TokenRevokeRequest, TokenUpdateAction,
+        TokenUpdateRequest, TokenUpdateResponse,
     },
     cache::{Flight, Flights, Key, KeySpace, MemoryCache, Table},
     clock::Clock,
     refresh::{Extender, Refresh},
     rejection::Rejection,
     token::TokenInfo,
+    verdict::{self, Answer, is_gone},
 };
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
 const ATTEMPTS: usize = 4;
-
-/// When a client may try again, if Authlete does not say: s.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// By which API a token is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,9 +43,6 @@ pub enum Check {
     /// of another type than Bearer are refused.
     Update,
 }
-
-/// What came of asking.
-type Answer = Result<TokenInfo, Rejection>;
 
 pub(crate) struct Verifier {
     pub(crate) authlete: Authlete,
@@ -105,10 +100,10 @@ impl Verifier {
             };
             let answer = flight.outcome().await;
             if !flight.is_stale() {
-                return answer.unwrap_or_else(|| Err(Rejection::unavailable(RETRY_AFTER)));
+                return answer.unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
-        Err(Rejection::unavailable(RETRY_AFTER))
+        Err(verdict::unknown())
     }
 
     fn board(self: &Arc<Self>, key: Key, fresh: bool) -> Boarding {
@@ -157,51 +152,21 @@ impl Verifier {
         let answer = match self.check {
             Check::Introspection => {
                 let request = IntrospectionRequest::new().token(token);
-                self.authlete.introspection(&request).await.map(|response| introspected(&response))
+                self.authlete.introspection(&request).await.map(|it| verdict::of_introspection(&it))
             }
             Check::Update => {
                 let request = TokenUpdateRequest::new().access_token(token);
-                self.authlete.token_update(&request).await.map(|response| self.updated(&response))
+                self.authlete
+                    .token_update(&request)
+                    .await
+                    .map(|it| verdict::of_update(&it, self.clock.now()))
             }
         };
-        let answer = answer.unwrap_or_else(|error| Err(failed(&error)));
+        let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
         answer
-    }
-
-    fn updated(&self, response: &TokenUpdateResponse) -> Answer {
-        match response.action {
-            TokenUpdateAction::Ok => {}
-            _ if is_gone(response) => {
-                return Err(Rejection::invalid_token("the access token does not exist"));
-            }
-            action => {
-                return Err(no_verdict(
-                    "/auth/token/update",
-                    &format!("{action:?}"),
-                    response.result_code.as_deref(),
-                ));
-            }
-        }
-        let token = TokenInfo::from(response);
-        match token.token_type() {
-            Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
-            Some(_) => {
-                let description = "the access token cannot be used as a bearer token";
-                return Err(Rejection::invalid_token(description));
-            }
-            None => {
-                let code = response.result_code.as_deref();
-                return Err(no_verdict("/auth/token/update", "OK without a token type", code));
-            }
-        }
-        // Unlike introspection, this API does not look at the expiry.
-        if self.is_past(&token) {
-            return Err(Rejection::invalid_token("the access token has expired"));
-        }
-        Ok(token)
     }
 
     fn is_past(&self, token: &TokenInfo) -> bool {
@@ -301,7 +266,14 @@ impl Verifier {
     ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
         let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
         match self.authlete.token_update(&request).await {
-            Ok(response) => Some((request, response)),
+            Ok(response) if response.action == TokenUpdateAction::Ok || is_gone(&response) => {
+                Some((request, response))
+            }
+            Ok(response) => {
+                let (action, code) = (response.action, response.result_code);
+                tracing::warn!(?action, code, "the life of an access token could not be extended");
+                None
+            }
             Err(error) => {
                 tracing::warn!(%error, "the life of an access token could not be extended");
                 None
@@ -348,11 +320,11 @@ impl Landing {
                 self.land(answer);
                 let verifier = &self.verifier;
                 match verifier.extend(&token, until).await {
-                    Some((request, response)) if response.action == TokenUpdateAction::Ok => {
+                    Some((_, response)) if is_gone(&response) => verifier.forget(token.expose()),
+                    Some((request, response)) => {
                         verifier.write_through(token.expose(), &request, &response);
                     }
-                    Some((_, response)) if is_gone(&response) => verifier.forget(token.expose()),
-                    _ => {}
+                    None => {}
                 }
             }
         }
@@ -369,8 +341,7 @@ impl Landing {
             return Err(Rejection::invalid_token("the access token does not exist"));
         }
         let info = answer?;
-        let is_ok = response.action == TokenUpdateAction::Ok;
-        Ok(is_ok.then(|| info.updated(&request, &response)).flatten().unwrap_or(info))
+        Ok(info.updated(&request, &response).unwrap_or(info))
     }
 
     fn land(&self, answer: Answer) {
@@ -386,47 +357,8 @@ impl Landing {
     }
 }
 
-/// Whether an update says that there is no such token.
-fn is_gone(response: &TokenUpdateResponse) -> bool {
-    matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
-}
-
 impl Drop for Landing {
     fn drop(&mut self) {
         self.verifier.flights.lock().land(&self.key, &self.flight);
     }
-}
-
-fn introspected(response: &IntrospectionResponse) -> Answer {
-    let rejection = match response.action {
-        IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
-        IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
-        IntrospectionAction::Unauthorized => {
-            Rejection::invalid_token("the access token is unknown, expired or revoked")
-        }
-        IntrospectionAction::Forbidden => {
-            Rejection::insufficient_scope("the access token does not allow this", None)
-        }
-        action => {
-            let code = response.result_code.as_deref();
-            return Err(no_verdict("/auth/introspection", &format!("{action:?}"), code));
-        }
-    };
-    Err(rejection.with_authlete_challenge(response.response_content.as_deref()))
-}
-
-/// Authlete answered, but the answer says nothing of the token.
-fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
-    tracing::error!(api, action, code, "Authlete gave no verdict on an access token");
-    Rejection::unavailable(RETRY_AFTER)
-}
-
-/// Authlete could not be asked.
-fn failed(error: &Error) -> Rejection {
-    if error.is_our_fault() {
-        tracing::error!(%error, "Authlete refuses our calls; check this server's AUTHLETE_* settings");
-        return Rejection::misconfigured("access tokens cannot be checked here");
-    }
-    tracing::warn!(%error, "an access token could not be checked");
-    Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
 }

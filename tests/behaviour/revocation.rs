@@ -111,3 +111,31 @@ async fn a_revocation_that_fails_says_so_and_forgets_all_the_same() {
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     assert_eq!(bench.introspections(), 2);
 }
+
+#[tokio::test]
+async fn a_revocation_is_finished_even_if_its_caller_goes_away() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    let hold = bench.authlete.hold(Api::TokenRevoke);
+    let caller = tokio::spawn({
+        let (handle, token) = (api.handle.clone(), token.clone());
+        async move { handle.revoke(&token).await }
+    });
+    bench.authlete.arrived(Api::TokenRevoke, 1).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    hold.release();
+    // A second one takes its turn after the first on the same connection, or on one that is slower.
+    let _ = api.handle.revoke("another").await;
+    let mut status = StatusCode::OK;
+    for _ in 0..1000 {
+        status = api.get(&token).await.status;
+        if status != StatusCode::OK {
+            break;
+        }
+        let _ = api.handle.revoke("another").await;
+    }
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+}

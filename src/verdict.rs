@@ -1,0 +1,88 @@
+//! What an answer of Authlete says about a token, and what is no answer.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    api::{
+        Error, IntrospectionAction, IntrospectionResponse, TokenUpdateAction, TokenUpdateResponse,
+    },
+    rejection::Rejection,
+    token::TokenInfo,
+};
+
+/// When a client may try again, if Authlete does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The facts of a good token, or why a request with it is refused.
+pub(crate) type Answer = Result<TokenInfo, Rejection>;
+
+/// What `/auth/introspection` says.
+pub(crate) fn of_introspection(response: &IntrospectionResponse) -> Answer {
+    let rejection = match response.action {
+        IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
+        IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
+        IntrospectionAction::Unauthorized => {
+            Rejection::invalid_token("the access token is unknown, expired or revoked")
+        }
+        IntrospectionAction::Forbidden => {
+            Rejection::insufficient_scope("the access token does not allow this", None)
+        }
+        action => {
+            let code = response.result_code.as_deref();
+            return Err(no_verdict("/auth/introspection", &format!("{action:?}"), code));
+        }
+    };
+    Err(rejection.with_authlete_challenge(response.response_content.as_deref()))
+}
+
+/// What `/auth/token/update` says, when nothing was to be changed.
+pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answer {
+    let code = response.result_code.as_deref();
+    match response.action {
+        TokenUpdateAction::Ok => {}
+        _ if is_gone(response) => {
+            return Err(Rejection::invalid_token("the access token does not exist"));
+        }
+        action => return Err(no_verdict("/auth/token/update", &format!("{action:?}"), code)),
+    }
+    let token = TokenInfo::from(response);
+    match token.token_type() {
+        Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
+        Some(_) => {
+            let description = "the access token cannot be used as a bearer token";
+            return Err(Rejection::invalid_token(description));
+        }
+        None => return Err(no_verdict("/auth/token/update", "OK without a token type", code)),
+    }
+    // Unlike introspection, this API does not look at the expiry.
+    if token.expires_at().is_some_and(|at| at <= now) {
+        return Err(Rejection::invalid_token("the access token has expired"));
+    }
+    Ok(token)
+}
+
+/// Whether an update says that there is no such token.
+pub(crate) fn is_gone(response: &TokenUpdateResponse) -> bool {
+    matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
+}
+
+/// Nothing is known of the token.
+pub(crate) fn unknown() -> Rejection {
+    Rejection::unavailable(RETRY_AFTER)
+}
+
+/// Authlete answered, but the answer says nothing of the token.
+fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
+    tracing::error!(api, action, code, "Authlete gave no verdict on an access token");
+    unknown()
+}
+
+/// What a call that failed says of the token: nothing.
+pub(crate) fn of_failure(error: &Error) -> Rejection {
+    if error.is_our_fault() {
+        tracing::error!(%error, "Authlete refuses our calls; check this server's AUTHLETE_* settings");
+        return Rejection::misconfigured("access tokens cannot be checked here");
+    }
+    tracing::warn!(%error, "an access token could not be checked");
+    Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
+}
