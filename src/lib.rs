@@ -56,6 +56,7 @@ mod cache;
 mod challenge;
 mod clock;
 mod credentials;
+pub mod delegate;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;

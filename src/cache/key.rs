@@ -14,19 +14,23 @@ pub(crate) struct Key([u8; 32]);
 pub(crate) struct KeySpace(Sha256);
 
 impl KeySpace {
-    /// `identity` names the service and our credentials there, `check` the API that is asked.
-    pub(crate) fn new(identity: &[u8; 32], check: &str) -> Self {
+    /// `identity` names the service and our credentials there, `use_` what is asked of it.
+    pub(crate) fn new(identity: &[u8; 32], use_: &str) -> Self {
         let mut digest = Sha256::new();
         part(&mut digest, identity);
-        part(&mut digest, check.as_bytes());
+        part(&mut digest, use_.as_bytes());
         Self(digest)
     }
 
     /// The key of a token that is presented under `scheme` and bound to nothing.
     pub(crate) fn key(&self, scheme: &str, token: &str) -> Key {
+        self.of([scheme, token])
+    }
+
+    /// The key of something that these parts name.
+    pub(crate) fn of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
         let mut digest = self.0.clone();
-        part(&mut digest, scheme.as_bytes());
-        part(&mut digest, token.as_bytes());
+        parts.into_iter().for_each(|text| part(&mut digest, text.as_bytes()));
         Key(digest.finalize().into())
     }
 }

@@ -1,0 +1,246 @@
+//! Calls to other services carry narrow tokens of their own.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use futures_util::future::join_all;
+use http::{Request, StatusCode};
+use tower::{BoxError, Layer, ServiceExt};
+use tower_authlete::{
+    TokenInfo,
+    api::{IntrospectionRequest, IntrospectionResponse},
+    delegate::{DelegateError, DelegateLayer},
+    emulator::{Api, Fault},
+};
+
+use crate::support::{Answer, Bench, Protected};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Bench {
+    fn delegate(&self) -> DelegateLayer {
+        DelegateLayer::new(self.authlete.authlete())
+            .client_id(self.authlete.client_id())
+            .clock(self.clock.clone())
+    }
+
+    fn creations(&self) -> u64 {
+        self.authlete.calls(Api::TokenCreate)
+    }
+
+    /// The facts of an inbound token of alice's with these scopes.
+    async fn inbound(&self, scopes: &[&str]) -> TokenInfo {
+        self.inbound_of("alice", scopes).await
+    }
+
+    async fn inbound_of(&self, subject: &str, scopes: &[&str]) -> TokenInfo {
+        let token = self.authlete.token().subject(subject).scopes(scopes.iter().copied());
+        self.facts(&token.issue().await).await
+    }
+
+    async fn facts(&self, token: &str) -> TokenInfo {
+        TokenInfo::from(&self.introspect(token).await)
+    }
+
+    async fn introspect(&self, token: &str) -> IntrospectionResponse {
+        let request = IntrospectionRequest::new().token(token);
+        self.authlete.authlete().introspection(&request).await.unwrap()
+    }
+}
+
+/// Calls `GET path` of the API, on behalf of an inbound request.
+async fn call(
+    delegate: &DelegateLayer,
+    api: &Protected,
+    path: &str,
+    inbound: Option<&TokenInfo>,
+) -> Result<Answer, BoxError> {
+    Caller::new(delegate, api).call(path, inbound).await
+}
+
+#[derive(Clone)]
+struct Caller(tower_authlete::delegate::DelegateService<axum::Router>);
+
+impl Caller {
+    fn new(delegate: &DelegateLayer, api: &Protected) -> Self {
+        Self(delegate.layer(api.router.clone()))
+    }
+
+    async fn call(&self, path: &str, inbound: Option<&TokenInfo>) -> Result<Answer, BoxError> {
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
+        request.extensions_mut().extend(inbound.cloned().map(extension).unwrap_or_default());
+        Ok(Answer::of(self.0.clone().oneshot(request).await?).await)
+    }
+}
+
+fn extension(token: TokenInfo) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(token);
+    extensions
+}
+
+fn is(error: &BoxError, expected: &DelegateError) -> bool {
+    error.downcast_ref::<DelegateError>().map(ToString::to_string) == Some(expected.to_string())
+}
+
+#[tokio::test]
+async fn a_call_is_made_for_the_user_with_no_more_than_the_inbound_scopes() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let delegate = bench.delegate().scopes(["read", "write"]);
+    let inbound = bench.inbound(&["read", "admin"]).await;
+    let answer = call(&delegate, &api, "/read", Some(&inbound)).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
+    let answer = call(&delegate, &api, "/write", Some(&inbound)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn without_a_user_or_any_scope_no_call_is_made() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let delegate = bench.delegate().scopes(["read"]);
+    let error = call(&delegate, &api, "/", None).await.unwrap_err();
+    assert!(is(&error, &DelegateError::NoInboundToken), "{error}");
+    let nobody = bench.facts(&bench.authlete.token().scopes(["read"]).issue().await).await;
+    let error = call(&delegate, &api, "/", Some(&nobody)).await.unwrap_err();
+    assert!(is(&error, &DelegateError::NoSubject), "{error}");
+    let other = bench.inbound(&["other"]).await;
+    let error = call(&delegate, &api, "/", Some(&other)).await.unwrap_err();
+    assert!(is(&error, &DelegateError::NoScopes), "{error}");
+    assert_eq!(bench.creations(), 0);
+}
+
+#[tokio::test]
+async fn a_service_calls_as_itself_if_it_is_told_to() {
+    let bench = Bench::new().await;
+    let delegate = bench.delegate().scopes(["read"]).as_service();
+    let answer = call(&delegate, &bench.api(), "/read", None).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody"));
+}
+
+#[tokio::test]
+async fn the_second_call_makes_no_token_and_neither_do_many_at_once() {
+    let bench = Bench::new().await;
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &bench.api());
+    let inbound = bench.inbound(&["read"]).await;
+    let answers = join_all((0..50).map(|_| caller.call("/read", Some(&inbound)))).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().status == StatusCode::OK));
+    // Another inbound token of hers with the same scopes does as well.
+    let again = bench.inbound(&["read"]).await;
+    caller.call("/read", Some(&again)).await.unwrap();
+    assert_eq!(bench.creations(), 1);
+}
+
+#[tokio::test]
+async fn tokens_are_never_shared_between_users_scopes_or_resources() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let caller = Caller::new(&bench.delegate().scopes(["read", "write"]), &api);
+    for (subject, scopes, expected) in [
+        ("alice", &["read"][..], "alice"),
+        ("bob", &["read"], "bob"),
+        ("alice", &["read", "write"], "alice"),
+        ("bob", &["read"], "bob"),
+    ] {
+        let inbound = bench.inbound_of(subject, scopes).await;
+        assert_eq!(caller.call("/read", Some(&inbound)).await.unwrap().body, expected);
+    }
+    assert_eq!(bench.creations(), 3);
+    let elsewhere = bench.delegate().scopes(["read"]).resources(["https://b.example"]);
+    let inbound = bench.inbound(&["read"]).await;
+    call(&elsewhere, &api, "/read", Some(&inbound)).await.unwrap();
+    assert_eq!(bench.creations(), 4);
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_the_inbound_one_nor_its_own_margin() {
+    let bench = Bench::new().await;
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let router = axum::Router::new().fallback(move |headers: http::HeaderMap| async move {
+        assert!(headers["authorization"].is_sensitive());
+        let value = headers["authorization"].to_str().unwrap().to_owned();
+        sender.send(value.trim_start_matches("Bearer ").to_owned()).unwrap();
+    });
+    let api = Protected { router, ..bench.api() };
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).expires_in(60 * SECOND);
+    let inbound = bench.facts(&token.issue().await).await;
+    caller.call("/", Some(&inbound)).await.unwrap();
+    let first = seen.recv().await.unwrap();
+    let expires_at = bench.introspect(&first).await.expires_at().unwrap();
+    assert_eq!(expires_at.duration_since(bench.clock.now()).unwrap(), 60 * SECOND);
+    // Ten seconds before its end it is not used any more.
+    bench.clock.advance(50 * SECOND);
+    let fresh = bench.inbound(&["read"]).await;
+    caller.call("/", Some(&fresh)).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap(), first);
+    assert_eq!(bench.creations(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_ahead_of_its_end_beside_the_call() {
+    let bench = Bench::new().await;
+    let delegate = bench.delegate().as_service().life(110 * SECOND);
+    let caller = Caller::new(&delegate, &bench.api());
+    caller.call("/", None).await.unwrap();
+    // Used for 100 s, and renewed from 80 s on.
+    bench.clock.advance(79 * SECOND);
+    caller.call("/", None).await.unwrap();
+    assert_eq!(bench.creations(), 1);
+    bench.clock.advance(SECOND);
+    let hold = bench.authlete.hold(Api::TokenCreate);
+    for _ in 0..5 {
+        assert_eq!(caller.call("/", None).await.unwrap().status, StatusCode::OK);
+    }
+    bench.authlete.arrived(Api::TokenCreate, 2).await;
+    hold.release();
+    assert_eq!(bench.creations(), 2);
+}
+
+#[tokio::test]
+async fn a_401_drops_the_token_and_the_call_is_made_once_more() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.no_cache());
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let inbound = bench.inbound(&["read"]).await;
+    caller.call("/read", Some(&inbound)).await.unwrap();
+    // Somebody ends all of alice's tokens.
+    let all = tower_authlete::api::TokenRevokeRequest::new().subject("alice");
+    bench.authlete.authlete().token_revoke(&all).await.unwrap();
+    let answer = caller.call("/read", Some(&inbound)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(bench.creations(), 2);
+    // A call with a body cannot be made again; the next one has a new token.
+    bench.authlete.authlete().token_revoke(&all).await.unwrap();
+    let mut request = Request::get("/read").body(Body::from("once")).unwrap();
+    request.extensions_mut().insert(inbound.clone());
+    let response = caller.0.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(caller.call("/read", Some(&inbound)).await.unwrap().status, StatusCode::OK);
+    assert_eq!(bench.creations(), 3);
+}
+
+#[tokio::test]
+async fn a_401_that_stays_is_passed_on_after_one_more_try() {
+    let bench = Bench::new().await;
+    let router = axum::Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+    let caller = Caller::new(&bench.delegate().as_service(), &Protected { router, ..bench.api() });
+    let answer = caller.call("/", None).await.unwrap();
+    assert_eq!((answer.status, bench.creations()), (StatusCode::UNAUTHORIZED, 2));
+}
+
+#[tokio::test]
+async fn where_no_token_can_be_had_no_call_is_made_and_the_failure_is_not_kept() {
+    let bench = Bench::new().await;
+    let caller = Caller::new(&bench.delegate().as_service(), &bench.api());
+    bench.authlete.fault(Fault::status(503).times(1));
+    let error = caller.call("/", None).await.unwrap_err();
+    let error = error.downcast_ref::<DelegateError>().unwrap();
+    assert!(matches!(error, DelegateError::Authlete(error) if error.is_retryable()), "{error}");
+    assert_eq!(caller.call("/", None).await.unwrap().status, StatusCode::OK);
+    let unknown = DelegateLayer::new(bench.authlete.authlete()).client_id(1).as_service();
+    let error = call(&unknown, &bench.api(), "/", None).await.unwrap_err();
+    let error = error.downcast_ref::<DelegateError>().unwrap();
+    assert!(matches!(error, DelegateError::Refused { .. }), "{error}");
+}
