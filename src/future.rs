@@ -1,4 +1,4 @@
-//! The response futures of the layers.
+//! The response future of the layers.
 
 use std::{
     future::Future,
@@ -10,60 +10,73 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{
-    rejection::{Rejection, Renderer},
-    service::Gate,
-    token::TokenInfo,
-};
+use crate::verdict::Answer;
 
 /// The answer of Authlete on its way. Only what is not known is waited for, so that what is known
 /// needs no box.
-pub(crate) type Asking = Pin<Box<dyn Future<Output = Result<TokenInfo, Rejection>> + Send>>;
+pub(crate) type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The request with the token's facts, or the response that refuses it.
+pub(crate) type Decision<B, ResB> = Result<Request<B>, Response<ResB>>;
+
+/// What is done with a request when Authlete has answered.
+pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(Request<B>, Answer) -> Decision<B, ResB> + Send>;
 
 /// A request that waits for Authlete's answer, and the service that was polled ready for it.
-pub(crate) struct Waiting<S, B, R> {
+pub(crate) struct Waiting<S, B, ResB> {
     pub(crate) request: Request<B>,
     pub(crate) service: S,
-    pub(crate) gate: Gate<R>,
+    pub(crate) decide: Decide<B, ResB>,
 }
 
 pin_project! {
-    /// Response future of [`AuthService`](crate::AuthService).
-    pub struct AuthFuture<S, B, ResB, R>
+    /// Response future of [`AuthService`](crate::AuthService) and
+    /// [`RequireService`](crate::RequireService).
+    pub struct AuthFuture<S, B, ResB>
     where
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B, ResB, R>,
+        state: State<S, B, ResB>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, B, ResB, R>
+    enum State<S, B, ResB>
     where
         S: Service<Request<B>>,
     {
-        Asking { asking: Asking, waiting: Option<Waiting<S, B, R>> },
-        Decided { #[pin] decided: DecidedFuture<S::Future, ResB> },
+        Asking { asking: Asking, waiting: Option<Waiting<S, B, ResB>> },
+        Passed { #[pin] response: S::Future },
+        // Taken when it is ready; polled again after that, it never is.
+        Refused { response: Option<Response<ResB>> },
     }
 }
 
-impl<S: Service<Request<B>>, B, ResB, R> AuthFuture<S, B, ResB, R> {
-    pub(crate) fn asking(asking: Asking, waiting: Waiting<S, B, R>) -> Self {
+impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
+    pub(crate) fn asking(asking: Asking, waiting: Waiting<S, B, ResB>) -> Self {
         Self { state: State::Asking { asking, waiting: Some(waiting) } }
     }
 
-    pub(crate) fn decided(decided: DecidedFuture<S::Future, ResB>) -> Self {
-        Self { state: State::Decided { decided } }
+    /// The inner service is called only if the request may pass.
+    pub(crate) fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
+        Self { state: State::decided(decision, service) }
     }
 }
 
-impl<S, B, ResB, R> Future for AuthFuture<S, B, ResB, R>
+impl<S: Service<Request<B>>, B, ResB> State<S, B, ResB> {
+    fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
+        match decision {
+            Ok(request) => Self::Passed { response: service.call(request) },
+            Err(response) => Self::Refused { response: Some(response) },
+        }
+    }
+}
+
+impl<S, B, ResB> Future for AuthFuture<S, B, ResB>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
-    R: Renderer<ResB>,
-    ResB: 'static,
 {
     type Output = Result<Response<ResB>, S::Error>;
 
@@ -71,59 +84,20 @@ where
         let mut state = self.project().state;
         loop {
             let decided = match state.as_mut().project() {
-                StateProjection::Decided { decided } => return decided.poll(context),
+                StateProjection::Passed { response } => return response.poll(context),
+                StateProjection::Refused { response } => {
+                    let response = response.take();
+                    return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
                 StateProjection::Asking { asking, waiting } => {
                     let answer = ready!(asking.as_mut().poll(context));
-                    let Some(Waiting { request, mut service, gate }) = waiting.take() else {
+                    let Some(Waiting { request, mut service, decide }) = waiting.take() else {
                         return Poll::Pending;
                     };
-                    let decision = gate.decide(request, answer);
-                    DecidedFuture::new(decision, |request| service.call(request))
+                    State::decided(decide(request, answer), &mut service)
                 }
             };
-            state.set(State::Decided { decided });
-        }
-    }
-}
-
-pin_project! {
-    /// Response future of [`RequireService`](crate::RequireService): the inner service's response,
-    /// or the one that refuses the request.
-    #[project = DecidedProjection]
-    pub enum DecidedFuture<F, ResB> {
-        #[doc(hidden)]
-        Refused { response: Option<Response<ResB>> },
-        #[doc(hidden)]
-        Passed { #[pin] response: F },
-    }
-}
-
-impl<F, ResB> DecidedFuture<F, ResB> {
-    /// The inner service is called only if the request may pass.
-    pub(crate) fn new<B>(
-        decision: Result<Request<B>, Response<ResB>>,
-        call: impl FnOnce(Request<B>) -> F,
-    ) -> Self {
-        match decision {
-            Ok(request) => Self::Passed { response: call(request) },
-            Err(response) => Self::Refused { response: Some(response) },
-        }
-    }
-}
-
-impl<F, ResB, E> Future for DecidedFuture<F, ResB>
-where
-    F: Future<Output = Result<Response<ResB>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            DecidedProjection::Passed { response } => response.poll(context),
-            // Polled again after it was ready, it never is.
-            DecidedProjection::Refused { response } => {
-                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
-            }
+            state.set(decided);
         }
     }
 }

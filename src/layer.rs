@@ -330,7 +330,7 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
 /// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
 #[derive(Clone)]
 pub struct AuthHandle {
-    verifier: Arc<Verifier>,
+    pub(crate) verifier: Arc<Verifier>,
 }
 
 impl AuthHandle {
@@ -382,7 +382,7 @@ impl fmt::Debug for AuthHandle {
 
 /// Finishes what was begun, even if the caller goes away: a token that was revoked at Authlete must
 /// not live on here because a browser was closed.
-async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

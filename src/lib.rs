@@ -60,6 +60,7 @@ pub mod delegate;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
+pub mod endpoint;
 mod future;
 mod layer;
 mod policy;
@@ -75,7 +76,7 @@ pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
-    future::{AuthFuture, DecidedFuture},
+    future::AuthFuture,
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
     policy::{Require, RequireScopes},
     refresh::Refresh,

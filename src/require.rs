@@ -7,10 +7,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    future::DecidedFuture,
+    future::{AuthFuture, Decision, Waiting},
     policy::Require,
     rejection::{self, Guard, Rejection},
     token::TokenInfo,
+    verdict::Answer,
+    verifier::Recheck,
 };
 
 impl<S> Layer<S> for Require {
@@ -30,30 +32,52 @@ pub struct RequireService<S> {
 
 impl<S, B, ResB> Service<Request<B>> for RequireService<S>
 where
-    S: Service<Request<B>, Response = Response<ResB>>,
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    B: 'static,
     ResB: Default + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = DecidedFuture<S::Future, ResB>;
+    type Future = AuthFuture<S, B, ResB>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let decision = match self.check(request.extensions()) {
-            Ok(()) => Ok(request),
-            Err(rejection) => Err(rejection::refuse(request.extensions(), &rejection)),
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let Err(rejection) = check(&self.require, request.extensions()) else {
+            return AuthFuture::decided(Ok(request), &mut self.inner);
         };
-        DecidedFuture::new(decision, |request| self.inner.call(request))
+        // What was said of the token when it was issued is not all there is to know.
+        let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
+            let refusal = rejection::refuse(request.extensions(), &rejection);
+            return AuthFuture::decided(Err(refusal), &mut self.inner);
+        };
+        let clone = self.inner.clone();
+        let service = std::mem::replace(&mut self.inner, clone);
+        let require = self.require.clone();
+        let decide = Box::new(move |request, answer| decide(&require, request, answer));
+        AuthFuture::asking(recheck.ask(), Waiting { request, service, decide })
     }
 }
 
-impl<S> RequireService<S> {
-    fn check(&self, extensions: &Extensions) -> Result<(), Rejection> {
-        let guard = Guard::find(extensions)?;
-        let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
-        self.require.check(token, guard.clock().now())
+fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
+    let guard = Guard::find(extensions)?;
+    let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
+    require.check(token, guard.clock().now())
+}
+
+fn decide<B, ResB: Default + 'static>(
+    require: &Require,
+    mut request: Request<B>,
+    answer: Answer,
+) -> Decision<B, ResB> {
+    let decided = answer.and_then(|token| {
+        token.insert_into(request.extensions_mut());
+        check(require, request.extensions())
+    });
+    match decided {
+        Ok(()) => Ok(request),
+        Err(rejection) => Err(rejection::refuse(request.extensions(), &rejection)),
     }
 }

@@ -12,10 +12,11 @@ use tower_service::Service;
 use crate::{
     api::Secret,
     credentials::{self, RequestHead},
-    future::{Asking, AuthFuture, DecidedFuture, Waiting},
+    future::{Asking, AuthFuture, Decision, Waiting},
     layer::Settings,
+    policy::Require,
     rejection::{Guard, Rejection, Renderer},
-    token::TokenInfo,
+    verdict::Answer,
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -37,7 +38,7 @@ enum Way {
     /// It needs no token.
     Pass,
     /// All there is to know is known.
-    Decide(Result<TokenInfo, Rejection>),
+    Decide(Answer),
     Ask(Asking),
 }
 
@@ -51,11 +52,12 @@ impl<S, R, B, ResB> Service<Request<B>> for AuthService<S, R>
 where
     S: Service<Request<B>, Response = Response<ResB>> + Clone,
     R: Renderer<ResB>,
+    B: 'static,
     ResB: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = AuthFuture<S, B, ResB, R>;
+    type Future = AuthFuture<S, B, ResB>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -72,10 +74,11 @@ where
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
-                return AuthFuture::asking(asking, Waiting { request, service, gate });
+                let decide = Box::new(move |request, answer| gate.decide(request, answer));
+                return AuthFuture::asking(asking, Waiting { request, service, decide });
             }
         };
-        AuthFuture::decided(DecidedFuture::new(decided, |request| self.inner.call(request)))
+        AuthFuture::decided(decided, &mut self.inner)
     }
 }
 
@@ -89,13 +92,29 @@ impl<R> Gate<R> {
             Err(malformed) => return Way::Decide(Err(malformed)),
         };
         let key = verifier.key(token);
-        if let (false, Some(answer)) = (self.fresh, verifier.known(&key)) {
-            if let Ok(known) = &answer {
-                verifier.keep_alive(&key, token, known);
+        let known = verifier.known(&key).filter(|_| !self.fresh);
+        let lacks_facts = self.lacks_facts(known.as_ref());
+        match known {
+            Some(answer) if !lacks_facts => {
+                if let Ok(known) = &answer {
+                    verifier.keep_alive(&key, token, known);
+                }
+                Way::Decide(answer)
             }
-            return Way::Decide(answer);
+            _ => {
+                let fresh = self.fresh || lacks_facts;
+                Way::Ask(Box::pin(verifier.clone().ask(key, Secret::from(token), fresh)))
+            }
         }
-        Way::Ask(Box::pin(verifier.clone().ask(key, Secret::from(token), self.fresh)))
+    }
+
+    /// Whether a token that was issued here does not meet the layer's requirement by what is known
+    /// of it without having asked, so that it has to be asked about.
+    fn lacks_facts(&self, known: Option<&Answer>) -> bool {
+        let Some(Ok(token)) = known else { return false };
+        let Settings { verifier, options, .. } = &*self.settings;
+        let unmet = |require: &Require| require.check(token, verifier.clock.now()).is_err();
+        !token.is_complete() && options.require.as_ref().is_some_and(unmet)
     }
 
     fn guard<ResB: 'static>(&self) -> &Guard
@@ -123,8 +142,8 @@ impl<R> Gate<R> {
     pub(crate) fn decide<B, ResB: 'static>(
         &self,
         mut request: Request<B>,
-        answer: Result<TokenInfo, Rejection>,
-    ) -> Result<Request<B>, Response<ResB>>
+        answer: Answer,
+    ) -> Decision<B, ResB>
     where
         R: Renderer<ResB>,
     {
@@ -142,11 +161,16 @@ impl<R> Gate<R> {
                 return Err(renderer.render(&rejection, head));
             }
         };
+        if !token.is_complete() {
+            let head = RequestHead::of(&request);
+            let presented = credentials::find(&options.sources, head, options.max_token_length);
+            let recheck = presented.ok().flatten().map(|token| verifier.recheck(token));
+            if let Some(recheck) = recheck {
+                request.extensions_mut().insert(recheck);
+            }
+        }
         credentials::conceal(&options.sources, request.headers_mut(), options.strip);
-        let extensions = request.extensions_mut();
-        extensions.insert(token.scopes().clone());
-        extensions.insert(token.properties().clone());
-        extensions.insert(token);
+        token.insert_into(request.extensions_mut());
         Ok(self.pass::<B, ResB>(request))
     }
 }

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::Extensions;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenUpdateRequest,
-    TokenUpdateResponse,
+    AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenCreateResponse,
+    TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
 };
 
 /// The facts of the access token that came with a request. Cloning is cheap.
@@ -22,7 +23,11 @@ use crate::api::{
 /// Which facts there are depends on the API that told them: `/auth/introspection` tells them all;
 /// `/auth/token/update` ([`Check::Update`](crate::Check::Update)) knows only
 /// [`scopes`](Self::scopes), [`properties`](Self::properties), [`expires_at`](Self::expires_at),
-/// [`authorization_details`](Self::authorization_details) and [`token_type`](Self::token_type).
+/// [`authorization_details`](Self::authorization_details) and [`token_type`](Self::token_type). The
+/// answers that issue a token (`/auth/token`, `/auth/token/issue`, `/auth/token/create`) do not tell
+/// [`acr`](Self::acr) and [`auth_time`](Self::auth_time), and the last one neither the
+/// [`audience`](Self::audience). A requirement that a token does not meet by what such an answer told
+/// leads to an introspection.
 ///
 /// ```
 /// use tower_authlete::TokenInfo;
@@ -41,15 +46,34 @@ struct Facts {
     known: IntrospectionResponse,
     /// The answer of `/auth/token/update`, if the facts come from there.
     update: Option<TokenUpdateResponse>,
+    /// Whether it is all that can be known by asking, rather than what was said of the token when it
+    /// was issued.
+    complete: bool,
     scopes: Scopes,
     properties: Properties,
 }
 
 impl TokenInfo {
-    fn new(known: IntrospectionResponse, update: Option<TokenUpdateResponse>) -> Self {
+    fn new(
+        known: IntrospectionResponse,
+        update: Option<TokenUpdateResponse>,
+        complete: bool,
+    ) -> Self {
         let scopes = known.scopes.iter().collect();
         let properties = Properties(known.properties.as_slice().into());
-        Self(Arc::new(Facts { known, update, scopes, properties }))
+        Self(Arc::new(Facts { known, update, complete, scopes, properties }))
+    }
+
+    /// Whether there is nothing more to be known by asking Authlete.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.complete
+    }
+
+    /// Lets the inner service know.
+    pub(crate) fn insert_into(self, extensions: &mut Extensions) {
+        extensions.insert(self.scopes().clone());
+        extensions.insert(self.properties().clone());
+        extensions.insert(self);
     }
 
     /// The user that the token was issued for; `None` for the client credentials flow.
@@ -158,7 +182,7 @@ impl TokenInfo {
     /// The answer of `/auth/introspection`, if the facts come from there.
     #[must_use]
     pub fn introspection(&self) -> Option<&IntrospectionResponse> {
-        self.0.update.is_none().then_some(&self.0.known)
+        (self.0.update.is_none() && self.0.complete).then_some(&self.0.known)
     }
 
     /// The answer of `/auth/token/update` without the token, if the facts come from there.
@@ -190,7 +214,7 @@ impl TokenInfo {
         known.for_external_attachment |= response.for_external_attachment;
         let update = self.0.update.as_ref();
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
-        Some(Self::new(known, update))
+        Some(Self::new(known, update, self.0.complete))
     }
 
     /// Roughly the memory that the facts take, in bytes.
@@ -203,7 +227,7 @@ impl TokenInfo {
 impl From<&IntrospectionResponse> for TokenInfo {
     /// All facts.
     fn from(response: &IntrospectionResponse) -> Self {
-        Self::new(response.clone(), None)
+        Self::new(response.clone(), None, true)
     }
 }
 
@@ -219,9 +243,41 @@ impl From<&TokenUpdateResponse> for TokenInfo {
             ..IntrospectionResponse::default()
         };
         let update = TokenUpdateResponse { access_token: None, ..response.clone() };
-        Self::new(known, Some(update))
+        Self::new(known, Some(update), true)
     }
 }
+
+/// Facts of a token from the answer that issued it: all but `acr`, `auth_time`, the grant and the
+/// certificate that it is bound to, which only `/auth/introspection` tells.
+macro_rules! issued {
+    ($response:ty, $expires_at:ident; $($same:ident)*) => {
+        impl From<&$response> for TokenInfo {
+            /// What the answer says. It does not say what the token is bound to, nor how the user was
+            /// authenticated.
+            fn from(response: &$response) -> Self {
+                let known = IntrospectionResponse {
+                    expires_at: response.$expires_at,
+                    client_id: response.client_id,
+                    subject: response.subject.clone(),
+                    scopes: response.scopes.clone(),
+                    properties: response.properties.clone(),
+                    authorization_details: response.authorization_details.clone(),
+                    $($same: response.$same.clone(),)*
+                    ..IntrospectionResponse::default()
+                };
+                Self::new(known, None, false)
+            }
+        }
+    };
+}
+
+issued!(TokenResponse, access_token_expires_at; client_id_alias client_id_alias_used
+    client_entity_id client_entity_id_used resources access_token_resources grant_type grant_id
+    service_attributes client_attributes metadata_document_location metadata_document_used);
+issued!(TokenIssueResponse, access_token_expires_at; client_id_alias client_id_alias_used
+    client_entity_id client_entity_id_used access_token_resources service_attributes
+    client_attributes metadata_document_location metadata_document_used);
+issued!(TokenCreateResponse, expires_at; grant_type for_external_attachment);
 
 impl fmt::Debug for TokenInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

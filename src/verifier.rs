@@ -9,6 +9,7 @@ use std::{
     time::SystemTime,
 };
 
+use moka::sync::Cache;
 use tokio::sync::watch;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     },
     cache::{Flight, Flights, Key, KeySpace, MemoryCache, Table},
     clock::Clock,
+    future::Asking,
     refresh::{Extender, Refresh},
     rejection::Rejection,
     token::TokenInfo,
@@ -26,6 +28,9 @@ use crate::{
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
 const ATTEMPTS: usize = 4;
+
+/// Of how many refresh tokens it is remembered which access token they came with.
+const MAX_PAIRS: u64 = 100_000;
 
 /// By which API a token is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -52,6 +57,8 @@ pub(crate) struct Verifier {
     keys: KeySpace,
     flights: Flights<Answer>,
     extender: Option<Extender>,
+    /// Which access token was issued with a refresh token.
+    issued_with: Cache<Key, Key>,
     clocks_differ: AtomicBool,
 }
 
@@ -70,7 +77,8 @@ impl Verifier {
         let keys = KeySpace::new(&authlete.identity(), api);
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
         let extender = refresh.map(Extender::new);
-        Self { authlete, check, clock, cache, keys, flights, extender, clocks_differ }
+        let issued_with = Cache::new(MAX_PAIRS);
+        Self { authlete, check, clock, cache, keys, flights, extender, issued_with, clocks_differ }
     }
 
     /// The key of a Bearer token.
@@ -184,18 +192,48 @@ impl Verifier {
 
     /// Nothing that was asked or cached before this returns is used after it.
     pub(crate) fn forget(&self, token: &str) {
-        self.replace(token, None);
+        self.replace(self.key(token), None);
     }
 
     /// Forgets what is known of the token, and keeps something else instead.
-    fn replace(&self, token: &str, answer: Option<&Answer>) {
-        let key = self.key(token);
+    fn replace(&self, key: Key, answer: Option<&Answer>) {
         let mut flights = self.flights.lock();
         flights.forget(&key);
         match (&self.cache, answer) {
             (Some(cache), Some(answer)) => cache.put(key, answer),
             (Some(cache), None) => cache.remove(&key),
             (None, _) => {}
+        }
+    }
+
+    /// How to ask about a token that is known by what issued it.
+    pub(crate) fn recheck(self: &Arc<Self>, token: &str) -> Recheck {
+        Recheck { verifier: self.clone(), token: token.into() }
+    }
+
+    /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.
+    /// What is known by asking is better, and stays.
+    pub(crate) fn remember(&self, token: &str, issued: TokenInfo) {
+        let key = self.key(token);
+        let mut flights = self.flights.lock();
+        let Some(cache) = &self.cache else { return };
+        if cache.get(&key).and_then(Result::ok).is_some_and(|known| known.is_complete()) {
+            return;
+        }
+        // It may have been asked about before it existed.
+        flights.forget(&key);
+        cache.put(key, &Ok(issued));
+    }
+
+    /// Keeps which access token came with a refresh token.
+    pub(crate) fn remember_pair(&self, refresh: &str, access: &str) {
+        self.issued_with.insert(self.keys.key("refresh", refresh), self.key(access));
+    }
+
+    /// Forgets the access token that came with a refresh token, which is used up or revoked.
+    pub(crate) fn forget_pair(&self, refresh: &str) {
+        if let Some(access) = self.issued_with.remove(&self.keys.key("refresh", refresh)) {
+            self.replace(access, None);
         }
     }
 
@@ -213,7 +251,7 @@ impl Verifier {
         let revoked = self.authlete.token_revoke(&request).await;
         // After a failure it is not known whether the token is still good: that is to be asked.
         let gone = Err(Rejection::invalid_token("the access token was revoked"));
-        self.replace(token, revoked.is_ok().then_some(&gone));
+        self.replace(self.key(token), revoked.is_ok().then_some(&gone));
         revoked.map(|_| ())
     }
 
@@ -279,6 +317,20 @@ impl Verifier {
                 None
             }
         }
+    }
+}
+
+/// In the extensions of a request whose token is known by what issued it: how to ask about it.
+#[derive(Clone)]
+pub(crate) struct Recheck {
+    verifier: Arc<Verifier>,
+    token: Secret,
+}
+
+impl Recheck {
+    pub(crate) fn ask(self) -> Asking {
+        let key = self.verifier.key(self.token.expose());
+        Box::pin(self.verifier.ask(key, self.token, true))
     }
 }
 

@@ -6,6 +6,7 @@ mod caching;
 mod check_by_update;
 mod credentials;
 mod delegating;
+mod endpoints;
 mod extending;
 mod extensions;
 mod flights;

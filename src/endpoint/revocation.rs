@@ -1,0 +1,94 @@
+//! The revocation endpoint.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{Request, StatusCode};
+use http_body::Body;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::form::{Answer, EndpointFuture, Form, answer, failed};
+use crate::{
+    api::{Authlete, RevocationAction, RevocationRequest},
+    layer::AuthHandle,
+};
+
+/// A revocation endpoint (RFC 7009). A token that it revokes is forgotten before it answers; so is
+/// the access token that came with a refresh token, if it was issued by a
+/// [`TokenEndpoint`](super::TokenEndpoint) of this process.
+#[derive(Clone)]
+pub struct RevocationEndpoint {
+    authlete: Authlete,
+    handle: AuthHandle,
+}
+
+impl RevocationEndpoint {
+    /// An endpoint beside the layer that the handle is of.
+    #[must_use]
+    pub fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
+        Self { authlete, handle: handle.clone() }
+    }
+
+    async fn respond(&self, form: &Form) -> Answer {
+        let request = RevocationRequest {
+            parameters: Some(form.parameters.clone()),
+            client_id: form.client_id(),
+            client_secret: form.client_secret(),
+            ..RevocationRequest::default()
+        };
+        let revoked = self.authlete.revocation(&request).await;
+        // Whatever was answered, and if nothing was: what is known may not be so any more.
+        if let Some(token) = form.get("token") {
+            self.handle.forget(token.expose());
+            self.handle.verifier.forget_pair(token.expose());
+        }
+        let response = match revoked {
+            Ok(response) => response,
+            Err(error) => return failed(&error),
+        };
+        let content = response.response_content.as_deref();
+        match response.action {
+            RevocationAction::Ok => answer(StatusCode::OK, content),
+            RevocationAction::InvalidClient => form.invalid_client(content),
+            RevocationAction::BadRequest => answer(StatusCode::BAD_REQUEST, content),
+            _ => answer(StatusCode::INTERNAL_SERVER_ERROR, content),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for RevocationEndpoint
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = EndpointFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let endpoint = self.clone();
+        Box::pin(async move {
+            let form = match Form::read(request).await {
+                Ok(form) => form,
+                Err(refusal) => return Ok(refusal),
+            };
+            // What is begun is finished, even if the client goes away.
+            Ok(crate::layer::finish(async move { endpoint.respond(&form).await }).await)
+        })
+    }
+}
+
+impl fmt::Debug for RevocationEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationEndpoint").finish_non_exhaustive()
+    }
+}
