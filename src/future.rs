@@ -10,14 +10,29 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::verdict::Answer;
+use crate::{
+    rotate::{Turn, Turning},
+    verdict::Answer,
+};
 
 /// The answer of Authlete on its way. Only what is not known is waited for, so that what is known
 /// needs no box.
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// The request with the token's facts, or the response that refuses it.
-pub(crate) type Decision<B, ResB> = Result<Request<B>, Response<ResB>>;
+/// The request that may pass, or the response that refuses it.
+pub(crate) type Decision<B, ResB> = Result<Pass<B>, Response<ResB>>;
+
+/// A request that may pass, and what is to be done when it was answered.
+pub(crate) struct Pass<B> {
+    pub(crate) request: Request<B>,
+    pub(crate) turn: Option<Turn>,
+}
+
+impl<B> From<Request<B>> for Pass<B> {
+    fn from(request: Request<B>) -> Self {
+        Self { request, turn: None }
+    }
+}
 
 /// What is done with a request when Authlete has answered.
 pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(Request<B>, Answer) -> Decision<B, ResB> + Send>;
@@ -48,7 +63,8 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Asking { asking: Asking, waiting: Option<Waiting<S, B, ResB>> },
-        Passed { #[pin] response: S::Future },
+        Passed { #[pin] response: S::Future, turn: Option<Turn> },
+        Turning { turning: Turning, response: Option<Response<ResB>> },
         // Taken when it is ready; polled again after that, it never is.
         Refused { response: Option<Response<ResB>> },
     }
@@ -68,7 +84,7 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
 impl<S: Service<Request<B>>, B, ResB> State<S, B, ResB> {
     fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
         match decision {
-            Ok(request) => Self::Passed { response: service.call(request) },
+            Ok(Pass { request, turn }) => Self::Passed { response: service.call(request), turn },
             Err(response) => Self::Refused { response: Some(response) },
         }
     }
@@ -83,8 +99,23 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let decided = match state.as_mut().project() {
-                StateProjection::Passed { response } => return response.poll(context),
+            let next = match state.as_mut().project() {
+                StateProjection::Passed { response, turn } => {
+                    let response = ready!(response.poll(context))?;
+                    let succeeded = response.status().as_u16() < 400;
+                    let Some(turn) = turn.take().filter(|_| succeeded) else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    State::Turning { turning: turn.take(), response: Some(response) }
+                }
+                StateProjection::Turning { turning, response } => {
+                    let told = ready!(turning.as_mut().poll(context));
+                    let Some(mut response) = response.take() else { return Poll::Pending };
+                    if let Some(told) = told {
+                        told.tell(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response));
+                }
                 StateProjection::Refused { response } => {
                     let response = response.take();
                     return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
@@ -97,7 +128,7 @@ where
                     State::decided(decide(request, answer), &mut service)
                 }
             };
-            state.set(decided);
+            state.set(next);
         }
     }
 }

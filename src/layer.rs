@@ -13,6 +13,7 @@ use crate::{
     policy::Require,
     refresh::Refresh,
     rejection::EmptyBody,
+    rotate::Rotation,
     service::AuthService,
     verifier::{Check, Verifier},
 };
@@ -130,6 +131,7 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     clock: Clock,
     limits: Limits,
     refresh: Option<Refresh>,
+    rotation: Option<Rotation>,
     options: Options,
     renderer: R,
 }
@@ -151,7 +153,16 @@ impl AuthLayerBuilder {
             realm: None,
         };
         let (check, clock) = (Check::default(), Clock::system());
-        Self { authlete, check, clock, limits, refresh: None, options, renderer: EmptyBody }
+        Self {
+            authlete,
+            check,
+            clock,
+            limits,
+            refresh: None,
+            rotation: None,
+            options,
+            renderer: EmptyBody,
+        }
     }
 }
 
@@ -241,13 +252,18 @@ impl<R> AuthLayerBuilder<R> {
     /// Writes the responses of requests that are refused, for example
     /// [`ProblemDetails`](crate::ProblemDetails). Default: no body.
     pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
-        let Self { authlete, check, clock, limits, refresh, options, renderer: _ } = self;
-        AuthLayerBuilder { authlete, check, clock, limits, refresh, options, renderer }
+        let Self { authlete, check, clock, limits, refresh, rotation, options, renderer: _ } = self;
+        AuthLayerBuilder { authlete, check, clock, limits, refresh, rotation, options, renderer }
     }
 
     /// Keeps tokens alive that are in use. Default: off.
     pub fn refresh(self, refresh: Refresh) -> Self {
         Self { refresh: Some(refresh), ..self }
+    }
+
+    /// Gives tokens in use new values from time to time. Default: off.
+    pub fn rotate(self, rotation: Rotation) -> Self {
+        Self { rotation: Some(rotation), ..self }
     }
 
     /// The clock by which expiry and the age of authentications are judged. Default: the system's.
@@ -268,6 +284,9 @@ impl<R> AuthLayerBuilder<R> {
     fn validate(&self) -> Result<(), ConfigError> {
         if let Some(refresh) = &self.refresh {
             refresh.validate()?;
+        }
+        if let Some(rotation) = &self.rotation {
+            rotation.validate()?;
         }
         let limits = &self.limits;
         for (setting, age) in
@@ -304,8 +323,8 @@ impl<R> AuthLayerBuilder<R> {
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits, self.clock.clone()));
-        let Self { authlete, check, clock, refresh, .. } = self;
-        let verifier = Verifier::new(authlete, check, clock, cache, refresh);
+        let Self { authlete, check, clock, refresh, rotation, .. } = self;
+        let verifier = Verifier::new(authlete, check, clock, cache, refresh, rotation);
         let settings = Settings {
             verifier: Arc::new(verifier),
             options: self.options,

@@ -67,6 +67,7 @@ mod policy;
 mod refresh;
 mod rejection;
 mod require;
+mod rotate;
 mod service;
 mod token;
 mod verdict;
@@ -82,6 +83,7 @@ pub use self::{
     refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,
+    rotate::Rotation,
     service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},
     verifier::Check,

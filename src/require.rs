@@ -46,7 +46,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
-            return AuthFuture::decided(Ok(request), &mut self.inner);
+            return AuthFuture::decided(Ok(request.into()), &mut self.inner);
         };
         // What was said of the token when it was issued is not all there is to know.
         let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
@@ -77,7 +77,7 @@ fn decide<B, ResB: Default + 'static>(
         check(require, request.extensions())
     });
     match decided {
-        Ok(()) => Ok(request),
+        Ok(()) => Ok(request.into()),
         Err(rejection) => Err(rejection::refuse(request.extensions(), &rejection)),
     }
 }

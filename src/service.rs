@@ -12,10 +12,12 @@ use tower_service::Service;
 use crate::{
     api::Secret,
     credentials::{self, RequestHead},
-    future::{Asking, AuthFuture, Decision, Waiting},
+    future::{Asking, AuthFuture, Decision, Pass, Waiting},
     layer::Settings,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
+    rotate::Turn,
+    token::TokenInfo,
     verdict::Answer,
 };
 
@@ -65,7 +67,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let decided = match self.gate.way(RequestHead::of(&request)) {
-            Way::Pass => Ok(self.gate.pass(request)),
+            Way::Pass => Ok(self.gate.pass(request).into()),
             Way::Decide(answer) => self.gate.decide(request, answer),
             Way::Ask(asking) => {
                 // It is this service that was polled ready, so it is the one to be called; a clone
@@ -161,17 +163,26 @@ impl<R> Gate<R> {
                 return Err(renderer.render(&rejection, head));
             }
         };
-        if !token.is_complete() {
-            let head = RequestHead::of(&request);
-            let presented = credentials::find(&options.sources, head, options.max_token_length);
-            let recheck = presented.ok().flatten().map(|token| verifier.recheck(token));
-            if let Some(recheck) = recheck {
-                request.extensions_mut().insert(recheck);
-            }
-        }
+        let turn = self.follow_up(&mut request, &token);
         credentials::conceal(&options.sources, request.headers_mut(), options.strip);
         token.insert_into(request.extensions_mut());
-        Ok(self.pass::<B, ResB>(request))
+        Ok(Pass { request: self.pass::<B, ResB>(request), turn })
+    }
+
+    /// What may have to be done about the token later, for which its value is needed.
+    fn follow_up<B>(&self, request: &mut Request<B>, info: &TokenInfo) -> Option<Turn> {
+        let Settings { verifier, options, .. } = &*self.settings;
+        if info.is_complete() && verifier.rotator.is_none() {
+            return None;
+        }
+        let head = RequestHead::of(request);
+        let token = credentials::find(&options.sources, head, options.max_token_length).ok()??;
+        let turn = Turn::due(verifier, token, info);
+        if !info.is_complete() {
+            let recheck = verifier.recheck(token);
+            request.extensions_mut().insert(recheck);
+        }
+        turn
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     future::Asking,
     refresh::{Extender, Refresh},
     rejection::Rejection,
+    rotate::{Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
 };
@@ -57,6 +58,7 @@ pub(crate) struct Verifier {
     keys: KeySpace,
     flights: Flights<Answer>,
     extender: Option<Extender>,
+    pub(crate) rotator: Option<Arc<Rotator>>,
     /// Which access token was issued with a refresh token.
     issued_with: Cache<Key, Key>,
     clocks_differ: AtomicBool,
@@ -69,6 +71,7 @@ impl Verifier {
         clock: Clock,
         cache: Option<MemoryCache>,
         refresh: Option<Refresh>,
+        rotation: Option<Rotation>,
     ) -> Self {
         let api = match check {
             Check::Introspection => "introspection",
@@ -77,8 +80,20 @@ impl Verifier {
         let keys = KeySpace::new(&authlete.identity(), api);
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
         let extender = refresh.map(Extender::new);
+        let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
         let issued_with = Cache::new(MAX_PAIRS);
-        Self { authlete, check, clock, cache, keys, flights, extender, issued_with, clocks_differ }
+        Self {
+            authlete,
+            check,
+            clock,
+            cache,
+            keys,
+            flights,
+            extender,
+            rotator,
+            issued_with,
+            clocks_differ,
+        }
     }
 
     /// The key of a Bearer token.
@@ -88,7 +103,13 @@ impl Verifier {
 
     /// What is known already.
     pub(crate) fn known(&self, key: &Key) -> Option<Answer> {
-        self.cache.as_ref()?.get(key)
+        let cache = self.cache.as_ref()?;
+        // The value may have been changed so little time ago that it is still accepted.
+        let overlapping = self.rotator.as_ref().and_then(|rotator| {
+            let successor = rotator.overlapping(key, self.clock.now())?;
+            cache.get(&successor).filter(Result::is_ok)
+        });
+        overlapping.or_else(|| cache.get(key))
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
@@ -248,7 +269,14 @@ impl Verifier {
     /// Ends the token at Authlete and here.
     pub(crate) async fn revoke(&self, token: &str) -> Result<(), Error> {
         let request = TokenRevokeRequest::new().access_token_identifier(token);
-        let revoked = self.authlete.token_revoke(&request).await;
+        let mut revoked = self.authlete.token_revoke(&request).await;
+        // If the token has just got a new value, it is that by which Authlete knows it.
+        let successor = self.rotator.as_ref().and_then(|it| it.successor(&self.key(token)));
+        if let (Ok(_), Some(successor)) = (&revoked, successor) {
+            let request = TokenRevokeRequest::new().access_token_identifier(&successor);
+            revoked = self.authlete.token_revoke(&request).await;
+            self.forget(successor.expose());
+        }
         // After a failure it is not known whether the token is still good: that is to be asked.
         let gone = Err(Rejection::invalid_token("the access token was revoked"));
         self.replace(self.key(token), revoked.is_ok().then_some(&gone));

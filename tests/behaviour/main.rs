@@ -15,6 +15,7 @@ mod policy;
 mod readiness;
 mod refusals;
 mod revocation;
+mod rotating;
 mod secrets;
 mod servers;
 mod settings;

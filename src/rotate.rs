@@ -1,0 +1,315 @@
+//! New values for tokens that are in use, by `/auth/token/update` with `accessTokenValueUpdated`.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, SET_COOKIE},
+};
+use moka::sync::Cache;
+use tokio::sync::watch;
+
+use crate::{
+    api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
+    cache::{Flight, Flights, Key},
+    token::TokenInfo,
+    verifier::Verifier,
+};
+
+/// Of how many tokens the age or the successor is remembered.
+const MAX_REMEMBERED: u64 = 100_000;
+
+/// For how long a request that was let pass with the old value still learns the new one.
+const IN_FLIGHT: Duration = Duration::from_secs(60);
+
+/// How tokens in use get new values from time to time, so that one that leaked is of use only for
+/// a while.
+///
+/// The client is told the new value in the response that it gets, and has to use it from then on: the
+/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap). Only
+/// successful responses (below 400) carry it, and they are not to be stored. Requests that come at once
+/// with one token cause one rotation, and all of them learn the same new value.
+///
+/// If the answer of Authlete is lost, so is the new value: the client is then refused with a challenge,
+/// and an error is logged.
+///
+/// ```
+/// use std::time::Duration;
+/// use http::HeaderName;
+/// use tower_authlete::{AuthLayer, Rotation};
+///
+/// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
+/// let rotation = Rotation::in_header(HeaderName::from_static("x-new-token"))
+///     .every(Duration::from_secs(15 * 60))
+///     .overlap(Duration::from_secs(10));
+/// let auth = AuthLayer::builder(authlete).rotate(rotation).build()?;
+/// # let _ = auth;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    place: Place,
+    every: Duration,
+    overlap: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Header(HeaderName),
+    Cookie(String),
+}
+
+impl Rotation {
+    fn new(place: Place) -> Self {
+        Self { place, every: Duration::from_secs(15 * 60), overlap: Duration::ZERO }
+    }
+
+    /// The client finds the new value in this response header.
+    #[must_use]
+    pub fn in_header(name: HeaderName) -> Self {
+        Self::new(Place::Header(name))
+    }
+
+    /// The client gets the new value as this cookie, `HttpOnly; Secure; SameSite=Lax; Path=/`. Use it
+    /// with [`CookieToken`](crate::CookieToken).
+    #[must_use]
+    pub fn in_cookie(name: impl Into<String>) -> Self {
+        Self::new(Place::Cookie(name.into()))
+    }
+
+    /// How long a value is used, from when this layer first saw it. Default: 15 minutes.
+    #[must_use]
+    pub fn every(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
+
+    /// How long the old value is still accepted here, for requests that are on their way. Default: 0.
+    #[must_use]
+    pub fn overlap(self, overlap: Duration) -> Self {
+        Self { overlap, ..self }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.every.is_zero() {
+            let remedy = "give how long a value of a token is used";
+            return Err(ConfigError::new("rotate.every", "0", remedy));
+        }
+        if self.overlap > IN_FLIGHT || self.overlap >= self.every {
+            let problem = format!("{} ms", self.overlap.as_millis());
+            let remedy = "give at most a minute, and less than `every`";
+            return Err(ConfigError::new("rotate.overlap", problem, remedy));
+        }
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        match &self.place {
+            Place::Cookie(name) if name.is_empty() || !name.bytes().all(legal) => {
+                let problem = format!("{} bytes, not a token of RFC 9110", name.len());
+                Err(ConfigError::new("rotate.in_cookie", problem, "use letters, digits, - and _"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the client.
+    fn tell(&self, value: &Secret, headers: &mut HeaderMap) {
+        let (name, text) = match &self.place {
+            Place::Header(name) => (name.clone(), value.expose().to_owned()),
+            Place::Cookie(name) => {
+                let value = value.expose();
+                let cookie = format!("{name}={value}; HttpOnly; Secure; SameSite=Lax; Path=/");
+                (SET_COOKIE, cookie)
+            }
+        };
+        // A token of Authlete's is always a legal value; one that is not cannot be told.
+        let Ok(mut text) = HeaderValue::try_from(text) else { return };
+        text.set_sensitive(true);
+        headers.append(name, text);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The new value of a token; `None` if there is none.
+type Rotated = Option<Arc<Successor>>;
+
+/// What a token has become.
+pub(crate) struct Successor {
+    value: Secret,
+    /// Under which it is known.
+    key: Key,
+    at: SystemTime,
+}
+
+pub(crate) struct Rotator {
+    rotation: Rotation,
+    first_seen: Cache<Key, SystemTime>,
+    successors: Cache<Key, Arc<Successor>>,
+    flights: Flights<Rotated>,
+}
+
+impl Rotator {
+    pub(crate) fn new(rotation: Rotation) -> Self {
+        let remembered = |life| Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life);
+        Self {
+            first_seen: remembered(rotation.every * 2).build(),
+            successors: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(IN_FLIGHT)
+                .build(),
+            rotation,
+            flights: Flights::new(),
+        }
+    }
+
+    /// The key of the new value of a token, if that is so new that the old one is still accepted.
+    pub(crate) fn overlapping(&self, key: &Key, now: SystemTime) -> Option<Key> {
+        let successor = self.successors.get(key)?;
+        let age = now.duration_since(successor.at).unwrap_or_default();
+        (age < self.rotation.overlap).then_some(successor.key)
+    }
+
+    /// The new value of a token that got one a moment ago.
+    pub(crate) fn successor(&self, key: &Key) -> Option<Secret> {
+        self.successors.get(key).map(|successor| successor.value.clone())
+    }
+
+    /// Whether the value of a token has been in use for long enough, or is not in use any more.
+    pub(crate) fn is_due(&self, key: &Key, now: SystemTime) -> bool {
+        let since = self.first_seen.get_with(*key, || now);
+        now.duration_since(since).is_ok_and(|age| age >= self.rotation.every)
+            || self.successors.contains_key(key)
+    }
+}
+
+impl Verifier {
+    /// Gives a token a new value, once for all who ask, and tells it in a response.
+    pub(crate) async fn rotate(self: Arc<Self>, token: Secret, info: TokenInfo) -> Option<Told> {
+        let rotator = self.rotator.clone()?;
+        let key = self.key(token.expose());
+        let (flight, turning) = {
+            let mut flights = rotator.flights.lock();
+            if let Some(successor) = rotator.successors.get(&key) {
+                drop(flights);
+                return Some(Told { rotator, successor });
+            }
+            match flights.join(&key) {
+                Some(flight) => (flight, None),
+                None => {
+                    let (sender, flight) = Flight::new(true);
+                    flights.depart(key, flight.clone());
+                    let (verifier, rotator) = (self.clone(), rotator.clone());
+                    (flight.clone(), Some(Rotating { verifier, rotator, key, flight, sender }))
+                }
+            }
+        };
+        if let Some(turning) = turning {
+            tokio::spawn(turning.run(token, info));
+        }
+        let successor = flight.outcome().await.flatten()?;
+        Some(Told { rotator, successor })
+    }
+}
+
+/// A request whose token gets a new value, if it is answered with success.
+pub(crate) struct Turn {
+    verifier: Arc<Verifier>,
+    token: Secret,
+    info: TokenInfo,
+}
+
+impl Turn {
+    /// A turn, if it is time for one.
+    pub(crate) fn due(verifier: &Arc<Verifier>, token: &str, info: &TokenInfo) -> Option<Self> {
+        let rotator = verifier.rotator.as_ref()?;
+        let due = rotator.is_due(&verifier.key(token), verifier.clock.now());
+        due.then(|| Self { verifier: verifier.clone(), token: token.into(), info: info.clone() })
+    }
+
+    pub(crate) fn take(self) -> Turning {
+        Box::pin(self.verifier.rotate(self.token, self.info))
+    }
+}
+
+/// The new value on its way.
+pub(crate) type Turning = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
+
+/// What a client has to be told.
+pub(crate) struct Told {
+    rotator: Arc<Rotator>,
+    successor: Arc<Successor>,
+}
+
+impl Told {
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        self.rotator.rotation.tell(&self.successor.value, headers);
+    }
+}
+
+/// A rotation under way, which takes itself off the table whatever becomes of it.
+struct Rotating {
+    verifier: Arc<Verifier>,
+    rotator: Arc<Rotator>,
+    key: Key,
+    flight: Arc<Flight<Rotated>>,
+    sender: watch::Sender<Option<Rotated>>,
+}
+
+impl Rotating {
+    async fn run(self, token: Secret, info: TokenInfo) {
+        let rotated = self.rotated(&token, &info).await;
+        // The old value is gone, or nobody knows.
+        self.verifier.forget(token.expose());
+        let successor = rotated.map(|(value, info)| {
+            let key = self.verifier.key(value.expose());
+            // It was good as a bearer token under its old value, and so it is under the new one.
+            self.verifier.remember(value.expose(), info);
+            Arc::new(Successor { value, key, at: self.verifier.clock.now() })
+        });
+        {
+            let mut flights = self.rotator.flights.lock();
+            flights.land(&self.key, &self.flight);
+            if let Some(successor) = &successor {
+                self.rotator.successors.insert(self.key, successor.clone());
+            }
+        }
+        self.sender.send_replace(Some(successor));
+    }
+
+    async fn rotated(&self, token: &Secret, info: &TokenInfo) -> Option<(Secret, TokenInfo)> {
+        let request =
+            TokenUpdateRequest::new().access_token(token).access_token_value_updated(true);
+        let response = match self.verifier.authlete.token_update(&request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "an access token may have got a new value that is lost; its client will be refused"
+                );
+                return None;
+            }
+        };
+        if response.action != TokenUpdateAction::Ok {
+            let (action, code) = (response.action, response.result_code);
+            tracing::warn!(?action, code, "an access token could not get a new value");
+            return None;
+        }
+        let info = info.updated(&request, &response).unwrap_or_else(|| info.clone());
+        Some((response.access_token?, info))
+    }
+}
+
+impl Drop for Rotating {
+    fn drop(&mut self) {
+        self.rotator.flights.lock().land(&self.key, &self.flight);
+    }
+}
+
+impl fmt::Debug for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Successor").finish_non_exhaustive()
+    }
+}

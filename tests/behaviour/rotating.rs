@@ -1,0 +1,163 @@
+//! Tokens in use get new values from time to time.
+
+use std::time::Duration;
+
+use axum::{Router, body::Body, routing::get};
+use futures_util::future::join_all;
+use http::{HeaderName, StatusCode, header};
+use tower_authlete::{
+    AuthLayerBuilder, CookieToken, Rotation,
+    emulator::{Api, Fault},
+};
+
+use crate::support::{Answer, Bench, Protected};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NEW: HeaderName = HeaderName::from_static("x-new-token");
+
+/// Every 20 s.
+fn rotation() -> Rotation {
+    Rotation::in_header(NEW).every(20 * SECOND)
+}
+
+/// An API whose layer has seen a token for long enough that its next use rotates it.
+async fn due(bench: &Bench, rotation: Rotation) -> (Protected, String) {
+    let api = bench.api_with(|layer| layer.rotate(rotation));
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    let answer = api.get(&token).await;
+    assert_eq!((answer.status, answer.header(NEW)), (StatusCode::OK, ""));
+    bench.clock.advance(20 * SECOND);
+    (api, token)
+}
+
+fn updates(bench: &Bench) -> u64 {
+    bench.authlete.calls(Api::TokenUpdate)
+}
+
+#[tokio::test]
+async fn the_client_is_told_the_new_value_and_the_old_one_dies_at_once() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation()).await;
+    let answer = api.get(&old).await;
+    let new = answer.header(NEW).to_owned();
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
+    assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
+    assert!(answer.headers[NEW].is_sensitive() && new != old && !new.is_empty());
+    assert_eq!(api.get(&old).await.status, StatusCode::UNAUTHORIZED);
+    let before = bench.introspections();
+    let answer = api.get_at("/read", &new).await;
+    assert_eq!((answer.body.as_str(), answer.header(NEW)), ("alice", ""));
+    assert_eq!((bench.introspections() - before, updates(&bench)), (0, 1));
+    // The new value gets old too.
+    bench.clock.advance(20 * SECOND);
+    assert_ne!(api.get(&new).await.header(NEW), "");
+}
+
+#[tokio::test]
+async fn without_a_choice_there_is_no_rotation() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().issue().await;
+    for _ in 0..3 {
+        assert_eq!(api.get(&token).await.header(NEW), "");
+        bench.clock.advance(1200 * SECOND);
+    }
+    assert_eq!(updates(&bench), 0);
+}
+
+#[tokio::test]
+async fn requests_at_once_cause_one_rotation_and_learn_the_same_value() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation()).await;
+    let answers = join_all((0..50).map(|_| api.get(&old))).await;
+    let told: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::OK).collect();
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|answer| answer.header(NEW) == told[0].header(NEW)));
+    assert!(!told[0].header(NEW).is_empty());
+    assert_eq!(updates(&bench), 1);
+}
+
+#[tokio::test]
+async fn a_response_that_is_an_error_rotates_nothing() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation()).await;
+    for (path, status) in [("/write", StatusCode::FORBIDDEN), ("/none", StatusCode::NOT_FOUND)] {
+        let answer = api.get_at(path, &old).await;
+        assert_eq!((answer.status, answer.header(NEW)), (status, ""));
+    }
+    assert_eq!(updates(&bench), 0);
+    assert_ne!(api.get(&old).await.header(NEW), "");
+}
+
+#[tokio::test]
+async fn an_overlap_lets_requests_on_their_way_pass_and_tells_them_too() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+    let new = api.get(&old).await.header(NEW).to_owned();
+    bench.clock.advance(4 * SECOND);
+    let answer = api.get(&old).await;
+    assert_eq!((answer.body.as_str(), answer.header(NEW)), ("alice", new.as_str()));
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get(&old).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(updates(&bench), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_ends_both_values_also_during_the_overlap() {
+    for by_old_value in [false, true] {
+        let bench = Bench::new().await;
+        let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+        let new = api.get(&old).await.header(NEW).to_owned();
+        api.handle.revoke(if by_old_value { &old } else { &new }).await.unwrap();
+        for value in [&old, &new] {
+            assert_eq!(api.get(value).await.status, StatusCode::UNAUTHORIZED, "{by_old_value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_fails_keeps_no_client_in_the_dark() {
+    for fault in [Fault::status(500), Fault::reset(), Fault::body(r#"{"action":"BAD_REQUEST"}"#)] {
+        let bench = Bench::new().await;
+        let (api, old) = due(&bench, rotation()).await;
+        bench.authlete.fault(fault.on(Api::TokenUpdate));
+        let answer = api.get(&old).await;
+        assert_eq!((answer.status, answer.header(NEW)), (StatusCode::OK, ""));
+        // Here nothing was rotated, and the old value still works.
+        assert_eq!(api.get(&old).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_can_carry_the_new_value() {
+    let bench = Bench::new().await;
+    let settings = |layer: AuthLayerBuilder| {
+        let rotation = Rotation::in_cookie("token").every(20 * SECOND);
+        layer.token_source(CookieToken::new("token")).rotate(rotation)
+    };
+    let auth = settings(bench.layer()).build().unwrap();
+    let router = Router::new().route("/", get(|| async { Body::empty() })).layer(auth.clone());
+    let api = Protected { router, ..Protected::new(&auth) };
+    let token = bench.authlete.token().issue().await;
+    let cookie = format!("token={token}");
+    let ask = async || -> Answer { api.send(&[("cookie", &cookie)]).await };
+    assert_eq!(ask().await.header(header::SET_COOKIE), "");
+    bench.clock.advance(20 * SECOND);
+    let answer = ask().await;
+    let set = answer.header(header::SET_COOKIE);
+    assert!(set.starts_with("token=") && !set.contains(&token), "{set}");
+    assert!(set.ends_with("; HttpOnly; Secure; SameSite=Lax; Path=/"), "{set}");
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let bench = Bench::new().await;
+    for (rotation, name) in [
+        (rotation().every(Duration::ZERO), "rotate.every"),
+        (rotation().overlap(20 * SECOND), "rotate.overlap"),
+        (rotation().every(600 * SECOND).overlap(61 * SECOND), "rotate.overlap"),
+        (Rotation::in_cookie("a b"), "rotate.in_cookie"),
+    ] {
+        assert_eq!(bench.layer().rotate(rotation).build().unwrap_err().setting(), name);
+    }
+}
