@@ -89,7 +89,8 @@ impl Rotation {
         Self { every, ..self }
     }
 
-    /// How long the old value is still accepted here, for requests that are on their way. Default: 0.
+    /// How long the old value is still accepted here, for requests that are on their way. It takes a
+    /// cache. Default: 0.
     #[must_use]
     pub fn overlap(self, overlap: Duration) -> Self {
         Self { overlap, ..self }

@@ -139,8 +139,10 @@ impl Verifier {
         let shared = !fresh && self.cache.is_some();
         let mut flights = self.flights.lock();
         if shared {
-            // A flight may have landed since we last looked.
-            if let Some(answer) = self.known(&key) {
+            // A flight may have landed since we last looked. What an issue told does not do: whether
+            // it is enough was looked at before.
+            let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
+            if let Some(answer) = self.known(&key).filter(complete) {
                 return Boarding::Known(answer);
             }
             if let Some(flight) = flights.join(&key) {
