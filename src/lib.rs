@@ -44,6 +44,7 @@
 //! |---|---|---|
 //! | `axum` | default | extractors for axum handlers |
 //! | `rustls` | default | HTTPS to Authlete |
+//! | `session` | | sessions of browsers, whose tokens are held here |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
@@ -69,6 +70,9 @@ mod rejection;
 mod require;
 mod rotate;
 mod service;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub mod session;
 mod token;
 mod verdict;
 mod verifier;

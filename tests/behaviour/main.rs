@@ -18,5 +18,6 @@ mod revocation;
 mod rotating;
 mod secrets;
 mod servers;
+mod sessions;
 mod settings;
 mod support;

@@ -1,0 +1,33 @@
+//! Sessions of browsers: a backend for a frontend, or a gateway, that holds the tokens itself.
+//!
+//! The browser has a cookie that names its session. [`SessionLayer`] finds the session's tokens,
+//! renews them by the refresh token when they are about to expire, and presents the access token to
+//! the [`AuthLayer`](crate::AuthLayer) inside of it. No token ever reaches the browser.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower::ServiceBuilder;
+//! use tower_authlete::{
+//!     AuthLayer, Authlete, TokenInfo,
+//!     session::{MemoryStore, SessionLayer},
+//! };
+//!
+//! # fn app(authlete: Authlete) -> Result<Router, tower_authlete::ConfigError> {
+//! let sessions = SessionLayer::builder(authlete.clone(), MemoryStore::default())
+//!     .client("26478243745571", "client-secret")
+//!     .build()?;
+//! let app = Router::new()
+//!     .route("/me", get(|token: TokenInfo| async move { format!("{:?}", token.subject()) }))
+//!     .layer(ServiceBuilder::new().layer(sessions).layer(AuthLayer::new(authlete)));
+//! # Ok(app)
+//! # }
+//! ```
+
+mod layer;
+mod renewal;
+mod store;
+
+pub use self::{
+    layer::{SessionFuture, SessionLayer, SessionLayerBuilder, SessionService, Sessions},
+    store::{MemoryStore, SessionId, SessionStore, SessionTokens},
+};
