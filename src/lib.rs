@@ -44,7 +44,8 @@
 //! |---|---|---|
 //! | `axum` | default | extractors for axum handlers |
 //! | `rustls` | default | HTTPS to Authlete |
-//! | `session` | | sessions of browsers, whose tokens are held here |
+//! | `session` | default | sessions of browsers, whose tokens are held here |
+//! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]

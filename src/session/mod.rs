@@ -26,7 +26,12 @@
 mod layer;
 mod renewal;
 mod store;
+#[cfg(feature = "tower-sessions")]
+mod tower_sessions;
 
+#[cfg(feature = "tower-sessions")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions")))]
+pub use self::tower_sessions::TowerSessionsStore;
 pub use self::{
     layer::{SessionFuture, SessionLayer, SessionLayerBuilder, SessionService, Sessions},
     store::{MemoryStore, SessionId, SessionStore, SessionTokens},

@@ -63,7 +63,7 @@ impl<St: SessionStore> Renewal<St> {
 
     /// The tokens of a session, renewed if they have to be.
     pub(super) async fn tokens(self: &Arc<Self>, id: &SessionId) -> State {
-        let key = self.keys.key("session", id.as_str());
+        let key = self.keys.key("session", &id.to_base64());
         if !self.unsaved.contains_key(&key) {
             match self.load(id).await {
                 State::Tokens(tokens) if self.is_due(&tokens) => {}

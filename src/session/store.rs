@@ -1,6 +1,6 @@
 //! Where the tokens of sessions are kept.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use moka::sync::Cache;
@@ -12,12 +12,12 @@ use crate::api::{Secret, TokenResponse};
 
 /// The name of a session in a store: a digest of the cookie, from which the cookie cannot be made.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SessionId(Arc<str>);
+pub struct SessionId([u8; 32]);
 
 impl SessionId {
     /// The session that a cookie names.
     pub(crate) fn of(cookie: &str) -> Self {
-        Self(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(cookie)).into())
+        Self(Sha256::digest(cookie).into())
     }
 
     /// A cookie for a new session.
@@ -27,16 +27,22 @@ impl SessionId {
         BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
     }
 
-    /// The digest: 43 characters of the URL-safe base64 alphabet.
+    /// The digest: SHA-256.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn digest(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The digest as 43 characters of the URL-safe base64 alphabet.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.0)
     }
 }
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({}…)", &self.0[..6])
+        write!(f, "SessionId({})", self.to_base64())
     }
 }
 
