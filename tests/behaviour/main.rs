@@ -10,6 +10,7 @@ mod endpoints;
 mod extending;
 mod extensions;
 mod flights;
+mod lost_answers;
 mod outages;
 mod policy;
 mod readiness;
