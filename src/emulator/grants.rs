@@ -207,6 +207,9 @@ impl Service {
             last_refreshed_at: self.now(),
             ..old.clone()
         };
+        if state.store.by_access(&record.access).is_some_and(|taken| taken.id != old.id) {
+            return Err(taken());
+        }
         state.store.remove(old.id);
         let kept = state.store.insert(record).ok_or_else(taken)?;
         drop(state);

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     service::{Service, result},
-    store::Record,
+    store::{Record, random},
 };
 use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse};
 
@@ -52,7 +52,12 @@ impl Service {
             );
         };
         if record.is_expired(self.now()) {
-            state.store.remove(record.id);
+            // Its refresh token lives on.
+            if record.is_refreshable(self.now()) {
+                state.store.replace(Record { access: random(), ..record });
+            } else {
+                state.store.remove(record.id);
+            }
             let failure = Failure::unauthorized("A057302", "The access token has expired.");
             return failed(&failure, None);
         }

@@ -190,7 +190,8 @@ impl Emulator {
         Api::ALL.into_iter().map(|api| self.calls(api)).sum()
     }
 
-    /// Waits until so many calls of an API have arrived since the start.
+    /// Waits until so many calls of an API have arrived since the start. What they are told is decided
+    /// by then, though it may not have been sent yet.
     pub async fn arrived(&self, api: Api, calls: u64) {
         let mut arrived = self.shared.calls[api as usize].subscribe();
         // The sender lives as long as the emulator does.

@@ -18,6 +18,7 @@ use headers::{
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
 };
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -81,12 +82,15 @@ async fn answer(
     let Some((api, rest)) = shared.route(head.uri.path()) else {
         return Ok(refused(StatusCode::NOT_FOUND, "A001203", "There is no such API."));
     };
-    shared.calls[api as usize].send_modify(|calls| *calls += 1);
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
     // Looked up in a statement of its own, so that no lock is held while the fault takes its time.
     let effect = shared.faults().strike(api);
+    let ends = effect.as_ref().is_some_and(|effect| !matches!(effect, Effect::Delay(_)));
+    if ends {
+        shared.count(api);
+    }
     match effect {
         Some(Effect::Hang) => std::future::pending().await,
         Some(Effect::Reset) => {
@@ -102,8 +106,17 @@ async fn answer(
         Some(Effect::Delay(delay)) => tokio::time::sleep(delay).await,
         None => {}
     }
+    let answer = decide(&shared, api, &rest, &head, body).await;
+    // Who waits for a call to arrive may then change what it would be told: it is decided by now.
+    shared.count(api);
+    shared.released(api).await;
+    Ok(answer)
+}
+
+/// The answer to a call with which nothing is to go wrong.
+async fn decide(shared: &Shared, api: Api, rest: &str, head: &Parts, body: Incoming) -> Answer {
     if let Some(unauthorized) = shared.refuse_caller(head.uri.path(), &head.headers) {
-        return Ok(unauthorized);
+        return unauthorized;
     }
     let expected = match api {
         Api::TokenDelete => Method::DELETE,
@@ -111,21 +124,14 @@ async fn answer(
         _ => Method::POST,
     };
     if head.method != expected {
-        return Ok(refused(StatusCode::METHOD_NOT_ALLOWED, "A001204", "The method is wrong."));
+        return refused(StatusCode::METHOD_NOT_ALLOWED, "A001204", "The method is wrong.");
     }
     let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
-        return Ok(refused(StatusCode::BAD_REQUEST, "A001205", "The body cannot be read."));
+        return refused(StatusCode::BAD_REQUEST, "A001205", "The body cannot be read.");
     };
-    let call = Call {
-        api,
-        rest: &rest,
-        query: head.uri.query().unwrap_or_default(),
-        is_form: is_form(&head.headers),
-        body: body.to_bytes(),
-    };
-    let answer = call.dispatch(&shared);
-    shared.released(api).await;
-    Ok(answer)
+    let query = head.uri.query().unwrap_or_default();
+    let is_form = is_form(&head.headers);
+    Call { api, rest, query, is_form, body: body.to_bytes() }.dispatch(shared)
 }
 
 /// A call whose caller is known.
@@ -189,6 +195,10 @@ fn split(key: String, value: String) -> Vec<(String, String)> {
 }
 
 impl Shared {
+    fn count(&self, api: Api) {
+        self.calls[api as usize].send_modify(|calls| *calls += 1);
+    }
+
     /// The API that a path names, and what follows its path.
     fn route(&self, path: &str) -> Option<(Api, String)> {
         let path = path.strip_prefix("/api")?;

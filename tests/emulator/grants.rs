@@ -179,3 +179,26 @@ async fn what_is_missing_or_unknown_is_an_error_of_its_own() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_access_token_that_was_seen_to_have_expired_can_still_be_refreshed() {
+    let (emulator, authlete) = start().await;
+    let pair = emulator.token().subject("alice").expires_in(SECOND).issue_with_refresh().await;
+    emulator.clock().advance(SECOND);
+    assert!(!is_good(&authlete, &pair.access_token).await);
+    let refresh = format!("grant_type=refresh_token&refresh_token={}", pair.refresh_token);
+    let response = ask(&emulator, &refresh).await;
+    assert_eq!((response.action, response.subject.as_deref()), (Ok, Some("alice")));
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_leaves_the_old_pair_as_it_is() {
+    let (emulator, authlete) = start().await;
+    let taken = emulator.token().issue().await;
+    let pair = emulator.token().issue_with_refresh().await;
+    let refresh = format!("grant_type=refresh_token&refresh_token={}", pair.refresh_token);
+    let request = token_request(&emulator, &refresh).access_token(taken);
+    assert_eq!(authlete.token(&request).await.unwrap().action, BadRequest);
+    assert!(is_good(&authlete, &pair.access_token).await);
+    assert_eq!(ask(&emulator, &refresh).await.action, Ok);
+}
