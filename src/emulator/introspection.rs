@@ -7,7 +7,9 @@ use base64::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    service::{Service, result},
+    dpop::ALGORITHMS,
+    proofs::Unproven,
+    service::{Service, State, result},
     store::{Record, random},
 };
 use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse};
@@ -16,6 +18,8 @@ use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionRespons
 struct Failure {
     action: IntrospectionAction,
     code: &'static str,
+    /// The scheme of the challenge.
+    scheme: &'static str,
     error: &'static str,
     message: &'static str,
     /// Further parameters of the challenge.
@@ -29,11 +33,23 @@ impl Failure {
         error: &'static str,
         message: &'static str,
     ) -> Self {
-        Self { action, code, error, message, params: String::new() }
+        Self { action, code, scheme: "Bearer", error, message, params: String::new() }
     }
 
     fn unauthorized(code: &'static str, message: &'static str) -> Self {
         Self::new(IntrospectionAction::Unauthorized, code, "invalid_token", message)
+    }
+
+    /// A failure of DPoP (RFC 9449 §7.1).
+    fn unbound(code: &'static str, message: &'static str) -> Self {
+        let params = format!(",algs=\"{ALGORITHMS}\"");
+        Self { scheme: "DPoP", params, ..Self::unauthorized(code, message) }
+    }
+}
+
+impl From<Unproven> for Failure {
+    fn from(Unproven { error, message }: Unproven) -> Self {
+        Self { error, ..Self::unbound("A057311", message) }
     }
 }
 
@@ -62,14 +78,22 @@ impl Service {
             return failed(&failure, None);
         }
         let facts = self.facts(&record);
-        match self.check(request, &record) {
+        let response = match self.check(request, &record, &mut state) {
             Ok(()) => ok(facts),
             Err(failure) => failed(&failure, Some(facts)),
-        }
+        };
+        let tells = response.action == IntrospectionAction::Ok || request.dpop.is_some();
+        let dpop_nonce = state.proofs.nonce().filter(|_| tells);
+        IntrospectionResponse { dpop_nonce, ..response }
     }
 
-    fn check(&self, request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
-        bound_to_key(request, record)?;
+    fn check(
+        &self,
+        request: &IntrospectionRequest,
+        record: &Record,
+        state: &mut State,
+    ) -> Result<(), Failure> {
+        self.bound_to_key(request, record, state)?;
         bound_to_certificate(request, record)?;
         self.scopes_suffice(request, record)?;
         if request.subject.is_some() && request.subject != record.subject {
@@ -79,6 +103,34 @@ impl Service {
         }
         resources_fit(request, record)?;
         self.authentication_suffices(request, record)
+    }
+
+    fn bound_to_key(
+        &self,
+        request: &IntrospectionRequest,
+        record: &Record,
+        state: &mut State,
+    ) -> Result<(), Failure> {
+        let (bound, proof) = match (&record.dpop_key_thumbprint, &request.dpop) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => {
+                return Err(Failure::unbound("A057308", "The access token is bound to no key."));
+            }
+            (Some(_), None) => {
+                return Err(Failure::unbound("A057307", "The access token takes a DPoP proof."));
+            }
+            (Some(bound), Some(proof)) => (bound, proof),
+        };
+        let method = request.htm.as_deref().unwrap_or_default();
+        let uri = request.htu.as_deref().unwrap_or_default();
+        let proof = self.proof(proof, method, uri, request.token.as_ref())?;
+        if proof.thumbprint != *bound {
+            return Err(Failure::unbound("A057312", "The access token is bound to another key."));
+        }
+        if request.dpop_nonce_required {
+            state.proofs.require_nonce();
+        }
+        Ok(state.proofs.accept(proof, self.now_seconds())?)
     }
 
     fn scopes_suffice(
@@ -169,10 +221,10 @@ fn ok(facts: IntrospectionResponse) -> IntrospectionResponse {
 }
 
 fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> IntrospectionResponse {
-    let Failure { action, code, error, message, params } = failure;
+    let Failure { action, code, scheme, error, message, params } = failure;
     let (result_code, result_message) = result(code, message);
     let content = format!(
-        "Bearer error=\"{error}\",error_description=\"[{code}] {message}\",\
+        "{scheme} error=\"{error}\",error_description=\"[{code}] {message}\",\
          error_uri=\"https://docs.authlete.com/#{code}\"{params}"
     );
     IntrospectionResponse {
@@ -182,18 +234,6 @@ fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> Introspect
         response_content: Some(content),
         sufficient: false,
         ..facts.unwrap_or_default()
-    }
-}
-
-fn bound_to_key(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
-    match (&record.dpop_key_thumbprint, &request.dpop) {
-        (None, _) => Ok(()),
-        (Some(_), None) => {
-            Err(Failure::unauthorized("A057307", "The access token takes a DPoP proof."))
-        }
-        (Some(_), Some(_)) => {
-            Err(Failure::unauthorized("A057308", "This emulator cannot verify DPoP proofs."))
-        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! An in-memory Authlete over a real socket, for development and tests.
 //!
 //! It answers Authlete's token APIs as they are documented, V3 and V2, so that what is built on it
-//! works with the real one. It listens on this machine only.
+//! works with the real one. It listens on this machine only. DPoP proofs and certificates that tokens
+//! are bound to are verified; HTTP message signatures (`headers`, `targetUri` and
+//! `requestBodyContained` of an introspection) are not.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -22,11 +24,13 @@
 //! # }
 //! ```
 
+mod dpop;
 mod ending;
 mod faults;
 mod grants;
 mod introspection;
 mod management;
+mod proofs;
 mod server;
 mod service;
 mod store;
@@ -43,6 +47,7 @@ use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 use self::{
     faults::Faults,
+    proofs::Proofs,
     service::{Client, Service, State},
 };
 pub use self::{
@@ -220,6 +225,11 @@ impl Emulator {
         self.shared.faults().clear();
     }
 
+    /// Changes the nonce that DPoP proofs have to hold. The one before it is good for one more proof.
+    pub fn set_dpop_nonce(&self, nonce: Option<String>) {
+        self.shared.service.state().proofs.set_nonce(nonce);
+    }
+
     /// Ends a token, as if somebody else had revoked it; false if there was none.
     pub fn revoke(&self, access_token: &str) -> bool {
         let mut state = self.shared.service.state();
@@ -267,6 +277,7 @@ pub struct EmulatorBuilder {
     latency: Duration,
     access_token_duration: Duration,
     refresh_token_duration: Duration,
+    dpop_nonce: Option<String>,
     clock: Clock,
 }
 
@@ -282,6 +293,7 @@ impl Default for EmulatorBuilder {
             latency: Duration::ZERO,
             access_token_duration: Duration::from_secs(3600),
             refresh_token_duration: Duration::from_secs(86_400),
+            dpop_nonce: None,
             clock: Clock::system(),
         }
     }
@@ -342,7 +354,13 @@ impl EmulatorBuilder {
         Self { refresh_token_duration: duration, ..self }
     }
 
-    /// The clock by which tokens expire. Default: the system's.
+    /// The nonce that DPoP proofs have to hold. Default: none, unless a request asks for one.
+    pub fn dpop_nonce(mut self, nonce: impl Into<String>) -> Self {
+        self.dpop_nonce = Some(nonce.into());
+        self
+    }
+
+    /// The clock by which tokens expire and DPoP proofs age. Default: the system's.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
@@ -371,7 +389,7 @@ impl EmulatorBuilder {
             access_token_duration: seconds(self.access_token_duration),
             refresh_token_duration: seconds(self.refresh_token_duration),
             clock: self.clock,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State { proofs: Proofs::new(self.dpop_nonce), ..State::default() }),
         };
         let shared = Arc::new(Shared {
             service,

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::{
     grants::Ticket,
+    proofs::Proofs,
     store::{Record, Store},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub(super) struct Service {
 pub(super) struct State {
     pub(super) store: Store,
     pub(super) tickets: HashMap<String, Ticket>,
+    pub(super) proofs: Proofs,
 }
 
 /// The call itself is wrong: an HTTP status and Authlete's `resultCode` and `resultMessage`.

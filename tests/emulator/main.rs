@@ -2,6 +2,7 @@
 #![cfg(feature = "emulator")]
 
 mod create;
+mod dpop;
 mod ending;
 mod faults;
 mod grants;

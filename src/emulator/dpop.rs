@@ -1,0 +1,285 @@
+//! DPoP proofs (RFC 9449): is one good, and whose is it?
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::Uri;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::store::hash;
+
+/// How far (s) a proof's time may be from ours.
+pub(super) const LEEWAY: f64 = 300.0;
+
+/// The algorithms of signatures, as challenges list them.
+pub(super) const ALGORITHMS: &str = "ES256 ES384 EdDSA PS256 RS256";
+
+/// Members of keys that nobody but their owners may know (RFC 7518 §6).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// What a proof has to be made for.
+pub(super) struct Purpose<'p> {
+    pub(super) method: &'p str,
+    pub(super) uri: &'p str,
+    /// The access token that it comes with.
+    pub(super) token: Option<&'p str>,
+    /// s since the epoch.
+    pub(super) now: f64,
+}
+
+/// A proof that is good, if it is not a replay and its nonce is.
+pub(super) struct Proof {
+    /// Of its key (RFC 7638).
+    pub(super) thumbprint: String,
+    pub(super) id: String,
+    pub(super) nonce: Option<String>,
+    /// s since the epoch.
+    pub(super) made_at: f64,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    typ: String,
+    alg: String,
+    jwk: Jwk,
+    crit: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    jti: String,
+    htm: String,
+    htu: String,
+    iat: f64,
+    ath: Option<String>,
+    nonce: Option<String>,
+}
+
+/// A proof that is made for this, or else what is wrong with it.
+pub(super) fn verify(proof: &str, purpose: &Purpose<'_>) -> Result<Proof, &'static str> {
+    let parts = || {
+        let (signed, signature) = proof.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        Some((signed, json::<Header>(header)?, json::<Claims>(claims)?, decode(signature)?))
+    };
+    let (signed, header, claims, signature) = parts().ok_or("The DPoP proof is malformed.")?;
+    require(header.typ == "dpop+jwt", "The DPoP proof is of another type.")?;
+    require(header.crit.is_none(), "The DPoP proof has extensions that are not understood.")?;
+    require(header.jwk.is_public(), "The DPoP proof's key is not a public one.")?;
+    require(
+        header.jwk.made(&signature, &header.alg, signed.as_bytes()).is_some(),
+        "The DPoP proof's signature cannot be verified.",
+    )?;
+    claims.check(purpose)?;
+    let thumbprint = header.jwk.thumbprint().ok_or("The DPoP proof's key is malformed.")?;
+    Ok(Proof { thumbprint, id: claims.jti, nonce: claims.nonce, made_at: claims.iat })
+}
+
+impl Claims {
+    fn check(&self, purpose: &Purpose<'_>) -> Result<(), &'static str> {
+        let uri = normal(&self.htu);
+        let token = purpose.token.map(hash);
+        let age = (purpose.now - self.iat).abs();
+        require(!self.jti.is_empty(), "The DPoP proof's `jti` is empty.")?;
+        require(self.htm == purpose.method, "The DPoP proof is for another method.")?;
+        require(uri.is_some() && uri == normal(purpose.uri), "The DPoP proof is for another URI.")?;
+        require(age <= LEEWAY, "The DPoP proof is not from now.")?;
+        require(token.is_none() || token == self.ath, "The DPoP proof is for another token.")
+    }
+}
+
+fn require(holds: bool, message: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(message) }
+}
+
+/// A URI without query, fragment and what makes no difference.
+fn normal(uri: &str) -> Option<String> {
+    let uri: Uri = uri.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let authority = uri.authority()?.as_str().to_ascii_lowercase();
+    let port = match scheme.as_str() {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let authority = authority.strip_suffix(port).unwrap_or(&authority);
+    let path = if uri.path().is_empty() { "/" } else { uri.path() };
+    Some(format!("{scheme}://{authority}{path}"))
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
+    serde_json::from_slice(&decode(part)?).ok()
+}
+
+/// A key (RFC 7517).
+#[derive(Deserialize)]
+struct Jwk(BTreeMap<String, Value>);
+
+impl Jwk {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        decode(self.text(name)?)
+    }
+
+    fn is_public(&self) -> bool {
+        !PRIVATE.iter().any(|name| self.0.contains_key(*name))
+    }
+
+    /// `Some` if this key, which has to be one for the algorithm, made the signature.
+    fn made(&self, signature: &[u8], algorithm: &str, signed: &[u8]) -> Option<()> {
+        let by = |algorithm: &'static dyn VerificationAlgorithm, key: Vec<u8>| {
+            UnparsedPublicKey::new(algorithm, key).verify(signed, signature)
+        };
+        let verified = match (algorithm, self.text("kty")?, self.text("crv")) {
+            ("ES256", "EC", Some("P-256")) => by(&ECDSA_P256_SHA256_FIXED, self.point(32)?),
+            ("ES384", "EC", Some("P-384")) => by(&ECDSA_P384_SHA384_FIXED, self.point(48)?),
+            ("EdDSA", "OKP", Some("Ed25519")) => by(&ED25519, self.bytes("x")?),
+            ("PS256", "RSA", _) => self.rsa()?.verify(&RSA_PSS_2048_8192_SHA256, signed, signature),
+            ("RS256", "RSA", _) => {
+                self.rsa()?.verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
+            }
+            _ => return None,
+        };
+        verified.ok()
+    }
+
+    /// The point of an elliptic curve, uncompressed, whose coordinates are of this length.
+    fn point(&self, length: usize) -> Option<Vec<u8>> {
+        let (x, y) = (self.bytes("x")?, self.bytes("y")?);
+        let fits = x.len() == length && y.len() == length;
+        fits.then(|| [vec![4], x, y].concat())
+    }
+
+    fn rsa(&self) -> Option<RsaPublicKeyComponents<Vec<u8>>> {
+        Some(RsaPublicKeyComponents { n: self.bytes("n")?, e: self.bytes("e")? })
+    }
+
+    /// RFC 7638.
+    fn thumbprint(&self) -> Option<String> {
+        let names: &[_] = match self.text("kty")? {
+            "EC" => &["crv", "kty", "x", "y"],
+            "OKP" => &["crv", "kty", "x"],
+            "RSA" => &["e", "kty", "n"],
+            _ => return None,
+        };
+        let members = names.iter().map(|name| Some((*name, self.text(name)?)));
+        let members: BTreeMap<_, _> = members.collect::<Option<_>>()?;
+        serde_json::to_string(&members).ok().map(|text| hash(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// RFC 9449 §7.1.
+    const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6Ik\
+        VDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCR\
+        nMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JE\
+        QSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIj\
+        oiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0Z\
+        WRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNF\
+        c05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71E\
+        OptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
+    const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+    const PURPOSE: Purpose<'_> = Purpose {
+        method: "GET",
+        uri: "https://resource.example.org/protectedresource",
+        token: Some(TOKEN),
+        now: 1_562_262_618.0,
+    };
+
+    #[test]
+    fn the_example_of_rfc_9449_is_good_for_its_request_only() {
+        let proof = verify(PROOF, &PURPOSE).unwrap_or_else(|message| panic!("{message}"));
+        assert_eq!(proof.thumbprint, "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
+        assert_eq!((proof.id.as_str(), proof.nonce), ("e1j3V_bKic8-LAEB", None));
+        for purpose in [
+            Purpose { method: "POST", ..PURPOSE },
+            Purpose { method: "get", ..PURPOSE },
+            Purpose { uri: "https://resource.example.org/", ..PURPOSE },
+            Purpose { token: Some("another"), ..PURPOSE },
+            Purpose { now: PURPOSE.now + LEEWAY + 1.0, ..PURPOSE },
+            Purpose { now: PURPOSE.now - LEEWAY - 1.0, ..PURPOSE },
+        ] {
+            assert!(verify(PROOF, &purpose).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_proof_is_malformed_or_not_signed() {
+        let (signed, signature) = PROOF.rsplit_once('.').unwrap();
+        let (header, claims) = signed.split_once('.').unwrap();
+        let swapped = signature.replacen('W', "X", 1);
+        for nonsense in [
+            String::new(),
+            "..".into(),
+            signed.into(),
+            format!("{PROOF}."),
+            format!("{PROOF}.{signature}"),
+            format!("{PROOF}="),
+            format!("{signed}."),
+            format!("{signed}.{swapped}"),
+            format!("{claims}.{header}.{signature}"),
+        ] {
+            assert!(verify(&nonsense, &PURPOSE).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn thumbprints_are_those_of_rfc_7638_and_rfc_8037() {
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR\
+            1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ\
+            5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08\
+            qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8aw\
+            apJzKnqDKgw";
+        let rsa = json!({ "kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256", "kid": "2011-04-29" });
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let ed25519 = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+        for (key, expected) in [
+            (rsa, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"),
+            (ed25519, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
+        ] {
+            let key: Jwk = serde_json::from_value(key).unwrap();
+            assert_eq!(key.thumbprint().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn uris_are_compared_by_what_makes_a_difference() {
+        for (same, other) in [
+            ("HTTPS://API.example.com:443/a", "https://api.example.com/a"),
+            ("http://api.example.com:80", "http://api.example.com/"),
+            ("https://api.example.com?a=b", "https://api.example.com/#c"),
+            ("https://[::1]:443/", "https://[::1]/"),
+        ] {
+            assert_eq!(normal(same), normal(other), "{same}");
+            assert!(normal(same).is_some(), "{same}");
+        }
+        for (one, other) in [
+            ("https://api.example.com/a", "https://api.example.com/A"),
+            ("https://api.example.com/a", "https://api.example.com/a/"),
+            ("https://api.example.com/a", "http://api.example.com/a"),
+            ("https://api.example.com:80/", "https://api.example.com/"),
+        ] {
+            assert_ne!(normal(one), normal(other), "{one}");
+        }
+        for nonsense in ["", "/a", "api.example.com", "https://"] {
+            assert_eq!(normal(nonsense), None, "{nonsense}");
+        }
+    }
+}
