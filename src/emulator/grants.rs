@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::{
+    binding::Binding,
     service::{Service, result},
     store::{Record, random},
 };
@@ -21,6 +22,7 @@ pub(super) struct Ticket {
     scopes: Vec<String>,
     resources: Vec<String>,
     alias_used: bool,
+    binding: Binding,
 }
 
 /// An error of the token and revocation endpoints (RFC 6749 §5.2).
@@ -51,6 +53,7 @@ impl OAuthError {
 pub(super) struct Form {
     pairs: Vec<(String, String)>,
     alias_used: bool,
+    binding: Binding,
 }
 
 impl Form {
@@ -80,7 +83,7 @@ impl Service {
         let malformed = || OAuthError::new("invalid_request", "A050201", "The form is malformed.");
         let body = parameters.map_or("", Secret::expose);
         let pairs = serde_html_form::from_str(body).map_err(|_| malformed())?;
-        let mut form = Form { pairs, alias_used: false };
+        let mut form = Form { pairs, alias_used: false, binding: Binding::default() };
         let id = id.or(form.get("client_id")).unwrap_or_default();
         let secret = secret.map(Secret::expose).or(form.get("client_secret")).unwrap_or_default();
         if !self.client.is(id) || secret != self.client.secret {
@@ -92,7 +95,7 @@ impl Service {
     }
 
     pub(super) fn token(&self, request: &TokenRequest) -> TokenResponse {
-        self.try_token(request).unwrap_or_else(|error| {
+        let response = self.try_token(request).unwrap_or_else(|error| {
             let (result_code, result_message) = result(error.code, error.message);
             TokenResponse {
                 result_code,
@@ -104,15 +107,19 @@ impl Service {
                 response_content: Some(error.content().into()),
                 ..TokenResponse::default()
             }
-        })
+        });
+        let tells = response.action == TokenAction::Ok || request.dpop.is_some();
+        let dpop_nonce = self.state().proofs.nonce().filter(|_| tells);
+        TokenResponse { dpop_nonce, ..response }
     }
 
     fn try_token(&self, request: &TokenRequest) -> Result<TokenResponse, OAuthError> {
-        let form = self.authenticate(
+        let mut form = self.authenticate(
             request.parameters.as_ref(),
             request.client_id.as_deref(),
             request.client_secret.as_ref(),
         )?;
+        form.binding = self.binding(request)?;
         let missing = |message| OAuthError::new("invalid_request", "A050202", message);
         if !form.scopes().iter().all(|scope| self.supports(scope)) {
             return Err(OAuthError::new("invalid_scope", "A050203", "A scope is not supported."));
@@ -169,6 +176,7 @@ impl Service {
     ) -> Result<TokenResponse, OAuthError> {
         let grant_type = Some(GrantType::ClientCredentials);
         let record = Record { grant_type, ..self.requested(request, form) };
+        let record = form.binding.clone().bind(record);
         let kept = self.state().store.insert(record).ok_or_else(taken)?;
         Ok(self.issued_by_token(kept))
     }
@@ -207,6 +215,7 @@ impl Service {
             last_refreshed_at: self.now(),
             ..old.clone()
         };
+        let record = form.binding.clone().bind(record);
         if state.store.by_access(&record.access).is_some_and(|taken| taken.id != old.id) {
             return Err(taken());
         }
@@ -264,6 +273,7 @@ impl Service {
             scopes: form.scopes(),
             resources: form.all("resource"),
             alias_used: form.alias_used,
+            binding: form.binding.clone(),
         };
         let name = random();
         let (result_code, result_message) = result("A050002", "The request has to be decided.");
@@ -340,6 +350,7 @@ impl Service {
             properties: request.properties.clone(),
             ..self.record()
         };
+        let record = ticket.binding.bind(record);
         let Some(kept) = self.state().store.insert(record) else {
             let (result_code, result_message) = result("A054202", "The token's value is taken.");
             return TokenIssueResponse { result_code, result_message, ..Default::default() };

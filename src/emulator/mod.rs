@@ -2,7 +2,7 @@
 //!
 //! It answers Authlete's token APIs as they are documented, V3 and V2, so that what is built on it
 //! works with the real one. It listens on this machine only. DPoP proofs and certificates that tokens
-//! are bound to are verified; HTTP message signatures (`headers`, `targetUri` and
+//! are bound to are verified, at `/auth/token` for the URL in `htu`; HTTP message signatures (`headers`, `targetUri` and
 //! `requestBodyContained` of an introspection) are not.
 //!
 //! ```
@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod binding;
 mod dpop;
 mod ending;
 mod faults;
@@ -277,6 +278,7 @@ pub struct EmulatorBuilder {
     latency: Duration,
     access_token_duration: Duration,
     refresh_token_duration: Duration,
+    certificate_bound_tokens: bool,
     dpop_nonce: Option<String>,
     clock: Clock,
 }
@@ -293,6 +295,7 @@ impl Default for EmulatorBuilder {
             latency: Duration::ZERO,
             access_token_duration: Duration::from_secs(3600),
             refresh_token_duration: Duration::from_secs(86_400),
+            certificate_bound_tokens: false,
             dpop_nonce: None,
             clock: Clock::system(),
         }
@@ -354,6 +357,12 @@ impl EmulatorBuilder {
         Self { refresh_token_duration: duration, ..self }
     }
 
+    /// Whether `/auth/token` binds tokens to the certificate that the client presents (RFC 8705).
+    /// Default: no.
+    pub fn certificate_bound_tokens(self, bound: bool) -> Self {
+        Self { certificate_bound_tokens: bound, ..self }
+    }
+
     /// The nonce that DPoP proofs have to hold. Default: none, unless a request asks for one.
     pub fn dpop_nonce(mut self, nonce: impl Into<String>) -> Self {
         self.dpop_nonce = Some(nonce.into());
@@ -388,6 +397,7 @@ impl EmulatorBuilder {
             attributes: self.attributes,
             access_token_duration: seconds(self.access_token_duration),
             refresh_token_duration: seconds(self.refresh_token_duration),
+            certificate_bound_tokens: self.certificate_bound_tokens,
             clock: self.clock,
             state: Mutex::new(State { proofs: Proofs::new(self.dpop_nonce), ..State::default() }),
         };

@@ -44,6 +44,7 @@ pub(super) struct Service {
     /// Life of tokens (s) that are made without one.
     pub(super) access_token_duration: i64,
     pub(super) refresh_token_duration: i64,
+    pub(super) certificate_bound_tokens: bool,
     pub(super) clock: Clock,
     pub(super) state: Mutex<State>,
 }

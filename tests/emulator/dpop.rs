@@ -84,7 +84,7 @@ impl Key {
     }
 
     /// A proof for a token.
-    fn proof_for(&self, token: &str, changes: Value) -> String {
+    pub(crate) fn proof_for(&self, token: &str, changes: Value) -> String {
         self.proof(merged(json!({ "ath": BASE64.encode(Sha256::digest(token)) }), changes))
     }
 

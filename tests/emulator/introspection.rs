@@ -128,7 +128,7 @@ async fn a_bound_token_takes_its_certificate() {
 }
 
 /// `x5t#S256` of a certificate, by other means than the emulator's.
-fn thumbprint(pem: &str) -> String {
+pub(crate) fn thumbprint(pem: &str) -> String {
     use base64::Engine;
     use sha2::Digest;
     use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};

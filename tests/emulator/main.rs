@@ -1,6 +1,7 @@
 //! The emulator answers as Authlete's documents say, one file a group of APIs.
 #![cfg(feature = "emulator")]
 
+mod binding;
 mod create;
 mod dpop;
 mod ending;
