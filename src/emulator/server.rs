@@ -203,7 +203,10 @@ impl Shared {
     fn route(&self, path: &str) -> Option<(Api, String)> {
         let path = path.strip_prefix("/api")?;
         let path = match self.service.version {
-            ApiVersion::V3 => &path[path.get(1..)?.find('/')? + 1..],
+            ApiVersion::V3 => {
+                let rest = path.strip_prefix('/')?;
+                &rest[rest.find('/')?..]
+            }
             ApiVersion::V2 => path,
         };
         let delete =

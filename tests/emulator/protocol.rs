@@ -54,6 +54,12 @@ async fn v3_takes_a_service_access_token_and_the_services_id() {
         ("/api/1/auth/introspection", &bearer, StatusCode::FORBIDDEN),
         ("/api/1/auth/unheard-of", &bearer, StatusCode::NOT_FOUND),
         ("/api/auth/introspection", &bearer, StatusCode::NOT_FOUND),
+        ("/api//auth/introspection", &bearer, StatusCode::FORBIDDEN),
+        ("/apix/auth/introspection", &bearer, StatusCode::NOT_FOUND),
+        ("/api%E2%82%AC/1/auth/introspection", &bearer, StatusCode::NOT_FOUND),
+        ("/apix/1/auth/introspection", &bearer, StatusCode::NOT_FOUND),
+        ("/api/", &bearer, StatusCode::NOT_FOUND),
+        ("/api", &bearer, StatusCode::NOT_FOUND),
         ("/", &bearer, StatusCode::NOT_FOUND),
     ] {
         let (status, answer) = post(path, authorization).await;
