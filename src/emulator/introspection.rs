@@ -203,6 +203,7 @@ impl Service {
             grant_type: record.grant_type.clone(),
             acr: record.acr.clone(),
             auth_time: record.auth_time,
+            response_signing_required: record.response_signing_required,
             ..IntrospectionResponse::default()
         }
     }

@@ -37,6 +37,7 @@ pub(super) struct Record {
     /// When the user was authenticated (s since the epoch).
     pub(super) auth_time: Option<i64>,
     pub(super) session_id: Option<String>,
+    pub(super) response_signing_required: bool,
 }
 
 impl Record {

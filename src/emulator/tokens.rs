@@ -120,6 +120,11 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.dpop_key_thumbprint = Some(thumbprint.into()))
     }
 
+    /// Resource servers have to sign what they answer to this token. Default: they need not.
+    pub fn response_signing_required(self) -> Self {
+        self.with(|record| record.response_signing_required = true)
+    }
+
     /// The access token's value. Default: random.
     pub fn value(self, value: impl Into<String>) -> Self {
         self.with(|record| record.access = value.into())

@@ -100,6 +100,15 @@ async fn what_is_asked_for_is_checked() {
 }
 
 #[tokio::test]
+async fn a_token_can_ask_for_signed_responses() {
+    let (emulator, authlete) = start().await;
+    let strict = emulator.token().response_signing_required().issue().await;
+    assert!(introspect(&authlete, &strict).await.response_signing_required);
+    let plain = emulator.token().issue().await;
+    assert!(!introspect(&authlete, &plain).await.response_signing_required);
+}
+
+#[tokio::test]
 async fn a_scope_that_the_service_does_not_know_is_not_checked() {
     let emulator = Emulator::builder().scopes(["read"]).start().await.unwrap();
     let authlete = emulator.authlete();
