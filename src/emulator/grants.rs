@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     binding::Binding,
+    management::positive,
     service::{Service, result},
     store::{Record, random},
 };
@@ -22,6 +23,9 @@ pub(super) struct Ticket {
     scopes: Vec<String>,
     resources: Vec<String>,
     alias_used: bool,
+    /// Life of the tokens (s), if the token request gives one.
+    access_token_duration: Option<i64>,
+    refresh_token_duration: Option<i64>,
     binding: Binding,
 }
 
@@ -133,16 +137,20 @@ impl Service {
                 else {
                     return Err(missing("`username` or `password` is missing."));
                 };
-                let response = self.undecided(TokenAction::Password, GrantType::Password, &form);
+                let kind = (TokenAction::Password, GrantType::Password);
+                let response = self.undecided(kind, request, &form);
                 let (username, password) = (Some(username.into()), Some(password.into()));
                 Ok(TokenResponse { username, password, ..response })
             }
-            Some("urn:ietf:params:oauth:grant-type:token-exchange") => self.exchange(&form),
+            Some("urn:ietf:params:oauth:grant-type:token-exchange") => {
+                self.exchange(request, &form)
+            }
             Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => {
                 let Some(assertion) = form.get("assertion") else {
                     return Err(missing("`assertion` is missing."));
                 };
-                let response = self.undecided(TokenAction::JwtBearer, GrantType::JwtBearer, &form);
+                let kind = (TokenAction::JwtBearer, GrantType::JwtBearer);
+                let response = self.undecided(kind, request, &form);
                 Ok(TokenResponse { assertion: Some(assertion.into()), ..response })
             }
             Some(_) => {
@@ -199,14 +207,15 @@ impl Service {
             let message = "The scopes are more than were granted.";
             return Err(OAuthError::new("invalid_scope", "A050306", message));
         }
+        let targets = form.all("resource");
+        if !targets.iter().all(|resource| old.refresh_resources.contains(resource)) {
+            let message = "The resources are more than were granted.";
+            return Err(OAuthError::new("invalid_target", "A050307", message));
+        }
         let requested = self.requested(request, form);
         let record = Record {
             scopes: if asked.is_empty() { old.refresh_scopes.clone() } else { asked },
-            resources: if requested.resources.is_empty() {
-                old.resources.clone()
-            } else {
-                requested.resources
-            },
+            resources: if targets.is_empty() { old.refresh_resources.clone() } else { targets },
             access: requested.access,
             expires_at: requested.expires_at,
             refresh: Some(random()),
@@ -225,7 +234,7 @@ impl Service {
         Ok(self.issued_by_token(kept))
     }
 
-    fn exchange(&self, form: &Form) -> Result<TokenResponse, OAuthError> {
+    fn exchange(&self, request: &TokenRequest, form: &Form) -> Result<TokenResponse, OAuthError> {
         let (Some(subject), Some(kind)) =
             (form.get("subject_token"), form.get("subject_token_type"))
         else {
@@ -233,7 +242,11 @@ impl Service {
             return Err(OAuthError::new("invalid_request", "A050202", message));
         };
         let actor = form.get("actor_token");
-        let response = self.undecided(TokenAction::TokenExchange, GrantType::TokenExchange, form);
+        let actor_kind = form.get("actor_token_type");
+        self.exchangeable(subject, Some(kind))?;
+        actor.map_or(Ok(()), |actor| self.exchangeable(actor, actor_kind))?;
+        let action = (TokenAction::TokenExchange, GrantType::TokenExchange);
+        let response = self.undecided(action, request, form);
         Ok(TokenResponse {
             audiences: form.all("audience"),
             requested_token_type: form.get("requested_token_type").map(token_type),
@@ -242,9 +255,19 @@ impl Service {
             subject_token_type: Some(token_type(kind)),
             actor_token_info: actor.and_then(|token| self.exchanged(token)),
             actor_token: actor.map(Into::into),
-            actor_token_type: form.get("actor_token_type").map(token_type),
+            actor_token_type: actor_kind.map(token_type),
             ..response
         })
+    }
+
+    /// Access tokens that are exchanged have to be good (RFC 8693 §2.2.2); of others nothing is known.
+    fn exchangeable(&self, token: &str, kind: Option<&str>) -> Result<(), OAuthError> {
+        let is_access = kind.map(token_type) == Some(TokenType::AccessToken);
+        if !is_access || self.exchanged(token).is_some() {
+            return Ok(());
+        }
+        let message = "An access token to be exchanged is unknown or expired.";
+        Err(OAuthError::new("invalid_request", "A050308", message))
     }
 
     /// What is known of a token that is handed in for exchange.
@@ -267,12 +290,19 @@ impl Service {
     }
 
     /// The answer to a request that somebody has to decide about.
-    fn undecided(&self, action: TokenAction, grant_type: GrantType, form: &Form) -> TokenResponse {
+    fn undecided(
+        &self,
+        (action, grant_type): (TokenAction, GrantType),
+        request: &TokenRequest,
+        form: &Form,
+    ) -> TokenResponse {
         let ticket = Ticket {
             grant_type: grant_type.clone(),
             scopes: form.scopes(),
             resources: form.all("resource"),
             alias_used: form.alias_used,
+            access_token_duration: request.access_token_duration,
+            refresh_token_duration: request.refresh_token_duration,
             binding: form.binding.clone(),
         };
         let name = random();
@@ -335,13 +365,16 @@ impl Service {
             return TokenIssueResponse { result_code, result_message, ..Default::default() };
         };
         let chosen = request.access_token.as_ref();
+        let life = positive(request.access_token_duration).or(ticket.access_token_duration);
+        let refresh_life =
+            positive(request.refresh_token_duration).or(ticket.refresh_token_duration);
         let record = Record {
             access: chosen.map_or_else(random, |value| value.expose().to_owned()),
-            expires_at: self.expiry(request.access_token_duration, self.access_token_duration),
+            expires_at: self.expiry(life, self.access_token_duration),
             refresh: Some(random()),
-            refresh_expires_at: self
-                .expiry(request.refresh_token_duration, self.refresh_token_duration),
+            refresh_expires_at: self.expiry(refresh_life, self.refresh_token_duration),
             refresh_scopes: ticket.scopes.clone(),
+            refresh_resources: ticket.resources.clone(),
             alias_used: ticket.alias_used,
             subject: Some(subject),
             grant_type: Some(ticket.grant_type),

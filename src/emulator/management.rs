@@ -62,6 +62,7 @@ impl Service {
             refresh_expires_at: self
                 .expiry(request.refresh_token_duration, self.refresh_token_duration),
             refresh_scopes: request.scopes.clone(),
+            refresh_resources: request.resources.clone(),
             alias_used: request.client_id_alias_used || named == Some(&self.client.alias),
             subject: request.subject.clone().filter(|_| !clientless),
             grant_type: Some(grant_type),
@@ -180,8 +181,9 @@ impl Service {
     }
 }
 
-fn positive(millis: Option<i64>) -> Option<i64> {
-    millis.filter(|millis| *millis > 0)
+/// An instant or a duration that is one.
+pub(super) fn positive(value: Option<i64>) -> Option<i64> {
+    value.filter(|value| *value > 0)
 }
 
 fn sorted(scopes: &[String]) -> Vec<String> {
@@ -190,21 +192,26 @@ fn sorted(scopes: &[String]) -> Vec<String> {
     scopes
 }
 
+/// An empty value counts as none.
+fn given(token: &Option<Secret>) -> Option<&Secret> {
+    token.as_ref().filter(|value| !value.is_empty())
+}
+
 fn names_a_token(request: &TokenUpdateRequest) -> bool {
-    request.access_token.is_some()
+    given(&request.access_token).is_some()
         || request.access_token_hash.is_some()
-        || request.refresh_token.is_some()
+        || given(&request.refresh_token).is_some()
         || request.refresh_token_hash.is_some()
         || request.token_id.is_some()
 }
 
 /// The token that a request names: by the first of its names that is set.
 fn named<'s>(store: &'s Store, request: &TokenUpdateRequest) -> Option<&'s Record> {
-    if let Some(value) = &request.access_token {
+    if let Some(value) = given(&request.access_token) {
         store.by_access(value.expose())
     } else if let Some(hash) = &request.access_token_hash {
         store.by_access_hash(hash)
-    } else if let Some(value) = &request.refresh_token {
+    } else if let Some(value) = given(&request.refresh_token) {
         store.by_refresh(value.expose())
     } else if let Some(hash) = &request.refresh_token_hash {
         store.by_refresh_hash(hash)

@@ -20,6 +20,8 @@ pub(super) struct Record {
     pub(super) refresh_expires_at: i64,
     /// Scopes that a refresh can ask for.
     pub(super) refresh_scopes: Vec<String>,
+    /// Resources that a refresh can ask for.
+    pub(super) refresh_resources: Vec<String>,
     pub(super) created_at: i64,
     pub(super) last_refreshed_at: i64,
     pub(super) client_id: i64,

@@ -145,6 +145,7 @@ impl<'e> TokenBuilder<'e> {
                 record.refresh = Some(refresh_token.clone());
                 record.refresh_expires_at = refresh_expires_at;
                 record.refresh_scopes.clone_from(&record.scopes);
+                record.refresh_resources.clone_from(&record.resources);
             })
             .keep();
         TokenPair { access_token: kept.access, refresh_token }

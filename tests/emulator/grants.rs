@@ -202,3 +202,76 @@ async fn a_refresh_that_fails_leaves_the_old_pair_as_it_is() {
     assert!(is_good(&authlete, &pair.access_token).await);
     assert_eq!(ask(&emulator, &refresh).await.action, Ok);
 }
+
+#[tokio::test]
+async fn a_refresh_can_narrow_resources_and_not_widen_them() {
+    let (emulator, _) = start().await;
+    let pair = emulator.token().resources(["urn:a", "urn:b"]).issue_with_refresh().await;
+    let refresh =
+        |token: &str, rest: &str| format!("grant_type=refresh_token&refresh_token={token}&{rest}");
+    let wide = ask(&emulator, &refresh(&pair.refresh_token, "resource=urn:a&resource=urn:c")).await;
+    assert_eq!((wide.action, error(&wide).as_str()), (BadRequest, "invalid_target"));
+    let narrow = ask(&emulator, &refresh(&pair.refresh_token, "resource=urn:a")).await;
+    assert_eq!(
+        (narrow.action, &narrow.access_token_resources[..]),
+        (Ok, &["urn:a".to_owned()][..])
+    );
+    // What was narrowed can be had again (RFC 8707 §2.2).
+    let whole = ask(&emulator, &refresh(narrow.refresh_token.unwrap().expose(), "")).await;
+    assert_eq!(whole.access_token_resources, ["urn:a", "urn:b"]);
+    let pair = emulator.token().issue_with_refresh().await;
+    let wide = ask(&emulator, &refresh(&pair.refresh_token, "resource=urn:a")).await;
+    assert_eq!(error(&wide), "invalid_target");
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_not_good_cannot_be_exchanged() {
+    let (emulator, _) = start().await;
+    let good = emulator.token().issue().await;
+    let expired = emulator.token().expires_at(emulator.clock().now()).issue().await;
+    let jwt = "urn:ietf:params:oauth:token-type:jwt";
+    for (subject, kind, actor, is_good) in [
+        (good.as_str(), ACCESS_TOKEN, good.as_str(), true),
+        ("unknown", jwt, &good, true),
+        ("unknown", ACCESS_TOKEN, &good, false),
+        (&expired, ACCESS_TOKEN, &good, false),
+        (&good, ACCESS_TOKEN, "unknown", false),
+        (&good, ACCESS_TOKEN, &expired, false),
+    ] {
+        let response = ask(
+            &emulator,
+            &format!(
+                "grant_type={EXCHANGE}&subject_token={subject}&subject_token_type={kind}\
+                 &actor_token={actor}&actor_token_type={ACCESS_TOKEN}"
+            ),
+        )
+        .await;
+        if is_good {
+            assert_eq!(response.action, TokenExchange);
+        } else {
+            assert_eq!(
+                (response.action, error(&response).as_str()),
+                (BadRequest, "invalid_request")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_keeps_what_the_token_request_asks_for() {
+    let (emulator, authlete) = start().await;
+    let form = "grant_type=password&username=a&password=b&scope=read&resource=urn:a&resource=urn:b";
+    let request = token_request(&emulator, form)
+        .access_token_duration(10 * SECOND)
+        .refresh_token_duration(20 * SECOND);
+    for (change, expected) in [(0, 10), (5, 5)] {
+        let ticket = authlete.token(&request).await.unwrap().ticket.unwrap();
+        let issue = TokenIssueRequest::new().ticket(ticket).subject("alice");
+        let issue = issue.access_token_duration(change * SECOND);
+        let issued = authlete.token_issue(&issue).await.unwrap();
+        assert_eq!(issued.access_token_duration, Some(expected));
+        assert_eq!(issued.refresh_token_duration, Some(20));
+        assert_eq!(issued.scopes, ["read"]);
+        assert_eq!(issued.access_token_resources, ["urn:a", "urn:b"]);
+    }
+}

@@ -60,6 +60,8 @@ async fn a_token_can_be_named_in_five_ways() {
     let request = of(&other).refresh_token(pair.refresh_token.as_str()).scopes(["b"]);
     authlete.token_update(&request).await.unwrap();
     assert_eq!(introspect(&authlete, &other).await.scopes, ["b"]);
+    let request = of("").refresh_token(pair.refresh_token.as_str()).scopes(["c"]);
+    assert_eq!(authlete.token_update(&request).await.unwrap().scopes, ["c"]);
     let request = of("unknown").refresh_token(pair.refresh_token.as_str());
     assert_eq!(authlete.token_update(&request).await.unwrap().action, NotFound);
 }
@@ -67,8 +69,10 @@ async fn a_token_can_be_named_in_five_ways() {
 #[tokio::test]
 async fn what_names_no_token_is_a_bad_request() {
     let (_emulator, authlete) = start().await;
-    let response = authlete.token_update(&TokenUpdateRequest::new()).await.unwrap();
-    assert_eq!(response.action, BadRequest);
+    for request in [TokenUpdateRequest::new(), of(""), of("").refresh_token("")] {
+        let response = authlete.token_update(&request).await.unwrap();
+        assert_eq!(response.action, BadRequest, "{request:?}");
+    }
 }
 
 #[tokio::test]
