@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 
 /// An API of Authlete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub struct Fault {
 
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
-    Answer { status: StatusCode, body: Bytes, retry_after: Option<u64> },
+    Answer { status: StatusCode, headers: HeaderMap, body: Bytes },
     Truncated,
     Hang,
     Reset,
@@ -92,6 +92,10 @@ impl Fault {
         Self { effect, api: None, times: None }
     }
 
+    fn answer(status: StatusCode, body: Bytes) -> Self {
+        Self::new(Effect::Answer { status, headers: HeaderMap::new(), body })
+    }
+
     /// The call is refused with this status, and Authlete's kind of body.
     ///
     /// # Panics
@@ -101,13 +105,19 @@ impl Fault {
     pub fn status(status: u16) -> Self {
         let Ok(status) = StatusCode::from_u16(status) else { panic!("{status} is no HTTP status") };
         let body = r#"{"resultCode":"A001101","resultMessage":"[A001101] a fault was injected"}"#;
-        Self::new(Effect::Answer { status, body: body.into(), retry_after: None })
+        Self::answer(status, body.into())
     }
 
     /// The call is answered with 200 and this body.
     #[must_use]
     pub fn body(body: impl Into<Bytes>) -> Self {
-        Self::new(Effect::Answer { status: StatusCode::OK, body: body.into(), retry_after: None })
+        Self::answer(StatusCode::OK, body.into())
+    }
+
+    /// The call is answered with 200 and this JSON.
+    #[must_use]
+    pub fn json(value: serde_json::Value) -> Self {
+        Self::body(value.to_string())
     }
 
     /// The answer breaks off in its middle.
@@ -134,13 +144,43 @@ impl Fault {
         Self::new(Effect::Delay(delay))
     }
 
-    /// Adds `Retry-After` (s) to the answer of [`status`](Self::status).
+    /// Gives the answer of [`status`](Self::status) another body.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        if let Effect::Answer { retry_after, .. } = &mut self.effect {
-            *retry_after = Some(seconds);
+    pub fn with_body(mut self, text: impl Into<Bytes>) -> Self {
+        if let Effect::Answer { body, .. } = &mut self.effect {
+            *body = text.into();
         }
         self
+    }
+
+    /// Adds a header to the answer of [`status`](Self::status), [`body`](Self::body) or
+    /// [`json`](Self::json).
+    ///
+    /// # Panics
+    /// If it is no HTTP header.
+    #[must_use]
+    #[track_caller]
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let (Ok(header), Ok(content)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        else {
+            panic!("{name:?}: {value:?} is no HTTP header");
+        };
+        if let Effect::Answer { headers, .. } = &mut self.effect {
+            headers.append(header, content);
+        }
+        self
+    }
+
+    /// Adds `Retry-After` to the answer of [`status`](Self::status): seconds, a duration, or any text,
+    /// such as a date.
+    ///
+    /// # Panics
+    /// If it is a text that no HTTP header can hold.
+    #[must_use]
+    #[track_caller]
+    pub fn retry_after(self, after: impl Into<RetryAfter>) -> Self {
+        self.header(RETRY_AFTER, after.into().0)
     }
 
     /// Only calls of this API.
@@ -153,6 +193,28 @@ impl Fault {
     #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
+    }
+}
+
+/// When to come again; see [`Fault::retry_after`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryAfter(String);
+
+impl From<u64> for RetryAfter {
+    fn from(seconds: u64) -> Self {
+        Self(seconds.to_string())
+    }
+}
+
+impl From<Duration> for RetryAfter {
+    fn from(duration: Duration) -> Self {
+        duration.as_secs().into()
+    }
+}
+
+impl From<&str> for RetryAfter {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 

@@ -52,7 +52,7 @@ use self::{
     service::{Client, Service, State},
 };
 pub use self::{
-    faults::{Api, Fault},
+    faults::{Api, Fault, RetryAfter},
     tokens::{TokenBuilder, TokenPair},
 };
 use crate::{

@@ -17,7 +17,7 @@ use headers::{
 };
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONTENT_TYPE},
     request::Parts,
 };
 use http_body::{Body, Frame};
@@ -97,8 +97,10 @@ async fn answer(
             reset.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        Some(Effect::Answer { status, body, retry_after }) => {
-            return Ok(given(status, body, retry_after));
+        Some(Effect::Answer { status, headers, body }) => {
+            let mut answer = given(status, body);
+            answer.headers_mut().extend(headers);
+            return Ok(answer);
         }
         Some(Effect::Truncated) => {
             return Ok(json(StatusCode::OK).map(|()| Either::Right(Truncated(0))));
@@ -278,23 +280,19 @@ fn json(status: StatusCode) -> Response<()> {
     response
 }
 
-fn given(status: StatusCode, body: Bytes, retry_after: Option<u64>) -> Answer {
-    let mut response = json(status).map(|()| Either::Left(Full::new(body)));
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    response
+fn given(status: StatusCode, body: Bytes) -> Answer {
+    json(status).map(|()| Either::Left(Full::new(body)))
 }
 
 fn good(answer: &impl Serialize) -> Answer {
     match serde_json::to_vec(answer) {
-        Ok(body) => given(StatusCode::OK, body.into(), None),
+        Ok(body) => given(StatusCode::OK, body.into()),
         Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "A001101", "The answer is no JSON."),
     }
 }
 
 fn no_content() -> Answer {
-    given(StatusCode::NO_CONTENT, Bytes::new(), None)
+    given(StatusCode::NO_CONTENT, Bytes::new())
 }
 
 fn undecodable((): ()) -> Answer {
@@ -307,7 +305,7 @@ fn denied(refusal: Refused) -> Answer {
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Answer {
     let body = json!({ "resultCode": code, "resultMessage": format!("[{code}] {message}") });
-    given(status, body.to_string().into(), None)
+    given(status, body.to_string().into())
 }
 
 /// A body that breaks off in its middle.

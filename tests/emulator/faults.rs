@@ -48,6 +48,42 @@ async fn each_kind_of_fault_is_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_fault_can_have_a_body_and_headers() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+    let (emulator, _) = start().await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+    let ask = async |fault: Fault| {
+        emulator.clear_faults();
+        emulator.fault(fault);
+        let path = format!("{}/api/1/auth/introspection", emulator.base_url());
+        let answer = client.get(path.parse().unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let busy = Fault::status(502).with_body("<html>").header("content-type", "text/html");
+    let (head, body) = ask(busy.header("x-a", "1").header("x-a", "2")).await;
+    assert_eq!((head.status.as_u16(), body.as_str()), (502, "<html>"));
+    let all: Vec<_> = head.headers.get_all("content-type").iter().collect();
+    assert_eq!(all, ["text/html"]);
+    assert_eq!(head.headers.get_all("x-a").iter().count(), 2);
+    let (head, body) = ask(Fault::json(serde_json::json!({ "action": "OK" }))).await;
+    assert_eq!((head.status.as_u16(), body.as_str()), (200, r#"{"action":"OK"}"#));
+    let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+    for (fault, expected) in [
+        (Fault::status(503).retry_after(7), "7"),
+        (Fault::status(503).retry_after(8 * SECOND), "8"),
+        (Fault::status(503).retry_after(date), date),
+    ] {
+        let (head, body) = ask(fault).await;
+        assert_eq!(head.headers["retry-after"], expected);
+        assert!(body.contains("A001101"));
+    }
+}
+
+#[tokio::test]
 async fn a_reset_is_seen_as_one() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
