@@ -120,19 +120,19 @@ impl Fault {
         Self::body(value.to_string())
     }
 
-    /// The answer breaks off in its middle.
+    /// The call takes effect, and its answer breaks off in its middle.
     #[must_use]
     pub fn truncated() -> Self {
         Self::new(Effect::Truncated)
     }
 
-    /// The call is never answered.
+    /// The call takes effect, and is never answered.
     #[must_use]
     pub fn hang() -> Self {
         Self::new(Effect::Hang)
     }
 
-    /// The connection is reset.
+    /// The call takes effect, and the connection is reset in place of the answer.
     #[must_use]
     pub fn reset() -> Self {
         Self::new(Effect::Reset)

@@ -87,30 +87,30 @@ async fn answer(
     }
     // Looked up in a statement of its own, so that no lock is held while the fault takes its time.
     let effect = shared.faults().strike(api);
-    let ends = effect.as_ref().is_some_and(|effect| !matches!(effect, Effect::Delay(_)));
-    if ends {
-        shared.count(api);
+    match effect {
+        Some(Effect::Answer { status, headers, body }) => {
+            shared.count(api);
+            let mut answer = given(status, body);
+            answer.headers_mut().extend(headers);
+            return Ok(answer);
+        }
+        Some(Effect::Delay(delay)) => tokio::time::sleep(delay).await,
+        _ => {}
     }
+    let answer = decide(&shared, api, &rest, &head, body).await;
+    // Who waits for a call to arrive may then change what it would be told: it is decided by now.
+    shared.count(api);
     match effect {
         Some(Effect::Hang) => std::future::pending().await,
         Some(Effect::Reset) => {
             reset.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        Some(Effect::Answer { status, headers, body }) => {
-            let mut answer = given(status, body);
-            answer.headers_mut().extend(headers);
-            return Ok(answer);
-        }
         Some(Effect::Truncated) => {
             return Ok(json(StatusCode::OK).map(|()| Either::Right(Truncated(0))));
         }
-        Some(Effect::Delay(delay)) => tokio::time::sleep(delay).await,
-        None => {}
+        _ => {}
     }
-    let answer = decide(&shared, api, &rest, &head, body).await;
-    // Who waits for a call to arrive may then change what it would be told: it is decided by now.
-    shared.count(api);
     shared.released(api).await;
     Ok(answer)
 }

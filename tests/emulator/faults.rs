@@ -1,5 +1,5 @@
 use tower_authlete::{
-    api::{ErrorKind, IntrospectionRequest, TokenListRequest},
+    api::{ErrorKind, IntrospectionRequest, TokenListRequest, TokenRevokeRequest},
     emulator::{Api, Fault},
 };
 
@@ -96,6 +96,25 @@ async fn a_reset_is_seen_as_one() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let error = stream.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_has_taken_effect() {
+    let (emulator, authlete) = start().await;
+    let hasty = emulator.client_builder().deadline(SECOND / 5).build().unwrap();
+    for (fault, is_lost) in [
+        (Fault::hang(), true),
+        (Fault::reset(), true),
+        (Fault::truncated(), true),
+        (Fault::status(503), false),
+        (Fault::body("<html>"), false),
+    ] {
+        let token = emulator.token().issue().await;
+        emulator.fault(fault.on(Api::TokenRevoke).times(1));
+        let request = TokenRevokeRequest::new().access_token_identifier(token.as_str());
+        hasty.token_revoke(&request).await.unwrap_err();
+        assert_eq!(is_good(&authlete, &token).await, !is_lost);
+    }
 }
 
 #[tokio::test]
