@@ -45,9 +45,8 @@ impl Service {
         let Some(proof) = &request.dpop else {
             return Ok(None);
         };
-        let method = request.htm.as_deref().unwrap_or("POST");
-        let uri = request.htu.as_deref().unwrap_or_default();
-        let proof = self.proof(proof, method, uri, None)?;
+        let method = request.htm.as_deref().or(Some("POST"));
+        let proof = self.proof(proof, (method, request.htu.as_deref()), None)?;
         let key = proof.thumbprint.clone();
         let mut state = self.state();
         if request.dpop_nonce_required {

@@ -221,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn at_the_token_endpoint_there_is_no_token() {
+        // RFC 9449 §5.
+        let proof = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6Ik\
+            VDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCR\
+            nMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JE\
+            QSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIj\
+            oiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwia\
+            WF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg\
+            4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
+        let uri = "https://server.example.com/token";
+        let purpose = Purpose { method: "POST", uri, token: None, ..PURPOSE };
+        assert!(verify(proof, &purpose).is_ok());
+        assert!(verify(proof, &Purpose { token: Some(TOKEN), ..purpose }).is_err());
+    }
+
+    #[test]
     fn what_is_no_proof_is_malformed_or_not_signed() {
         let (signed, signature) = PROOF.rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();

@@ -121,9 +121,8 @@ impl Service {
             }
             (Some(bound), Some(proof)) => (bound, proof),
         };
-        let method = request.htm.as_deref().unwrap_or_default();
-        let uri = request.htu.as_deref().unwrap_or_default();
-        let proof = self.proof(proof, method, uri, request.token.as_ref())?;
+        let made_for = (request.htm.as_deref(), request.htu.as_deref());
+        let proof = self.proof(proof, made_for, request.token.as_ref())?;
         if proof.thumbprint != *bound {
             return Err(Failure::unbound("A057312", "The access token is bound to another key."));
         }

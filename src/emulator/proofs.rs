@@ -77,14 +77,18 @@ impl Service {
         self.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
     }
 
-    /// Reads a proof that is made for this request.
+    /// Reads a proof that is made for a request of this method and URI.
     pub(super) fn proof(
         &self,
         proof: &Secret,
-        method: &str,
-        uri: &str,
+        request: (Option<&str>, Option<&str>),
         token: Option<&Secret>,
     ) -> Result<Proof, Unproven> {
+        let (Some(method), Some(uri)) = request else {
+            return Err(Unproven::invalid(
+                "What the DPoP proof is for, `htm` or `htu`, is not told.",
+            ));
+        };
         let token = token.map(Secret::expose);
         let purpose = Purpose { method, uri, token, now: self.now_seconds() };
         verify(proof.expose(), &purpose).map_err(Unproven::invalid)

@@ -146,6 +146,7 @@ async fn a_bound_token_takes_a_proof_of_its_key() {
 #[tokio::test]
 async fn keys_can_be_of_rsa() {
     let (emulator, authlete) = start().await;
+    // Proofs that another library made, at the time of the clock.
     let thumbprint = "L24vFIeZEwdVxoJB-sqok6BRffJK8cgea1FvGDfW9rg";
     let token = emulator.token().value("abc").dpop_key_thumbprint(thumbprint).issue().await;
     for proof in [include_str!("proofs/rs256.jwt"), include_str!("proofs/ps256.jwt")] {
