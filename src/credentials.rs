@@ -1,5 +1,7 @@
 //! What a request presents: where its access token is, and whether it is well formed.
 
+use std::fmt;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{AUTHORIZATION, COOKIE},
@@ -7,8 +9,8 @@ use http::{
 
 use crate::rejection::Rejection;
 
-/// The part of a request that can hold credentials.
-#[derive(Debug, Clone, Copy)]
+/// The part of a request that can hold credentials. `Debug` shows none of them.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct RequestHead<'r> {
     /// The method.
@@ -22,6 +24,16 @@ pub struct RequestHead<'r> {
 impl<'r> RequestHead<'r> {
     pub(crate) fn of<B>(request: &'r Request<B>) -> Self {
         Self { method: request.method(), uri: request.uri(), headers: request.headers() }
+    }
+}
+
+impl fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, path) = (self.method, self.uri.path());
+        f.debug_struct("RequestHead")
+            .field("method", method)
+            .field("path", &path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,9 +110,7 @@ impl TokenSource for AuthorizationHeader {
             return Ok(None);
         }
         let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-        str::from_utf8(&rest[spaces..])
-            .map(Some)
-            .map_err(|_| MalformedCredentials("the access token has an illegal character"))
+        text(&rest[spaces..]).map(Some)
     }
 
     fn header(&self) -> Option<&HeaderName> {
@@ -129,11 +139,7 @@ impl HeaderToken {
 
 impl TokenSource for HeaderToken {
     fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
-        let Some(value) = only(head.headers, &self.0)? else {
-            return Ok(None);
-        };
-        let not_ascii = |_| MalformedCredentials("the access token has an illegal character");
-        value.to_str().map(Some).map_err(not_ascii)
+        only(head.headers, &self.0)?.map(|value| text(value.as_bytes())).transpose()
     }
 
     fn header(&self) -> Option<&HeaderName> {
@@ -160,20 +166,25 @@ impl CookieToken {
 impl TokenSource for CookieToken {
     fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
         // RFC 6265 §4.2.1; HTTP/2 may split the header (RFC 9113 §8.2.3).
+        // Other cookies may hold what is not ASCII.
         let mut found = head
             .headers
             .get_all(COOKIE)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|cookies| cookies.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='))
-            .filter(|(name, _)| *name == self.0)
-            .map(|(_, value)| value);
+            .flat_map(|cookies| cookies.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|cookie| {
+                cookie.trim_ascii().strip_prefix(self.0.as_bytes())?.strip_prefix(b"=")
+            });
         match (found.next(), found.next()) {
             (_, Some(_)) => Err(MalformedCredentials("the token's cookie is there twice")),
-            (found, None) => Ok(found),
+            (found, None) => found.map(text).transpose(),
         }
     }
+}
+
+fn text(token: &[u8]) -> Result<&str, MalformedCredentials> {
+    str::from_utf8(token)
+        .map_err(|_| MalformedCredentials("the access token has an illegal character"))
 }
 
 /// The one value of a header.
@@ -227,8 +238,8 @@ pub(crate) fn conceal(sources: &[Box<dyn TokenSource>], headers: &mut HeaderMap,
     for name in sources.iter().filter_map(|source| source.header()) {
         if strip {
             headers.remove(name);
-        } else if let Some(value) = headers.get_mut(name) {
-            value.set_sensitive(true);
+        } else if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
     }
 }
@@ -302,6 +313,38 @@ mod tests {
         assert_eq!(find(&sources, RequestHead::of(&request), 64).unwrap(), Some("xyz"));
         request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
+    }
+
+    #[test]
+    fn a_cookie_beside_the_token_may_hold_anything() {
+        let sources: [Box<dyn TokenSource>; 1] = [Box::new(CookieToken::new("token"))];
+        let mut request = Request::new(());
+        let mut find = |cookies: &[u8]| {
+            request.headers_mut().insert(COOKIE, HeaderValue::from_bytes(cookies).unwrap());
+            let found = find(&sources, RequestHead::of(&request), 64);
+            found.map(|token| token.map(str::to_owned)).map_err(|rejection| rejection.status())
+        };
+        assert_eq!(find(b"city=Z\xfcrich; token=xyz"), Ok(Some("xyz".into())));
+        assert_eq!(find(b"token2=a; mytoken=b; token = c"), Ok(None));
+        assert_eq!(find(b"a=b; token=x\xfcz"), Err(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn a_head_does_not_show_its_secrets() {
+        let mut request = Request::get("/path?access_token=s3cret").body(()).unwrap();
+        request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer s3cret"));
+        let shown = format!("{:?}", RequestHead::of(&request));
+        assert!(shown.contains("/path") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn all_values_of_a_header_are_concealed() {
+        let sources: [Box<dyn TokenSource>; 1] = [Box::new(AuthorizationHeader)];
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        conceal(&sources, &mut headers, false);
+        assert!(headers.get_all(AUTHORIZATION).iter().all(HeaderValue::is_sensitive));
     }
 
     #[test]

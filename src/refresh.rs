@@ -145,6 +145,8 @@ pub(crate) struct Extender {
     first_seen: Cache<Key, SystemTime>,
     /// When a token was last tried. A failure is not tried again by the very next request.
     tried: Cache<Key, SystemTime>,
+    /// When a token was last looked at again because of it.
+    looked: Cache<Key, SystemTime>,
 }
 
 /// Leave to extend a token, alone, until it is dropped.
@@ -166,6 +168,7 @@ impl Extender {
             |life| Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life).build();
         Self {
             tried: remembered(refresh.when_below),
+            looked: remembered(refresh.when_below),
             first_seen: remembered(never_beyond),
             under_way: Mutex::default(),
             refresh,
@@ -205,24 +208,30 @@ impl Extender {
         self.first_seen.get_with(*key, || now)
     }
 
-    /// Whether a token that is below the threshold should be looked at again.
-    pub(crate) fn is_due(&self, key: &Key, token: &TokenInfo, now: SystemTime) -> bool {
-        self.wants(key, token, now).is_some()
+    /// Whether a token that is below the threshold should be looked at again, which is then taken
+    /// to be done.
+    pub(crate) fn look(&self, key: &Key, token: &TokenInfo, now: SystemTime) -> bool {
+        let due = self.wants(key, token, now).is_some()
             && !self.under_way().contains(key)
-            && self.is_rested(key, now)
+            && self.has_rested(&self.tried, key, now)
+            && self.has_rested(&self.looked, key, now);
+        if due {
+            self.looked.insert(*key, now);
+        }
+        due
     }
 
-    fn is_rested(&self, key: &Key, now: SystemTime) -> bool {
+    fn has_rested(&self, last: &Cache<Key, SystemTime>, key: &Key, now: SystemTime) -> bool {
         let pause = self.refresh.when_below / 4;
-        self.tried.get(key).is_none_or(|at| now.duration_since(at).is_ok_and(|age| age >= pause))
+        last.get(key).is_none_or(|at| now.duration_since(at).is_ok_and(|age| age >= pause))
     }
 
     /// Leave to extend the token, unless it is being extended, was tried a moment ago, or too many
     /// are under way.
     pub(crate) fn leave(&self, key: Key, now: SystemTime) -> Option<Leave<'_>> {
         let mut under_way = self.under_way();
-        if under_way.len() >= MAX_UNDER_WAY || !self.is_rested(&key, now) || !under_way.insert(key)
-        {
+        let rested = self.has_rested(&self.tried, &key, now);
+        if under_way.len() >= MAX_UNDER_WAY || !rested || !under_way.insert(key) {
             return None;
         }
         self.tried.insert(key, now);

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -16,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
-    cache::{Flight, Flights, Key},
-    token::TokenInfo,
+    cache::{Flight, Flights, Key, Purpose},
+    verdict::is_gone,
     verifier::Verifier,
 };
 
@@ -143,12 +146,16 @@ pub(crate) struct Successor {
     /// Under which it is known.
     key: Key,
     at: SystemTime,
+    /// Whether the old value can still be accepted.
+    overlaps: AtomicBool,
 }
 
 pub(crate) struct Rotator {
     rotation: Rotation,
     first_seen: Cache<Key, SystemTime>,
     successors: Cache<Key, Arc<Successor>>,
+    /// When a new value was last asked for in vain. The very next request does not ask again.
+    tried: Cache<Key, SystemTime>,
     flights: Flights<Rotated>,
 }
 
@@ -157,6 +164,7 @@ impl Rotator {
         let remembered = |life| Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life);
         Self {
             first_seen: remembered(rotation.every * 2).build(),
+            tried: remembered(rotation.every).build(),
             successors: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(IN_FLIGHT)
@@ -170,25 +178,76 @@ impl Rotator {
     pub(crate) fn overlapping(&self, key: &Key, now: SystemTime) -> Option<Key> {
         let successor = self.successors.get(key)?;
         let age = now.duration_since(successor.at).unwrap_or_default();
-        (age < self.rotation.overlap).then_some(successor.key)
+        let accepted = age < self.rotation.overlap && successor.overlaps.load(Ordering::Acquire);
+        accepted.then_some(successor.key)
     }
 
-    /// The new value of a token that got one a moment ago.
-    pub(crate) fn successor(&self, key: &Key) -> Option<Secret> {
-        self.successors.get(key).map(|successor| successor.value.clone())
+    /// Ends the overlap of a token, also of one that is just getting a new value. Tells the key of
+    /// the value that it got.
+    pub(crate) fn end_overlap(&self, key: &Key) -> Option<Key> {
+        let flights = self.flights.lock();
+        flights.mark(key);
+        let successor = self.successors.get(key)?;
+        successor.overlaps.store(false, Ordering::Release);
+        Some(successor.key)
+    }
+
+    pub(crate) fn end_all_overlaps(&self) {
+        let flights = self.flights.lock();
+        flights.mark_all();
+        for (_, successor) in &self.successors {
+            successor.overlaps.store(false, Ordering::Release);
+        }
+    }
+
+    /// Keeps a token from getting a new value, after waiting for one that is on its way, and tells
+    /// the value that it got a moment ago.
+    pub(crate) async fn halt(self: &Arc<Self>, key: Key) -> (Halt, Option<Secret>) {
+        loop {
+            let flight = {
+                let mut flights = self.flights.lock();
+                let Some(flight) = flights.join(&key, Purpose::SHARED) else {
+                    let successor = self.successors.get(&key);
+                    let successor = successor.map(|successor| successor.value.clone());
+                    let (sender, flight) = Flight::new(Purpose::SHARED);
+                    flights.depart(key, flight.clone());
+                    let rotator = self.clone();
+                    return (Halt { rotator, key, flight, _sender: sender }, successor);
+                };
+                flight
+            };
+            flight.outcome().await;
+        }
     }
 
     /// Whether the value of a token has been in use for long enough, or is not in use any more.
     pub(crate) fn is_due(&self, key: &Key, now: SystemTime) -> bool {
+        let age = |at| now.duration_since(at).unwrap_or_default();
         let since = self.first_seen.get_with(*key, || now);
-        now.duration_since(since).is_ok_and(|age| age >= self.rotation.every)
-            || self.successors.contains_key(key)
+        let pause = self.rotation.every / 4;
+        let due = age(since) >= self.rotation.every
+            && self.tried.get(key).is_none_or(|tried| age(tried) >= pause);
+        due || self.successors.contains_key(key)
+    }
+}
+
+/// A rotation that does not take place: who waits for it learns of no new value.
+pub(crate) struct Halt {
+    rotator: Arc<Rotator>,
+    key: Key,
+    flight: Arc<Flight<Rotated>>,
+    _sender: watch::Sender<Option<Rotated>>,
+}
+
+impl Drop for Halt {
+    fn drop(&mut self) {
+        self.rotator.flights.lock().land(&self.key, &self.flight);
     }
 }
 
 impl Verifier {
     /// Gives a token a new value, once for all who ask, and tells it in a response.
-    pub(crate) async fn rotate(self: Arc<Self>, token: Secret, info: TokenInfo) -> Option<Told> {
+    pub(crate) async fn rotate(self: Arc<Self>, token: Secret) -> Option<Told> {
         let rotator = self.rotator.clone()?;
         let key = self.key(token.expose());
         let (flight, turning) = {
@@ -197,10 +256,10 @@ impl Verifier {
                 drop(flights);
                 return Some(Told { rotator, successor });
             }
-            match flights.join(&key) {
+            match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = Flight::new(true);
+                    let (sender, flight) = Flight::new(Purpose::SHARED);
                     flights.depart(key, flight.clone());
                     let (verifier, rotator) = (self.clone(), rotator.clone());
                     (flight.clone(), Some(Rotating { verifier, rotator, key, flight, sender }))
@@ -208,7 +267,7 @@ impl Verifier {
             }
         };
         if let Some(turning) = turning {
-            tokio::spawn(turning.run(token, info));
+            tokio::spawn(turning.run(token));
         }
         let successor = flight.outcome().await.flatten()?;
         Some(Told { rotator, successor })
@@ -219,19 +278,18 @@ impl Verifier {
 pub(crate) struct Turn {
     verifier: Arc<Verifier>,
     token: Secret,
-    info: TokenInfo,
 }
 
 impl Turn {
     /// A turn, if it is time for one.
-    pub(crate) fn due(verifier: &Arc<Verifier>, token: &str, info: &TokenInfo) -> Option<Self> {
+    pub(crate) fn due(verifier: &Arc<Verifier>, token: &str) -> Option<Self> {
         let rotator = verifier.rotator.as_ref()?;
         let due = rotator.is_due(&verifier.key(token), verifier.clock.now());
-        due.then(|| Self { verifier: verifier.clone(), token: token.into(), info: info.clone() })
+        due.then(|| Self { verifier: verifier.clone(), token: token.into() })
     }
 
     pub(crate) fn take(self) -> Turning {
-        Box::pin(self.verifier.rotate(self.token, self.info))
+        Box::pin(self.verifier.rotate(self.token))
     }
 }
 
@@ -260,46 +318,62 @@ struct Rotating {
 }
 
 impl Rotating {
-    async fn run(self, token: Secret, info: TokenInfo) {
-        let rotated = self.rotated(&token, &info).await;
-        // The old value is gone, or nobody knows.
-        self.verifier.forget(token.expose());
-        let successor = rotated.map(|(value, info)| {
+    async fn run(self, token: Secret) {
+        let value = self.rotated(&token).await;
+        let at = self.verifier.clock.now();
+        let mut flights = self.rotator.flights.lock();
+        flights.land(&self.key, &self.flight);
+        // If the token was forgotten meanwhile, neither value is to be known.
+        let forgotten = self.flight.is_stale();
+        let successor = value.map(|value| {
             let key = self.verifier.key(value.expose());
-            // It was good as a bearer token under its old value, and so it is under the new one.
-            self.verifier.remember(value.expose(), info);
-            Arc::new(Successor { value, key, at: self.verifier.clock.now() })
+            let overlaps = AtomicBool::new(!forgotten);
+            Arc::new(Successor { value, key, at, overlaps })
         });
-        {
-            let mut flights = self.rotator.flights.lock();
-            flights.land(&self.key, &self.flight);
-            if let Some(successor) = &successor {
-                self.rotator.successors.insert(self.key, successor.clone());
-            }
+        match &successor {
+            Some(successor) => self.rotator.successors.insert(self.key, successor.clone()),
+            None => self.rotator.tried.insert(self.key, at),
+        }
+        drop(flights);
+        if let Some(successor) = successor.as_ref().filter(|_| forgotten) {
+            self.verifier.forget_value(successor.key);
         }
         self.sender.send_replace(Some(successor));
     }
 
-    async fn rotated(&self, token: &Secret, info: &TokenInfo) -> Option<(Secret, TokenInfo)> {
+    /// Asks for a new value, and moves what is known of the old one to it.
+    async fn rotated(&self, token: &Secret) -> Option<Secret> {
+        let verifier = &*self.verifier;
         let request =
             TokenUpdateRequest::new().access_token(token).access_token_value_updated(true);
-        let response = match self.verifier.authlete.token_update(&request).await {
+        let change = verifier.change(self.key);
+        let response = match verifier.authlete.token_update(&request).await {
             Ok(response) => response,
             Err(error) => {
+                // The old value is gone, or nobody knows.
+                verifier.forget_value(self.key);
                 tracing::error!(
-                    %error,
+                    error = &error as &dyn std::error::Error,
                     "an access token may have got a new value that is lost; its client will be refused"
                 );
                 return None;
             }
         };
         if response.action != TokenUpdateAction::Ok {
+            if is_gone(&response) {
+                verifier.forget_value(self.key);
+            }
             let (action, code) = (response.action, response.result_code);
             tracing::warn!(?action, code, "an access token could not get a new value");
             return None;
         }
-        let info = info.updated(&request, &response).unwrap_or_else(|| info.clone());
-        Some((response.access_token?, info))
+        let Some(value) = &response.access_token else {
+            verifier.forget_value(self.key);
+            tracing::error!("Authlete gave an access token a new value, but did not tell it");
+            return None;
+        };
+        verifier.write_through(&change, verifier.key(value.expose()), &request, &response);
+        Some(value.clone())
     }
 }
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    api::Secret,
+    cache::Holder,
     credentials::{self, RequestHead},
     future::{Asking, AuthFuture, Decision, Pass, Waiting},
     layer::Settings,
@@ -19,6 +19,7 @@ use crate::{
     rotate::Turn,
     token::TokenInfo,
     verdict::Answer,
+    verifier::Presented,
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -94,26 +95,23 @@ impl<R> Gate<R> {
             Err(malformed) => return Way::Decide(Err(malformed)),
         };
         let key = verifier.key(token);
-        let known = verifier.known(&key).filter(|_| !self.fresh);
-        let lacks_facts = self.lacks_facts(known.as_ref());
+        let presented = || Presented::bearer(key, token);
+        let known = verifier.known(&key, Holder::BEARER).filter(|_| !self.fresh);
         match known {
-            Some(answer) if !lacks_facts => {
+            Some(answer) if !self.lacks_facts(&answer) => {
                 if let Ok(known) = &answer {
-                    verifier.keep_alive(&key, token, known);
+                    verifier.keep_alive(&key, known, presented);
                 }
                 Way::Decide(answer)
             }
-            _ => {
-                let fresh = self.fresh || lacks_facts;
-                Way::Ask(Box::pin(verifier.clone().ask(key, Secret::from(token), fresh)))
-            }
+            _ => Way::Ask(Box::pin(verifier.clone().ask(presented(), self.fresh))),
         }
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
     /// of it without having asked, so that it has to be asked about.
-    fn lacks_facts(&self, known: Option<&Answer>) -> bool {
-        let Some(Ok(token)) = known else { return false };
+    fn lacks_facts(&self, known: &Answer) -> bool {
+        let Ok(token) = known else { return false };
         let Settings { verifier, options, .. } = &*self.settings;
         let unmet = |require: &Require| require.check(token, verifier.clock.now()).is_err();
         !token.is_complete() && options.require.as_ref().is_some_and(unmet)
@@ -177,7 +175,7 @@ impl<R> Gate<R> {
         }
         let head = RequestHead::of(request);
         let token = credentials::find(&options.sources, head, options.max_token_length).ok()??;
-        let turn = Turn::due(verifier, token, info);
+        let turn = Turn::due(verifier, token);
         if !info.is_complete() {
             let recheck = verifier.recheck(token);
             request.extensions_mut().insert(recheck);

@@ -79,10 +79,15 @@ fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
 
 /// What a call that failed says of the token: nothing.
 pub(crate) fn of_failure(error: &Error) -> Rejection {
+    // As an error with its causes, so that logs tell what failed.
+    let cause = error as &dyn std::error::Error;
     if error.is_our_fault() {
-        tracing::error!(%error, "Authlete refuses our calls; check this server's AUTHLETE_* settings");
+        tracing::error!(
+            error = cause,
+            "Authlete refuses our calls; check this server's AUTHLETE_* settings"
+        );
         return Rejection::misconfigured("access tokens cannot be checked here");
     }
-    tracing::warn!(%error, "an access token could not be checked");
+    tracing::warn!(error = cause, "an access token could not be checked");
     Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
 }

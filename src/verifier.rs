@@ -10,25 +10,28 @@ use std::{
 };
 
 use moka::sync::Cache;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::{
         Authlete, Error, IntrospectionRequest, Secret, TokenRevokeRequest, TokenUpdateAction,
         TokenUpdateRequest, TokenUpdateResponse,
     },
-    cache::{Flight, Flights, Key, KeySpace, MemoryCache, Table},
+    cache::{Flight, Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
     clock::Clock,
     future::Asking,
     refresh::{Extender, Refresh},
     rejection::Rejection,
-    rotate::{Rotation, Rotator},
+    rotate::{Halt, Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
 };
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
 const ATTEMPTS: usize = 4;
+
+/// How many calls can be under way for requests. They outlive clients that go away.
+const MAX_FLIGHTS: usize = 1024;
 
 /// Of how many refresh tokens it is remembered which access token they came with.
 const MAX_PAIRS: u64 = 100_000;
@@ -57,6 +60,7 @@ pub(crate) struct Verifier {
     pub(crate) cache: Option<MemoryCache>,
     keys: KeySpace,
     flights: Flights<Answer>,
+    room: Arc<Semaphore>,
     extender: Option<Extender>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     /// Which access token was issued with a refresh token.
@@ -79,6 +83,7 @@ impl Verifier {
         };
         let keys = KeySpace::new(&authlete.identity(), api);
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
+        let room = Arc::new(Semaphore::new(MAX_FLIGHTS));
         let extender = refresh.map(Extender::new);
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
         let issued_with = Cache::new(MAX_PAIRS);
@@ -89,6 +94,7 @@ impl Verifier {
             cache,
             keys,
             flights,
+            room,
             extender,
             rotator,
             issued_with,
@@ -96,35 +102,39 @@ impl Verifier {
         }
     }
 
-    /// The key of a Bearer token.
+    /// The key of an access token.
     pub(crate) fn key(&self, token: &str) -> Key {
-        self.keys.key("bearer", token)
+        self.keys.key(["access", token])
     }
 
     /// What is known already.
-    pub(crate) fn known(&self, key: &Key) -> Option<Answer> {
+    pub(crate) fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
         let cache = self.cache.as_ref()?;
         // The value may have been changed so little time ago that it is still accepted.
         let overlapping = self.rotator.as_ref().and_then(|rotator| {
             let successor = rotator.overlapping(key, self.clock.now())?;
-            cache.get(&successor).filter(Result::is_ok)
+            cache.get(&successor, holder).filter(Result::is_ok)
         });
-        overlapping.or_else(|| cache.get(key))
+        overlapping.or_else(|| cache.get(key, holder))
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
     /// is known nor what others asked is good enough.
-    pub(crate) async fn ask(self: Arc<Self>, key: Key, token: Secret, fresh: bool) -> Answer {
+    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
         for _ in 0..ATTEMPTS {
-            let flight = match self.board(key, fresh) {
+            let flight = match self.board(&presented, fresh) {
                 Boarding::Known(answer) => return answer,
                 Boarding::Join(flight) => flight,
                 Boarding::Start(flight, landing) => {
                     // A task of its own, so that no request that goes away takes the others'
                     // answer with it. It is started after the lock is released, since a runtime
                     // that is shutting down drops it at once, and it then locks by itself.
-                    tokio::spawn(landing.fly(token.clone()));
+                    tokio::spawn(landing.fly(presented.clone()));
                     flight
+                }
+                Boarding::Full => {
+                    tracing::warn!("too many access tokens are being checked");
+                    return Err(verdict::unknown());
                 }
             };
             let answer = flight.outcome().await;
@@ -135,58 +145,75 @@ impl Verifier {
         Err(verdict::unknown())
     }
 
-    fn board(self: &Arc<Self>, key: Key, fresh: bool) -> Boarding {
-        let shared = !fresh && self.cache.is_some();
-        let mut flights = self.flights.lock();
-        if shared {
-            // A flight may have landed since we last looked. What an issue told does not do: whether
-            // it is enough was looked at before.
-            let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-            if let Some(answer) = self.known(&key).filter(complete) {
-                return Boarding::Known(answer);
-            }
-            if let Some(flight) = flights.join(&key) {
-                return Boarding::Join(flight);
-            }
+    fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
+        let Presented { key, holder, .. } = *presented;
+        if fresh || self.cache.is_none() {
+            return self.start(&mut self.flights.lock(), key, holder, Purpose::Alone);
         }
-        self.start(&mut flights, key, shared)
+        let mut flights = self.flights.lock();
+        // A flight may have landed since we last looked. What an issue told does not do: whether it
+        // is enough was looked at before.
+        let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
+        if let Some(answer) = self.known(&key, holder).filter(complete) {
+            return Boarding::Known(answer);
+        }
+        self.join(&mut flights, key, holder)
     }
 
     /// Looks again, in the background, at a token that is known but needs a longer life.
-    pub(crate) fn keep_alive(self: &Arc<Self>, key: &Key, token: &str, known: &TokenInfo) {
+    pub(crate) fn keep_alive(
+        self: &Arc<Self>,
+        key: &Key,
+        known: &TokenInfo,
+        presented: impl FnOnce() -> Presented,
+    ) {
         let Some(extender) = &self.extender else { return };
-        if !extender.is_due(key, known, self.clock.now()) {
+        if !extender.look(key, known, self.clock.now()) {
             return;
         }
-        if let Boarding::Start(_, landing) = self.board_in_background(*key) {
-            tokio::spawn(landing.fly(token.into()));
+        let presented = presented();
+        let boarding = self.join(&mut self.flights.lock(), *key, presented.holder);
+        if let Boarding::Start(_, landing) = boarding {
+            tokio::spawn(landing.fly(presented));
         }
     }
 
     /// A flight that others may join, unless there is one.
-    fn board_in_background(self: &Arc<Self>, key: Key) -> Boarding {
-        let mut flights = self.flights.lock();
-        match flights.join(&key) {
+    fn join(self: &Arc<Self>, flights: &mut Table<Answer>, key: Key, holder: Holder) -> Boarding {
+        let purpose = Purpose::Shared(holder);
+        match flights.join(&key, purpose) {
             Some(flight) => Boarding::Join(flight),
-            None => self.start(&mut flights, key, true),
+            None => self.start(flights, key, holder, purpose),
         }
     }
 
-    fn start(self: &Arc<Self>, flights: &mut Table<Answer>, key: Key, shared: bool) -> Boarding {
-        let (sender, flight) = Flight::new(shared);
+    fn start(
+        self: &Arc<Self>,
+        flights: &mut Table<Answer>,
+        key: Key,
+        holder: Holder,
+        purpose: Purpose,
+    ) -> Boarding {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
+        let (sender, flight) = Flight::new(purpose);
         flights.depart(key, flight.clone());
-        let landing = Landing { verifier: self.clone(), key, flight: flight.clone(), sender };
-        Boarding::Start(flight, landing)
+        let (verifier, flying) = (self.clone(), flight.clone());
+        Boarding::Start(
+            flight,
+            Landing { verifier, key, holder, flight: flying, sender, _room: room },
+        )
     }
 
-    async fn call(&self, token: &Secret) -> Answer {
+    async fn call(&self, request: &IntrospectionRequest) -> Answer {
         let answer = match self.check {
             Check::Introspection => {
-                let request = IntrospectionRequest::new().token(token);
-                self.authlete.introspection(&request).await.map(|it| verdict::of_introspection(&it))
+                self.authlete.introspection(request).await.map(|it| verdict::of_introspection(&it))
             }
             Check::Update => {
-                let request = TokenUpdateRequest::new().access_token(token);
+                let request = TokenUpdateRequest {
+                    access_token: request.token.clone(),
+                    ..TokenUpdateRequest::new()
+                };
                 self.authlete
                     .token_update(&request)
                     .await
@@ -213,25 +240,40 @@ impl Verifier {
         }
     }
 
-    /// Nothing that was asked or cached before this returns is used after it.
+    /// Nothing that was asked or cached before this returns is used after it, of the token nor of
+    /// the values it has got since.
     pub(crate) fn forget(&self, token: &str) {
-        self.replace(self.key(token), None);
+        self.forget_line(self.key(token));
+    }
+
+    fn forget_line(&self, key: Key) {
+        let mut next = Some(key);
+        while let Some(key) = next {
+            self.replace(key, None);
+            next = self.rotator.as_ref().and_then(|rotator| rotator.end_overlap(&key));
+        }
+    }
+
+    /// Forgets what is known of this value of a token only.
+    pub(crate) fn forget_value(&self, key: Key) {
+        self.replace(key, None);
     }
 
     /// Forgets what is known of the token, and keeps something else instead.
-    fn replace(&self, key: Key, answer: Option<&Answer>) {
+    fn replace(&self, key: Key, rejection: Option<&Rejection>) {
         let mut flights = self.flights.lock();
         flights.forget(&key);
-        match (&self.cache, answer) {
-            (Some(cache), Some(answer)) => cache.put(key, answer),
-            (Some(cache), None) => cache.remove(&key),
-            (None, _) => {}
+        let Some(cache) = &self.cache else { return };
+        cache.remove(&key);
+        if let Some(rejection) = rejection {
+            cache.put(key, Holder::BEARER, &Err(rejection.clone()));
         }
     }
 
     /// How to ask about a token that is known by what issued it.
     pub(crate) fn recheck(self: &Arc<Self>, token: &str) -> Recheck {
-        Recheck { verifier: self.clone(), token: token.into() }
+        let presented = Presented::bearer(self.key(token), token);
+        Recheck { verifier: self.clone(), presented }
     }
 
     /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.
@@ -240,27 +282,31 @@ impl Verifier {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
-        if cache.get(&key).and_then(Result::ok).is_some_and(|known| known.is_complete()) {
+        let known = cache.get(&key, Holder::BEARER).and_then(Result::ok);
+        if known.is_some_and(|known| known.is_complete()) {
             return;
         }
         // It may have been asked about before it existed.
         flights.forget(&key);
-        cache.put(key, &Ok(issued));
+        cache.put(key, Holder::BEARER, &Ok(issued));
     }
 
     /// Keeps which access token came with a refresh token.
     pub(crate) fn remember_pair(&self, refresh: &str, access: &str) {
-        self.issued_with.insert(self.keys.key("refresh", refresh), self.key(access));
+        self.issued_with.insert(self.keys.key(["refresh", refresh]), self.key(access));
     }
 
     /// Forgets the access token that came with a refresh token, which is used up or revoked.
     pub(crate) fn forget_pair(&self, refresh: &str) {
-        if let Some(access) = self.issued_with.remove(&self.keys.key("refresh", refresh)) {
-            self.replace(access, None);
+        if let Some(access) = self.issued_with.remove(&self.keys.key(["refresh", refresh])) {
+            self.forget_line(access);
         }
     }
 
     pub(crate) fn forget_all(&self) {
+        if let Some(rotator) = &self.rotator {
+            rotator.end_all_overlaps();
+        }
         let mut flights = self.flights.lock();
         flights.forget_all();
         if let Some(cache) = &self.cache {
@@ -268,21 +314,36 @@ impl Verifier {
         }
     }
 
-    /// Ends the token at Authlete and here.
-    pub(crate) async fn revoke(&self, token: &str) -> Result<(), Error> {
-        let request = TokenRevokeRequest::new().access_token_identifier(token);
-        let mut revoked = self.authlete.token_revoke(&request).await;
-        // If the token has just got a new value, it is that by which Authlete knows it.
-        let successor = self.rotator.as_ref().and_then(|it| it.successor(&self.key(token)));
-        if let (Ok(_), Some(successor)) = (&revoked, successor) {
-            let request = TokenRevokeRequest::new().access_token_identifier(&successor);
-            revoked = self.authlete.token_revoke(&request).await;
-            self.forget(successor.expose());
+    /// The token and the values it has got since, none of which gets another one while this lives.
+    pub(crate) async fn line(&self, token: &str) -> Line {
+        let mut line = Line { values: vec![token.into()], halts: Vec::new() };
+        while let (Some(rotator), Some(last)) = (&self.rotator, line.values.last()) {
+            let (halt, successor) = rotator.halt(self.key(last.expose())).await;
+            line.halts.push(halt);
+            let Some(successor) = successor else { break };
+            line.values.push(successor);
         }
+        line
+    }
+
+    /// Ends the token at Authlete and here, by whatever value it is known now.
+    pub(crate) async fn revoke(&self, token: &str) -> Result<(), Error> {
+        let line = self.line(token).await;
+        let mut outcome = Ok(());
+        for value in &line.values {
+            let request = TokenRevokeRequest::new().access_token_identifier(value);
+            let revoked = self.authlete.token_revoke(&request).await;
+            outcome = outcome.and(revoked.map(|_| ()));
+        }
+        self.forget(token);
         // After a failure it is not known whether the token is still good: that is to be asked.
-        let gone = Err(Rejection::invalid_token("the access token was revoked"));
-        self.replace(self.key(token), revoked.is_ok().then_some(&gone));
-        revoked.map(|_| ())
+        if outcome.is_ok() {
+            let gone = Rejection::invalid_token("the access token was revoked");
+            for value in &line.values {
+                self.replace(self.key(value.expose()), Some(&gone));
+            }
+        }
+        outcome
     }
 
     /// Changes the token at Authlete, and what is known of it here.
@@ -291,11 +352,12 @@ impl Verifier {
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
+        let change = self.change(self.key(token));
         let request = request.access_token(token);
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                self.write_through(token, &request, response);
+                self.write_through(&change, change.key, &request, response);
             }
             // Whatever became of it, what is known may not be so any more.
             _ => self.forget(token),
@@ -303,33 +365,48 @@ impl Verifier {
         response
     }
 
-    /// Refreshes what is known of a token by what an update says of it. It never makes anything
-    /// known: the answer says nothing of what the token is bound to.
-    fn write_through(
+    /// A change of a token that is about to be sent.
+    pub(crate) fn change(&self, key: Key) -> Change<'_> {
+        self.depart(&mut self.flights.lock(), key)
+    }
+
+    fn depart(&self, flights: &mut Table<Answer>, key: Key) -> Change<'_> {
+        let (_, flight) = Flight::new(Purpose::Change);
+        flights.depart(key, flight.clone());
+        Change { verifier: self, key, flight }
+    }
+
+    /// Refreshes what is known of a token by what an update says of it, under the value that it
+    /// has now. It never makes anything known: the answer says nothing of what the token is bound
+    /// to. If anything else was learnt of the token meanwhile, nobody knows which is newer, and the
+    /// token is forgotten.
+    pub(crate) fn write_through(
         &self,
-        token: &str,
+        change: &Change<'_>,
+        now: Key,
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) {
-        let key = self.key(token);
+        let key = change.key;
         let mut flights = self.flights.lock();
+        let newest = flights.land(&key, &change.flight);
         flights.forget(&key);
+        flights.forget(&now);
         let Some(cache) = &self.cache else { return };
-        let known = cache.get(&key).and_then(Result::ok);
-        let now_bound =
+        let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
-        let same = !now_bound && !request.access_token_value_updated;
-        let updated = known.filter(|_| same).and_then(|known| known.updated(request, response));
-        match updated {
-            Some(updated) => cache.put(key, &Ok(updated)),
-            None => cache.remove(&key),
-        }
+        let moved = request.access_token_value_updated;
+        let same = newest && !bound && moved == (now != key);
+        cache.update(&key, now, |known, holder| {
+            let fits = same && is_of_type(response, holder);
+            fits.then(|| known.updated(request, response)).flatten()
+        });
     }
 
     /// Asks Authlete to let a token live longer, of which it just said that it is good.
     async fn extend(
         &self,
-        token: &Secret,
+        token: &str,
         until: SystemTime,
     ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
         let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
@@ -343,10 +420,54 @@ impl Verifier {
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, "the life of an access token could not be extended");
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(error = cause, "the life of an access token could not be extended");
                 None
             }
         }
+    }
+}
+
+/// An update is taken for what is known only if the token is of the type that it was presented as.
+fn is_of_type(response: &TokenUpdateResponse, holder: Holder) -> bool {
+    let expected = if holder.key.is_some() { "DPoP" } else { "Bearer" };
+    response.token_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(expected))
+}
+
+/// A token as it was presented, with all that Authlete has to be told of it.
+#[derive(Clone)]
+pub(crate) struct Presented {
+    pub(crate) key: Key,
+    pub(crate) holder: Holder,
+    pub(crate) request: IntrospectionRequest,
+}
+
+impl Presented {
+    pub(crate) fn bearer(key: Key, token: &str) -> Self {
+        Self { key, holder: Holder::BEARER, request: IntrospectionRequest::new().token(token) }
+    }
+
+    fn token(&self) -> &str {
+        self.request.token.as_ref().map_or("", Secret::expose)
+    }
+}
+
+/// The values of a token, oldest first.
+pub(crate) struct Line {
+    pub(crate) values: Vec<Secret>,
+    halts: Vec<Halt>,
+}
+
+/// A change of a token under way.
+pub(crate) struct Change<'v> {
+    verifier: &'v Verifier,
+    key: Key,
+    flight: Arc<Flight<Answer>>,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.verifier.flights.lock().land(&self.key, &self.flight);
     }
 }
 
@@ -354,13 +475,12 @@ impl Verifier {
 #[derive(Clone)]
 pub(crate) struct Recheck {
     verifier: Arc<Verifier>,
-    token: Secret,
+    presented: Presented,
 }
 
 impl Recheck {
     pub(crate) fn ask(self) -> Asking {
-        let key = self.verifier.key(self.token.expose());
-        Box::pin(self.verifier.ask(key, self.token, true))
+        Box::pin(self.verifier.ask(self.presented, false))
     }
 }
 
@@ -372,39 +492,45 @@ enum Boarding {
     Join(Arc<Flight<Answer>>),
     /// Nobody asks yet.
     Start(Arc<Flight<Answer>>, Landing),
+    /// Too many ask.
+    Full,
 }
 
 /// A call that takes itself off the table of flights, whatever becomes of it.
 struct Landing {
     verifier: Arc<Verifier>,
     key: Key,
+    holder: Holder,
     flight: Arc<Flight<Answer>>,
     sender: watch::Sender<Option<Answer>>,
+    /// Its place among the calls under way.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Landing {
-    async fn fly(self, token: Secret) {
-        let answer = self.verifier.call(&token).await;
-        let extender = self.verifier.extender.as_ref();
+    async fn fly(self, presented: Presented) {
+        let verifier = &*self.verifier;
+        let answer = verifier.call(&presented.request).await;
+        let extender = verifier.extender.as_ref();
         let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
-            let now = self.verifier.clock.now();
+            let now = verifier.clock.now();
             extender.seen(&self.key, now);
             let until = extender.wants(&self.key, info, now)?;
             Some((extender, until, extender.leave(self.key, now)?))
         });
+        let token = presented.token();
         match wanted {
             None => self.land(answer),
             Some((extender, until, _leave)) if extender.waits() => {
-                let answer = self.extended(&token, until, answer).await;
+                let answer = self.extended(token, until, answer).await;
                 self.land(answer);
             }
             Some((_, until, _leave)) => {
-                self.land(answer);
-                let verifier = &self.verifier;
-                match verifier.extend(&token, until).await {
-                    Some((_, response)) if is_gone(&response) => verifier.forget(token.expose()),
+                let change = self.land_and_depart(answer);
+                match verifier.extend(token, until).await {
+                    Some((_, response)) if is_gone(&response) => verifier.forget(token),
                     Some((request, response)) => {
-                        verifier.write_through(token.expose(), &request, &response);
+                        verifier.write_through(&change, self.key, &request, &response);
                     }
                     None => {}
                 }
@@ -413,7 +539,7 @@ impl Landing {
     }
 
     /// The answer after the token was extended.
-    async fn extended(&self, token: &Secret, until: SystemTime, answer: Answer) -> Answer {
+    async fn extended(&self, token: &str, until: SystemTime, answer: Answer) -> Answer {
         let Some((request, response)) = self.verifier.extend(token, until).await else {
             return answer;
         };
@@ -427,15 +553,28 @@ impl Landing {
     }
 
     fn land(&self, answer: Answer) {
-        {
-            let mut flights = self.verifier.flights.lock();
-            let current = flights.land(&self.key, &self.flight);
-            let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
-            if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
-                cache.put(self.key, &answer);
-            }
-        }
+        self.land_in(&mut self.verifier.flights.lock(), &answer);
         self.sender.send_replace(Some(answer));
+    }
+
+    /// Lands, and lets a change depart that goes by the answer.
+    fn land_and_depart(&self, answer: Answer) -> Change<'_> {
+        let change = {
+            let mut flights = self.verifier.flights.lock();
+            self.land_in(&mut flights, &answer);
+            self.verifier.depart(&mut flights, self.key)
+        };
+        self.sender.send_replace(Some(answer));
+        change
+    }
+
+    fn land_in(&self, flights: &mut Table<Answer>, answer: &Answer) {
+        let current = flights.land(&self.key, &self.flight);
+        let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
+        if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
+            flights.forget_changes(&self.key);
+            cache.put(self.key, self.holder, answer);
+        }
     }
 }
 

@@ -72,6 +72,11 @@ type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
 /// Idle connections are given up before servers usually do it.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 
+/// How often a connection with calls under way is asked whether it is still there, and how long it
+/// has for the answer: all calls go through one connection of HTTP/2.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The client's own transport: a pool of HTTP/1.1 and HTTP/2 connections, with TLS by rustls.
 ///
 /// It is there to put a stack of yours around it:
@@ -106,6 +111,9 @@ impl Transport {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(BoxCloneSyncService::new(connector));
         Ok(Self(client))
     }
@@ -135,6 +143,7 @@ fn tcp() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    connector.set_keepalive(Some(MAX_IDLE));
     connector
 }
 

@@ -10,31 +10,54 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::Key;
+use super::{Holder, Key};
+
+/// What a call is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A question, whose answer is for all who ask it in the same way.
+    Shared(Holder),
+    /// A question of one's own.
+    Alone,
+    /// A change of the token.
+    Change,
+}
+
+impl Purpose {
+    /// A question that does not depend on who asks it.
+    pub(crate) const SHARED: Self = Self::Shared(Holder::BEARER);
+}
 
 /// A call under way. All who wait for it get its outcome, also a failure.
 pub(crate) struct Flight<T> {
-    shared: bool,
+    purpose: Purpose,
     /// The token was forgotten since the call set out: its answer is worth nothing.
     stale: AtomicBool,
     outcome: watch::Receiver<Option<T>>,
 }
 
-impl<T: Clone> Flight<T> {
-    /// A flight, and the sender by which it lands. With `shared`, others may wait for it too.
-    pub(crate) fn new(shared: bool) -> (watch::Sender<Option<T>>, Arc<Self>) {
+impl<T> Flight<T> {
+    /// A flight, and the sender by which it lands.
+    pub(crate) fn new(purpose: Purpose) -> (watch::Sender<Option<T>>, Arc<Self>) {
         let (sender, outcome) = watch::channel(None);
-        (sender, Arc::new(Self { shared, stale: AtomicBool::new(false), outcome }))
+        (sender, Arc::new(Self { purpose, stale: AtomicBool::new(false), outcome }))
     }
 
     /// Waits for the outcome; `None` if the call broke off. It can be dropped at any time.
-    pub(crate) async fn outcome(&self) -> Option<T> {
+    pub(crate) async fn outcome(&self) -> Option<T>
+    where
+        T: Clone,
+    {
         let mut outcome = self.outcome.clone();
         outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
+    }
+
+    fn mark(&self) {
+        self.stale.store(true, Ordering::Release);
     }
 }
 
@@ -58,9 +81,9 @@ impl<T> Flights<T> {
 }
 
 impl<T> Table<T> {
-    /// A flight that one may join.
-    pub(crate) fn join(&self, key: &Key) -> Option<Arc<Flight<T>>> {
-        self.0.get(key)?.iter().find(|flight| flight.shared).cloned()
+    /// A flight of the same purpose.
+    pub(crate) fn join(&self, key: &Key, purpose: Purpose) -> Option<Arc<Flight<T>>> {
+        self.0.get(key)?.iter().find(|flight| flight.purpose == purpose).cloned()
     }
 
     pub(crate) fn depart(&mut self, key: Key, flight: Arc<Flight<T>>) {
@@ -83,26 +106,39 @@ impl<T> Table<T> {
 
     /// Nobody may go by what the token's flights will say.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.0.remove(key).into_iter().flatten().for_each(|flight| mark(&flight));
+        self.forget_if(key, |_| true);
     }
 
     /// The same for all flights of the token but this one.
     pub(crate) fn forget_others(&mut self, key: &Key, flight: &Arc<Flight<T>>) {
+        self.forget_if(key, |other| !Arc::ptr_eq(other, flight));
+    }
+
+    /// The same for its changes only: it is not known whether what was just learnt is of before or
+    /// after them.
+    pub(crate) fn forget_changes(&mut self, key: &Key) {
+        self.forget_if(key, |flight| flight.purpose == Purpose::Change);
+    }
+
+    fn forget_if(&mut self, key: &Key, which: impl Fn(&Arc<Flight<T>>) -> bool) {
         let Some(flights) = self.0.get_mut(key) else { return };
-        flights.retain(|other| {
-            let same = Arc::ptr_eq(other, flight);
-            if !same {
-                mark(other);
-            }
-            same
-        });
+        flights.extract_if(.., |flight| which(flight)).for_each(|flight| flight.mark());
+        if flights.is_empty() {
+            self.0.remove(key);
+        }
     }
 
     pub(crate) fn forget_all(&mut self) {
-        self.0.drain().flat_map(|(_, flights)| flights).for_each(|flight| mark(&flight));
+        self.0.drain().flat_map(|(_, flights)| flights).for_each(|flight| flight.mark());
     }
-}
 
-fn mark<T>(flight: &Flight<T>) {
-    flight.stale.store(true, Ordering::Release);
+    /// Marks the token's flights without taking them off the table.
+    pub(crate) fn mark(&self, key: &Key) {
+        self.0.get(key).into_iter().flatten().for_each(|flight| flight.mark());
+    }
+
+    /// Marks all flights without taking them off the table.
+    pub(crate) fn mark_all(&self) {
+        self.0.values().flatten().for_each(|flight| flight.mark());
+    }
 }

@@ -1,10 +1,29 @@
-//! Under which key a presentation of a token is known.
+//! Under which key a token is known, and how it was presented.
 
 use sha2::{Digest, Sha256};
 
-/// A digest that names a presentation of a token to a service. The token cannot be read from it.
+/// A digest that names a token of a service. The token cannot be read from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
+
+/// A SHA-256 thumbprint: of a DPoP key (RFC 7638) or of a certificate (RFC 8705 `x5t#S256`).
+pub(crate) type Thumbprint = [u8; 32];
+
+/// Who presents a token, by what they showed to be theirs: nothing for a bearer.
+///
+/// All that is known of a token is kept under one [`Key`], so that it can be forgotten at once; but
+/// what was said to one holder is never used for another.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Holder {
+    /// The key of a DPoP proof.
+    pub(crate) key: Option<Thumbprint>,
+    /// The client certificate of the connection.
+    pub(crate) certificate: Option<Thumbprint>,
+}
+
+impl Holder {
+    pub(crate) const BEARER: Self = Self { key: None, certificate: None };
+}
 
 /// The keys of one service, asked in one way.
 ///
@@ -22,13 +41,8 @@ impl KeySpace {
         Self(digest)
     }
 
-    /// The key of a token that is presented under `scheme` and bound to nothing.
-    pub(crate) fn key(&self, scheme: &str, token: &str) -> Key {
-        self.of([scheme, token])
-    }
-
-    /// The key of something that these parts name.
-    pub(crate) fn of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
+    /// The key of something that these parts name, the first being what kind of thing it is.
+    pub(crate) fn key<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
         let mut digest = self.0.clone();
         parts.into_iter().for_each(|text| part(&mut digest, text.as_bytes()));
         Key(digest.finalize().into())
@@ -46,19 +60,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ_by_service_check_scheme_and_token() {
+    fn keys_differ_by_service_check_and_token() {
         let (one, two) = ([1; 32], [2; 32]);
         let keys = [
-            KeySpace::new(&one, "introspection").key("bearer", "token"),
-            KeySpace::new(&two, "introspection").key("bearer", "token"),
-            KeySpace::new(&one, "update").key("bearer", "token"),
-            KeySpace::new(&one, "introspection").key("dpop", "token"),
-            KeySpace::new(&one, "introspection").key("bearer", "token2"),
-            KeySpace::new(&one, "introspection").key("beare", "rtoken"),
+            KeySpace::new(&one, "introspection").key(["access", "token"]),
+            KeySpace::new(&two, "introspection").key(["access", "token"]),
+            KeySpace::new(&one, "update").key(["access", "token"]),
+            KeySpace::new(&one, "introspection").key(["refresh", "token"]),
+            KeySpace::new(&one, "introspection").key(["access", "token2"]),
+            KeySpace::new(&one, "introspection").key(["acces", "stoken"]),
         ];
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(key), "{index}");
         }
-        assert!(keys[0] == KeySpace::new(&one, "introspection").key("bearer", "token"));
+        assert!(keys[0] == KeySpace::new(&one, "introspection").key(["access", "token"]));
     }
 }

@@ -1,13 +1,16 @@
 //! The cache in this process's memory: good tokens, and in a pool of their own the bad ones.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
 use moka::{Expiry, sync::Cache};
 
-use super::Key;
+use super::{Holder, Key};
 use crate::{clock::Clock, rejection::Rejection, token::TokenInfo};
 
 /// An entry weighs one for each started piece of this many bytes.
@@ -25,17 +28,17 @@ pub(crate) struct Limits {
 pub(crate) struct MemoryCache {
     limits: Limits,
     clock: Clock,
-    good: Cache<Key, Entry<TokenInfo>>,
-    bad: Cache<Key, Entry<Rejection>>,
+    good: Cache<Key, Arc<Entry<TokenInfo>>>,
+    bad: Cache<Key, Arc<Entry<Rejection>>>,
     /// Raised when all is forgotten: what was kept before is not valid any more.
     era: AtomicU64,
 }
 
-#[derive(Clone)]
 struct Entry<T> {
     value: T,
+    holder: Holder,
     weight: u32,
-    /// By the clock of the day, which `valid` goes by.
+    /// When Authlete has to be asked again, by the clock of the day.
     until: SystemTime,
     /// As a span, by which moka frees the memory.
     life: Duration,
@@ -45,15 +48,15 @@ struct Entry<T> {
 /// Frees an entry's memory when its life is over.
 struct Life;
 
-impl<T> Expiry<Key, Entry<T>> for Life {
-    fn expire_after_create(&self, _: &Key, entry: &Entry<T>, _: Instant) -> Option<Duration> {
+impl<T> Expiry<Key, Arc<Entry<T>>> for Life {
+    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry<T>>, _: Instant) -> Option<Duration> {
         Some(entry.life)
     }
 
     fn expire_after_update(
         &self,
         _: &Key,
-        entry: &Entry<T>,
+        entry: &Arc<Entry<T>>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
@@ -61,10 +64,10 @@ impl<T> Expiry<Key, Entry<T>> for Life {
     }
 }
 
-fn pool<T: Clone + Send + Sync + 'static>(capacity: u64) -> Cache<Key, Entry<T>> {
+fn pool<T: Send + Sync + 'static>(capacity: u64) -> Cache<Key, Arc<Entry<T>>> {
     Cache::builder()
         .max_capacity(capacity)
-        .weigher(|_, entry: &Entry<T>| entry.weight)
+        .weigher(|_, entry: &Arc<Entry<T>>| entry.weight)
         .expire_after(Life)
         .build()
 }
@@ -80,13 +83,21 @@ impl MemoryCache {
         }
     }
 
-    /// What is known and still valid.
-    pub(crate) fn get(&self, key: &Key) -> Option<Result<TokenInfo, Rejection>> {
-        if let Some(entry) = self.good.get(key).filter(|entry| self.valid(entry)) {
-            return Some(Ok(entry.value));
+    /// What is known of a token for this holder, and still valid. A certificate that the token may
+    /// be bound to is not looked at: that is among the facts.
+    pub(crate) fn get(&self, key: &Key, holder: Holder) -> Option<Result<TokenInfo, Rejection>> {
+        if let Some(entry) = self.good(key).filter(|entry| entry.holder.key == holder.key) {
+            return Some(Ok(entry.value.clone()));
         }
-        let entry = self.bad.get(key).filter(|entry| self.valid(entry))?;
-        Some(Err(entry.value))
+        let entry = self.bad.get(key)?;
+        let valid = entry.holder == holder && self.valid(&entry);
+        valid.then(|| Err(entry.value.clone()))
+    }
+
+    fn good(&self, key: &Key) -> Option<Arc<Entry<TokenInfo>>> {
+        let entry = self.good.get(key).filter(|entry| self.valid(entry))?;
+        let alive = entry.value.expires_at().is_none_or(|at| self.clock.now() < at);
+        alive.then_some(entry)
     }
 
     /// Moka looks at its own clock; the entry is looked at again here, by ours.
@@ -96,42 +107,64 @@ impl MemoryCache {
 
     /// Keeps an answer in place of what was known. An answer that may not be kept still removes
     /// what it contradicts.
-    pub(crate) fn put(&self, key: Key, answer: &Result<TokenInfo, Rejection>) {
-        self.remove(&key);
+    pub(crate) fn put(&self, key: Key, holder: Holder, answer: &Result<TokenInfo, Rejection>) {
         match answer {
             Ok(token) => {
-                let now = self.clock.now();
-                let left = token
-                    .expires_at()
-                    .map_or(Duration::MAX, |at| at.duration_since(now).unwrap_or_default());
-                let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
-                let life = left.min(self.limits.max_age);
-                self.insert(&self.good, key, token.clone(), weight, life);
+                self.remove(&key);
+                let until = self.clock.now().checked_add(self.limits.max_age);
+                self.keep(key, holder, token.clone(), until);
             }
             Err(rejection) => {
+                // A token is not bad because somebody presents it who is not its holder.
+                let other = self.good.get(&key).is_some_and(|entry| entry.holder.key != holder.key);
+                if !other {
+                    self.good.invalidate(&key);
+                }
+                self.bad.invalidate(&key);
                 let life = self.limits.negative_max_age;
-                self.insert(&self.bad, key, rejection.clone(), 1, life);
+                if let Some(until) = self.clock.now().checked_add(life) {
+                    let entry = self.entry(rejection.clone(), holder, 1, until, life);
+                    insert(&self.bad, key, entry);
+                }
             }
         }
     }
 
-    fn insert<T: Clone + Send + Sync + 'static>(
+    /// Keeps what has become of the facts of a token, under the same or another key, no longer than
+    /// they would have been kept. Without any, the token is forgotten.
+    pub(crate) fn update(
         &self,
-        pool: &Cache<Key, Entry<T>>,
-        key: Key,
-        value: T,
-        weight: usize,
-        life: Duration,
+        from: &Key,
+        to: Key,
+        change: impl FnOnce(&TokenInfo, Holder) -> Option<TokenInfo>,
     ) {
-        let Some(until) = self.clock.now().checked_add(life) else {
-            return;
-        };
-        if life.is_zero() {
-            return;
+        let known = self.good(from);
+        self.remove(from);
+        self.remove(&to);
+        let Some(known) = known else { return };
+        if let Some(token) = change(&known.value, known.holder) {
+            self.keep(to, known.holder, token, Some(known.until));
         }
+    }
+
+    fn keep(&self, key: Key, holder: Holder, token: TokenInfo, until: Option<SystemTime>) {
+        let Some(until) = until else { return };
+        let end = token.expires_at().map_or(until, |at| at.min(until));
+        let life = end.duration_since(self.clock.now()).unwrap_or_default();
+        let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        let era = self.era.load(Ordering::Acquire);
-        pool.insert(key, Entry { value, weight, until, life, era });
+        insert(&self.good, key, self.entry(token, holder, weight, until, life));
+    }
+
+    fn entry<T>(
+        &self,
+        value: T,
+        holder: Holder,
+        weight: u32,
+        until: SystemTime,
+        life: Duration,
+    ) -> Entry<T> {
+        Entry { value, holder, weight, until, life, era: self.era.load(Ordering::Acquire) }
     }
 
     pub(crate) fn remove(&self, key: &Key) {
@@ -143,5 +176,11 @@ impl MemoryCache {
         self.era.fetch_add(1, Ordering::AcqRel);
         self.good.invalidate_all();
         self.bad.invalidate_all();
+    }
+}
+
+fn insert<T: Send + Sync + 'static>(pool: &Cache<Key, Arc<Entry<T>>>, key: Key, entry: Entry<T>) {
+    if !entry.life.is_zero() {
+        pool.insert(key, Arc::new(entry));
     }
 }

@@ -5,7 +5,7 @@ mod key;
 mod memory;
 
 pub(crate) use self::{
-    flight::{Flight, Flights, Table},
-    key::{Key, KeySpace},
+    flight::{Flight, Flights, Purpose, Table},
+    key::{Holder, Key, KeySpace},
     memory::{Limits, MemoryCache},
 };

@@ -177,7 +177,7 @@ impl DelegateLayer {
             &counts[1],
         ];
         let lists = request.scopes.iter().chain(&request.resources).map(String::as_str);
-        keys.of(parts.into_iter().chain(lists))
+        keys.key(parts.into_iter().chain(lists))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     api::{Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse},
-    cache::{Flight, Flights, Key},
+    cache::{Flight, Flights, Key, Purpose},
     clock::Clock,
 };
 
@@ -122,10 +122,10 @@ impl Tokens {
             {
                 return Ok(token);
             }
-            if let Some(flight) = flights.join(&key) {
+            if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Err(flight);
             }
-            let (sender, flight) = Flight::new(true);
+            let (sender, flight) = Flight::new(Purpose::SHARED);
             flights.depart(key, flight.clone());
             let tokens = self.clone();
             (flight.clone(), Asking { tokens, key, flight, sender })
@@ -165,7 +165,8 @@ impl Asking {
     async fn run(self, request: TokenCreateRequest) {
         let made = self.tokens.make(&request).await;
         if let Err(error) = &made {
-            tracing::warn!(%error, "there is no token for a call to another service");
+            let cause = error as &dyn std::error::Error;
+            tracing::warn!(error = cause, "there is no token for a call to another service");
         }
         {
             let mut flights = self.tokens.flights.lock();

@@ -73,6 +73,17 @@ impl Form {
         values.next().filter(|_| values.next().is_none())
     }
 
+    /// The body with another value of a parameter.
+    pub(super) fn with(&self, name: &str, value: &Secret) -> Secret {
+        let pairs: Vec<(String, Secret)> =
+            serde_html_form::from_str(self.parameters.expose()).unwrap_or_default();
+        let pairs = pairs.into_iter().map(|(key, old)| {
+            let value = if key == name { value.clone() } else { old };
+            (key, value)
+        });
+        serde_html_form::to_string(pairs.collect::<Vec<_>>()).unwrap_or_default().into()
+    }
+
     pub(super) fn client_id(&self) -> Option<String> {
         self.basic.as_ref().map(|basic| basic.username().to_owned())
     }
@@ -121,7 +132,8 @@ pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Answe
 
 /// Authlete could not be asked.
 pub(super) fn failed(failure: &Error) -> Answer {
-    tracing::error!(error = %failure, "a request of a client could not be answered");
+    let error_of = failure as &dyn std::error::Error;
+    tracing::error!(error = error_of, "a request of a client could not be answered");
     if failure.is_our_fault() {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "this server is at fault");
     }

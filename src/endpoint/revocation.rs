@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::form::{Answer, EndpointFuture, Form, answer, failed};
 use crate::{
-    api::{Authlete, RevocationAction, RevocationRequest},
+    api::{Authlete, RevocationAction, RevocationRequest, Secret},
     layer::AuthHandle,
 };
 
@@ -34,19 +34,32 @@ impl RevocationEndpoint {
     }
 
     async fn respond(&self, form: &Form) -> Answer {
+        let Some(token) = form.get("token") else {
+            return self.revoke(form, form.parameters.clone()).await;
+        };
+        let verifier = &self.handle.verifier;
+        let line = verifier.line(token.expose()).await;
+        let mut answer = self.revoke(form, form.parameters.clone()).await;
+        // If the token has just got a new value, it is that which the client wants to be revoked.
+        for value in line.values.iter().skip(1) {
+            if answer.status() == StatusCode::OK {
+                answer = self.revoke(form, form.with("token", value)).await;
+            }
+        }
+        // Whatever was answered, and if nothing was: what is known may not be so any more.
+        verifier.forget(token.expose());
+        verifier.forget_pair(token.expose());
+        answer
+    }
+
+    async fn revoke(&self, form: &Form, parameters: Secret) -> Answer {
         let request = RevocationRequest {
-            parameters: Some(form.parameters.clone()),
+            parameters: Some(parameters),
             client_id: form.client_id(),
             client_secret: form.client_secret(),
             ..RevocationRequest::default()
         };
-        let revoked = self.authlete.revocation(&request).await;
-        // Whatever was answered, and if nothing was: what is known may not be so any more.
-        if let Some(token) = form.get("token") {
-            self.handle.forget(token.expose());
-            self.handle.verifier.forget_pair(token.expose());
-        }
-        let response = match revoked {
+        let response = match self.authlete.revocation(&request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::store::{SessionId, SessionStore, SessionTokens};
 use crate::{
     api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse},
-    cache::{Flight, Flights, Key, KeySpace},
+    cache::{Flight, Flights, Key, KeySpace, Purpose},
     clock::Clock,
 };
 
@@ -63,7 +63,7 @@ impl<St: SessionStore> Renewal<St> {
 
     /// The tokens of a session, renewed if they have to be.
     pub(super) async fn tokens(self: &Arc<Self>, id: &SessionId) -> State {
-        let key = self.keys.key("session", &id.to_base64());
+        let key = self.keys.key(["session", &id.to_base64()]);
         if !self.unsaved.contains_key(&key) {
             match self.load(id).await {
                 State::Tokens(tokens) if self.is_due(&tokens) => {}
@@ -72,10 +72,10 @@ impl<St: SessionStore> Renewal<St> {
         }
         let (flight, renewing) = {
             let mut flights = self.flights.lock();
-            match flights.join(&key) {
+            match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = Flight::new(true);
+                    let (sender, flight) = Flight::new(Purpose::SHARED);
                     flights.depart(key, flight.clone());
                     let (renewal, id) = (self.clone(), id.clone());
                     (flight.clone(), Some(Renewing { renewal, id, key, flight, sender }))
@@ -123,7 +123,8 @@ impl<St: SessionStore> Renewal<St> {
         let response = match self.authlete.token(&self.request(&refresh_token)).await {
             Ok(response) => response,
             Err(error) => {
-                tracing::error!(%error, "a session could not be renewed");
+                let cause = &error as &dyn std::error::Error;
+                tracing::error!(error = cause, "a session could not be renewed");
                 return self.go_on(old);
             }
         };

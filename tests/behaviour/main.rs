@@ -13,6 +13,7 @@ mod flights;
 mod lost_answers;
 mod outages;
 mod policy;
+mod racing;
 mod readiness;
 mod refusals;
 mod revocation;

@@ -75,6 +75,8 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
     let text = log.text();
     assert!(text.contains("check this server's AUTHLETE_* settings"), "{text}");
     assert!(text.contains("request refused"), "{text}");
+    // What lies beneath an error is told.
+    assert!(text.contains("no answer within 200 ms"), "{text}");
     for secret in [token, bench.authlete.service_access_token()] {
         assert!(!text.contains(secret), "{text}");
     }
