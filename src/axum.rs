@@ -9,7 +9,7 @@ use axum_core::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     response::{IntoResponse, Response},
 };
-use http::{Extensions, request::Parts};
+use http::request::Parts;
 
 use crate::{
     rejection::{self, Guard, Rejection},
@@ -21,8 +21,8 @@ use crate::{
 pub struct ExtractError(Box<Response<Body>>);
 
 impl ExtractError {
-    fn new(extensions: &Extensions, rejection: &Rejection) -> Self {
-        Self(Box::new(rejection::refuse(extensions, rejection)))
+    fn new(parts: &Parts, rejection: &Rejection) -> Self {
+        Self(Box::new(rejection::refuse(&parts.headers, &parts.extensions, rejection)))
     }
 }
 
@@ -32,12 +32,10 @@ impl IntoResponse for ExtractError {
     }
 }
 
-fn find<T: Clone + Send + Sync + 'static>(
-    extensions: &Extensions,
-) -> Result<Option<T>, ExtractError> {
-    match Guard::find(extensions) {
-        Ok(_) => Ok(extensions.get().cloned()),
-        Err(rejection) => Err(ExtractError::new(extensions, &rejection)),
+fn find<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<Option<T>, ExtractError> {
+    match Guard::find(&parts.extensions) {
+        Ok(_) => Ok(parts.extensions.get().cloned()),
+        Err(rejection) => Err(ExtractError::new(parts, &rejection)),
     }
 }
 
@@ -47,9 +45,8 @@ macro_rules! extractor {
             type Rejection = ExtractError;
 
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractError> {
-                find(&parts.extensions)?.ok_or_else(|| {
-                    ExtractError::new(&parts.extensions, &Rejection::no_credentials())
-                })
+                find(parts)?
+                    .ok_or_else(|| ExtractError::new(parts, &Rejection::no_credentials()))
             }
         }
 
@@ -60,7 +57,7 @@ macro_rules! extractor {
                 parts: &mut Parts,
                 _: &S,
             ) -> Result<Option<Self>, ExtractError> {
-                find(&parts.extensions)
+                find(parts)
             }
         }
     )*};

@@ -3,20 +3,57 @@
 use http::HeaderValue;
 use http_auth::ChallengeParser;
 
+use crate::credentials::Scheme;
+
 /// A longer challenge of Authlete's is not passed on.
 const MAX_LENGTH: usize = 2048;
 
-/// A challenge of the Bearer scheme (RFC 6750 §3).
-#[derive(Clone, Debug, PartialEq)]
+/// The parameters of a challenge of the Bearer (RFC 6750 §3) or DPoP (RFC 9449 §7.1) scheme.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Challenge {
     params: Vec<(String, String)>,
 }
 
-impl Challenge {
-    pub(crate) fn bearer() -> Self {
-        Self { params: Vec::new() }
-    }
+/// What all challenges of a layer have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Challenges {
+    pub(crate) realm: Option<String>,
+    /// Where the metadata of the resource is (RFC 9728 §5.1).
+    pub(crate) resource_metadata: Option<String>,
+    /// The algorithms of proofs, if the DPoP scheme is accepted.
+    pub(crate) algorithms: Option<String>,
+    /// Whether that is the only one.
+    pub(crate) only_dpop: bool,
+}
 
+impl Challenges {
+    /// One challenge for each scheme that is accepted; what is wrong stands with the one that was used.
+    pub(crate) fn headers(&self, used: Scheme, wrong: &Challenge) -> Vec<HeaderValue> {
+        let bearer = (!self.only_dpop).then_some(Scheme::Bearer);
+        let dpop = self.algorithms.is_some().then_some(Scheme::Dpop);
+        // The scheme that was used comes first, since some clients look at no other.
+        let mut schemes: Vec<_> = bearer.into_iter().chain(dpop).collect();
+        schemes.sort_by_key(|scheme| *scheme != used);
+        let none = Challenge::default();
+        // If the one that was used is not accepted, it is another that has to tell.
+        let telling = schemes.first().copied();
+        schemes
+            .into_iter()
+            .map(|scheme| {
+                let challenge = if telling == Some(scheme) { wrong } else { &none };
+                let algorithms = self.algorithms.as_deref().filter(|_| scheme == Scheme::Dpop);
+                challenge
+                    .clone()
+                    .realm(self.realm.as_deref())
+                    .absent("resource_metadata", self.resource_metadata.as_deref())
+                    .absent("algs", algorithms)
+                    .to_header(scheme)
+            })
+            .collect()
+    }
+}
+
+impl Challenge {
     /// Adds a parameter, if it has a value.
     pub(crate) fn param(mut self, name: &str, value: Option<&str>) -> Self {
         self.params.extend(value.map(|value| (name.to_owned(), value.to_owned())));
@@ -31,21 +68,28 @@ impl Challenge {
         self
     }
 
+    /// Adds a parameter, unless there is one of this name.
+    fn absent(self, name: &str, value: Option<&str>) -> Self {
+        let value = value.filter(|_| self.get(name).is_none());
+        self.param(name, value)
+    }
+
     /// The value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.params.iter().find(|(held, _)| held.eq_ignore_ascii_case(name))?;
         Some(value)
     }
 
-    /// Reads a challenge that a server wrote. `None` unless it is exactly one Bearer challenge that
-    /// can be sent on.
+    /// Reads a challenge that a server wrote. `None` unless it is exactly one challenge of Bearer or
+    /// DPoP that can be sent on.
     pub(crate) fn parse(content: &str) -> Option<Self> {
         if content.len() > MAX_LENGTH {
             return None;
         }
         let mut challenges = ChallengeParser::new(content);
         let challenge = challenges.next()?.ok()?;
-        if challenges.next().is_some() || !challenge.scheme.eq_ignore_ascii_case("Bearer") {
+        let known = ["Bearer", "DPoP"].iter().any(|it| challenge.scheme.eq_ignore_ascii_case(it));
+        if challenges.next().is_some() || !known {
             return None;
         }
         let params: Vec<_> = challenge
@@ -57,16 +101,16 @@ impl Challenge {
     }
 
     /// The header's value.
-    pub(crate) fn to_header(&self) -> HeaderValue {
+    fn to_header(&self, scheme: Scheme) -> HeaderValue {
+        let scheme = match scheme {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        };
         let params: Vec<_> =
             self.params.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
-        let text = if params.is_empty() {
-            "Bearer".to_owned()
-        } else {
-            format!("Bearer {}", params.join(", "))
-        };
+        let text = format!("{scheme} {}", params.join(", "));
         // Names are tokens and values are quoted text, so it is always a legal header.
-        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+        HeaderValue::try_from(text.trim_end()).unwrap_or(HeaderValue::from_static(scheme))
     }
 }
 
@@ -96,7 +140,7 @@ mod tests {
 
     fn header(content: &str) -> Option<String> {
         let challenge = Challenge::parse(content)?;
-        Some(challenge.to_header().to_str().unwrap().to_owned())
+        Some(challenge.to_header(Scheme::Bearer).to_str().unwrap().to_owned())
     }
 
     #[test]
@@ -117,7 +161,7 @@ mod tests {
             "Bearer error=\"a\r\nSet-Cookie: a=b\"",
             "Bearer error=\"a",
             "Bearer error=\"é\"",
-            "DPoP error=\"invalid_token\"",
+            "Digest error=\"invalid_token\"",
             "Bearer error=\"a\", Basic realm=\"b\"",
             "{\"error\":\"server_error\"}",
             &long,
@@ -128,15 +172,29 @@ mod tests {
 
     #[test]
     fn quotes_and_line_breaks_cannot_leave_their_parameter() {
-        let challenge = Challenge::bearer().param("scope", Some("a\"b\\c\r\nd"));
-        assert_eq!(challenge.to_header(), r#"Bearer scope="a\"b\\c??d""#);
+        let challenge = Challenge::default().param("scope", Some("a\"b\\c\r\nd"));
+        assert_eq!(challenge.to_header(Scheme::Dpop), r#"DPoP scope="a\"b\\c??d""#);
     }
 
     #[test]
     fn the_realm_comes_first_and_once() {
-        let challenge = Challenge::bearer().param("error", Some("x")).realm(Some("api"));
-        assert_eq!(challenge.to_header(), r#"Bearer realm="api", error="x""#);
-        let challenge = challenge.realm(Some("other"));
-        assert_eq!(challenge.to_header(), r#"Bearer realm="api", error="x""#);
+        let challenge = Challenge::default().param("error", Some("x")).realm(Some("api"));
+        let expected = r#"Bearer realm="api", error="x""#;
+        assert_eq!(challenge.to_header(Scheme::Bearer), expected);
+        assert_eq!(challenge.realm(Some("other")).to_header(Scheme::Bearer), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_stands_with_the_scheme_that_was_used() {
+        let both = Challenges { algorithms: Some("ES256".into()), ..Challenges::default() };
+        let wrong = Challenge::default().param("error", Some("x"));
+        let bearer = both.headers(Scheme::Bearer, &wrong);
+        assert_eq!(bearer, [r#"Bearer error="x""#, r#"DPoP algs="ES256""#]);
+        let dpop = both.headers(Scheme::Dpop, &wrong);
+        assert_eq!(dpop, [r#"DPoP error="x", algs="ES256""#, "Bearer"]);
+        let only = Challenges { only_dpop: true, ..both };
+        assert_eq!(only.headers(Scheme::Bearer, &wrong), [r#"DPoP error="x", algs="ES256""#]);
+        let none = Challenges::default();
+        assert_eq!(none.headers(Scheme::Dpop, &wrong), [r#"Bearer error="x""#]);
     }
 }

@@ -9,6 +9,9 @@ use http::{
 
 use crate::rejection::Rejection;
 
+/// `DPoP` (RFC 9449 §4.1).
+pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
+
 /// The part of a request that can hold credentials. `Debug` shows none of them.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -87,35 +90,37 @@ impl MalformedCredentials {
     }
 }
 
-/// `Authorization: Bearer <token>` (RFC 6750 §2.1), where the layer always looks.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AuthorizationHeader;
+/// How a token is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scheme {
+    /// By whoever has it (RFC 6750).
+    Bearer,
+    /// With a proof (RFC 9449).
+    Dpop,
+}
 
-impl TokenSource for AuthorizationHeader {
-    fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
-        let Some(value) = only(head.headers, &AUTHORIZATION)? else {
-            return Ok(None);
-        };
-        // RFC 9110 §11.4: auth-scheme, then one or more spaces, then the credentials.
-        let bytes = value.as_bytes();
-        if bytes.is_empty() {
-            return Err(MalformedCredentials("the Authorization header is empty"));
-        }
-        let end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
-        let (scheme, rest) = bytes.split_at(end);
-        if scheme.eq_ignore_ascii_case(b"DPoP") {
-            return Err(MalformedCredentials("the DPoP scheme is not supported here"));
-        }
-        if !scheme.eq_ignore_ascii_case(b"Bearer") {
-            return Ok(None);
-        }
-        let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-        text(&rest[spaces..]).map(Some)
+/// `Authorization: Bearer <token>` (RFC 6750 §2.1) or `DPoP <token>` (RFC 9449 §7.1), where the layer
+/// always looks.
+fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, MalformedCredentials> {
+    let Some(value) = only(headers, &AUTHORIZATION)? else {
+        return Ok(None);
+    };
+    // RFC 9110 §11.4: auth-scheme, then one or more spaces, then the credentials.
+    let bytes = value.as_bytes();
+    if bytes.is_empty() {
+        return Err(MalformedCredentials("the Authorization header is empty"));
     }
-
-    fn header(&self) -> Option<&HeaderName> {
-        Some(&AUTHORIZATION)
-    }
+    let end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
+    let (scheme, rest) = bytes.split_at(end);
+    let scheme = if scheme.eq_ignore_ascii_case(b"Bearer") {
+        Scheme::Bearer
+    } else if scheme.eq_ignore_ascii_case(b"DPoP") {
+        Scheme::Dpop
+    } else {
+        return Ok(None);
+    };
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    text(&rest[spaces..]).map(|token| Some((scheme, token)))
 }
 
 /// A header that holds the bare token.
@@ -199,22 +204,22 @@ fn only<'r>(
     }
 }
 
-/// Finds the token in the places given.
+/// Finds the token in the `Authorization` header and in the places given.
 pub(crate) fn find<'r>(
     sources: &[Box<dyn TokenSource>],
     head: RequestHead<'r>,
     max_length: usize,
-) -> Result<Option<&'r str>, Rejection> {
-    let mut found = None;
+) -> Result<Option<(Scheme, &'r str)>, Rejection> {
+    let malformed = |malformed: MalformedCredentials| Rejection::invalid_request(malformed.0);
+    let mut found = authorization(head.headers).map_err(malformed)?;
     for source in sources {
-        let token = source.token(head).map_err(|malformed| malformed.0);
-        let token = token.map_err(Rejection::invalid_request)?;
+        let token = source.token(head).map_err(malformed)?;
         if token.is_some() && found.is_some() {
             return Err(Rejection::invalid_request("more than one access token"));
         }
-        found = token.or(found);
+        found = token.map(|token| (Scheme::Bearer, token)).or(found);
     }
-    if let Some(token) = found {
+    if let Some((_, token)) = found {
         check(token, max_length).map_err(Rejection::invalid_request)?;
     }
     Ok(found)
@@ -233,9 +238,23 @@ fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
     if value.bytes().all(legal) { Ok(()) } else { Err("the access token has an illegal character") }
 }
 
+/// The one proof of a request (RFC 9449 §4.3).
+#[cfg(feature = "dpop")]
+pub(crate) fn proof(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut values = headers.get_all(&DPOP).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err(Rejection::invalid_dpop_proof("a DPoP proof is required")),
+        (_, Some(_)) => Err(Rejection::invalid_dpop_proof("more than one DPoP proof")),
+        (Some(proof), None) => proof
+            .to_str()
+            .map_err(|_| Rejection::invalid_dpop_proof("the DPoP proof is no compact JWS")),
+    }
+}
+
 /// Keeps the headers that hold nothing but a token from being logged, or from going further.
 pub(crate) fn conceal(sources: &[Box<dyn TokenSource>], headers: &mut HeaderMap, strip: bool) {
-    for name in sources.iter().filter_map(|source| source.header()) {
+    let others = sources.iter().filter_map(|source| source.header());
+    for name in [&AUTHORIZATION, &DPOP].into_iter().chain(others) {
         if strip {
             headers.remove(name);
         } else if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
@@ -254,9 +273,8 @@ mod tests {
         for value in values {
             request.headers_mut().append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
-        let sources: [Box<dyn TokenSource>; 1] = [Box::new(AuthorizationHeader)];
-        find(&sources, RequestHead::of(&request), 64)
-            .map(|token| token.map(str::to_owned))
+        find(&[], RequestHead::of(&request), 64)
+            .map(|found| found.map(|(_, token)| token.to_owned()))
             .map_err(|rejection| rejection.status())
     }
 
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn what_is_meant_for_us_but_malformed_is_a_bad_request() {
         let long = [b"Bearer ".as_slice(), &[b'a'; 65]].concat();
-        let malformed: [&[u8]; 14] = [
+        let malformed: [&[u8]; 13] = [
             b"",
             b"Bearer",
             b"Bearer ",
@@ -291,7 +309,6 @@ mod tests {
             b"Bearer \xff",
             b"Bearer\ta",
             b"Bearer \"a\"",
-            b"DPoP a",
             &long,
         ];
         for value in malformed {
@@ -306,11 +323,11 @@ mod tests {
 
     #[test]
     fn a_token_in_two_places_is_a_bad_request() {
-        let sources: [Box<dyn TokenSource>; 2] =
-            [Box::new(AuthorizationHeader), Box::new(CookieToken::new("token"))];
+        let sources: [Box<dyn TokenSource>; 1] = [Box::new(CookieToken::new("token"))];
         let mut request = Request::new(());
         request.headers_mut().insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
-        assert_eq!(find(&sources, RequestHead::of(&request), 64).unwrap(), Some("xyz"));
+        let found = find(&sources, RequestHead::of(&request), 64).unwrap();
+        assert_eq!(found, Some((Scheme::Bearer, "xyz")));
         request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
     }
@@ -322,7 +339,9 @@ mod tests {
         let mut find = |cookies: &[u8]| {
             request.headers_mut().insert(COOKIE, HeaderValue::from_bytes(cookies).unwrap());
             let found = find(&sources, RequestHead::of(&request), 64);
-            found.map(|token| token.map(str::to_owned)).map_err(|rejection| rejection.status())
+            found
+                .map(|found| found.map(|(_, token)| token.to_owned()))
+                .map_err(|rejection| rejection.status())
         };
         assert_eq!(find(b"city=Z\xfcrich; token=xyz"), Ok(Some("xyz".into())));
         assert_eq!(find(b"token2=a; mytoken=b; token = c"), Ok(None));
@@ -339,11 +358,10 @@ mod tests {
 
     #[test]
     fn all_values_of_a_header_are_concealed() {
-        let sources: [Box<dyn TokenSource>; 1] = [Box::new(AuthorizationHeader)];
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
-        conceal(&sources, &mut headers, false);
+        conceal(&[], &mut headers, false);
         assert!(headers.get_all(AUTHORIZATION).iter().all(HeaderValue::is_sensitive));
     }
 

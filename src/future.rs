@@ -20,19 +20,28 @@ use crate::{
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// The request that may pass, or the response that refuses it.
-pub(crate) type Decision<B, ResB> = Result<Pass<B>, Response<ResB>>;
+pub(crate) type Decision<B, ResB> = Result<Pass<B, ResB>, Response<ResB>>;
 
 /// A request that may pass, and what is to be done when it was answered.
-pub(crate) struct Pass<B> {
+pub(crate) struct Pass<B, ResB> {
     pub(crate) request: Request<B>,
-    pub(crate) turn: Option<Turn>,
+    pub(crate) after: Option<Box<After<ResB>>>,
 }
 
-impl<B> From<Request<B>> for Pass<B> {
+impl<B, ResB> From<Request<B>> for Pass<B, ResB> {
     fn from(request: Request<B>) -> Self {
-        Self { request, turn: None }
+        Self { request, after: None }
     }
 }
+
+/// What is to be done to the response.
+pub(crate) struct After<ResB> {
+    pub(crate) turn: Option<Turn>,
+    pub(crate) finish: Finish<ResB>,
+}
+
+/// The last touch to a response.
+pub(crate) type Finish<ResB> = Box<dyn FnOnce(Response<ResB>) -> Response<ResB> + Send>;
 
 /// What is done with a request when Authlete has answered.
 pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(Request<B>, Answer) -> Decision<B, ResB> + Send>;
@@ -63,8 +72,8 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Asking { asking: Asking, waiting: Option<Waiting<S, B, ResB>> },
-        Passed { #[pin] response: S::Future, turn: Option<Turn> },
-        Turning { turning: Turning, response: Option<Response<ResB>> },
+        Passed { #[pin] response: S::Future, after: Option<Box<After<ResB>>> },
+        Turning { turning: Turning, answered: Option<(Response<ResB>, Finish<ResB>)> },
         // Taken when it is ready; polled again after that, it never is.
         Refused { response: Option<Response<ResB>> },
     }
@@ -84,7 +93,7 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
 impl<S: Service<Request<B>>, B, ResB> State<S, B, ResB> {
     fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
         match decision {
-            Ok(Pass { request, turn }) => Self::Passed { response: service.call(request), turn },
+            Ok(Pass { request, after }) => Self::Passed { response: service.call(request), after },
             Err(response) => Self::Refused { response: Some(response) },
         }
     }
@@ -100,21 +109,29 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Passed { response, turn } => {
+                StateProjection::Passed { response, after } => {
                     let response = ready!(response.poll(context))?;
-                    let succeeded = response.status().as_u16() < 400;
-                    let Some(turn) = turn.take().filter(|_| succeeded) else {
+                    let Some(after) = after.take() else {
                         return Poll::Ready(Ok(response));
                     };
-                    State::Turning { turning: turn.take(), response: Some(response) }
+                    let succeeded = response.status().as_u16() < 400;
+                    let Some(turn) = after.turn.filter(|_| succeeded) else {
+                        return Poll::Ready(Ok((after.finish)(response)));
+                    };
+                    State::Turning {
+                        turning: turn.take(),
+                        answered: Some((response, after.finish)),
+                    }
                 }
-                StateProjection::Turning { turning, response } => {
+                StateProjection::Turning { turning, answered } => {
                     let told = ready!(turning.as_mut().poll(context));
-                    let Some(mut response) = response.take() else { return Poll::Pending };
+                    let Some((mut response, finish)) = answered.take() else {
+                        return Poll::Pending;
+                    };
                     if let Some(told) = told {
                         told.tell(response.headers_mut());
                     }
-                    return Poll::Ready(Ok(response));
+                    return Poll::Ready(Ok(finish(response)));
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take();

@@ -4,13 +4,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
+#[cfg(feature = "dpop")]
+use crate::proof::{Dpop, Prover};
 use crate::{
     api::{Authlete, ConfigError, Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Limits, MemoryCache},
-    challenge::is_text,
+    challenge::{Challenges, is_text},
     clock::Clock,
-    credentials::{AuthorizationHeader, TokenSource},
+    credentials::TokenSource,
+    metadata::ProtectedResource,
     policy::Require,
+    proof::{ClientCertificates, MessageSignatures},
     refresh::Refresh,
     rejection::EmptyBody,
     rotate::Rotation,
@@ -34,7 +38,11 @@ pub(crate) struct Options {
     pub(crate) optional: bool,
     pub(crate) strip: bool,
     pub(crate) require: Option<Require>,
-    pub(crate) realm: Option<String>,
+    pub(crate) challenges: Challenges,
+    pub(crate) certificates: Option<ClientCertificates>,
+    pub(crate) signatures: Option<MessageSignatures>,
+    #[cfg(feature = "dpop")]
+    pub(crate) dpop: Option<Arc<Prover>>,
 }
 
 /// Lets only requests with a good access token pass.
@@ -117,7 +125,7 @@ impl<R> fmt::Debug for AuthLayer<R> {
             .field("check", &settings.verifier.check)
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
-            .field("realm", &settings.options.realm)
+            .field("realm", &settings.options.challenges.realm)
             .field("no_cache", &self.fresh)
             .finish_non_exhaustive()
     }
@@ -132,6 +140,8 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     limits: Limits,
     refresh: Option<Refresh>,
     rotation: Option<Rotation>,
+    #[cfg(feature = "dpop")]
+    dpop: Option<Dpop>,
     options: Options,
     renderer: R,
 }
@@ -145,12 +155,16 @@ impl AuthLayerBuilder {
             negative_max_entries: 10_000,
         };
         let options = Options {
-            sources: vec![Box::new(AuthorizationHeader)],
+            sources: Vec::new(),
             max_token_length: 16 * 1024,
             optional: false,
             strip: false,
             require: None,
-            realm: None,
+            challenges: Challenges::default(),
+            certificates: None,
+            signatures: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
         };
         let (check, clock) = (Check::default(), Clock::system());
         Self {
@@ -160,6 +174,8 @@ impl AuthLayerBuilder {
             limits,
             refresh: None,
             rotation: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
             options,
             renderer: EmptyBody,
         }
@@ -245,15 +261,54 @@ impl<R> AuthLayerBuilder<R> {
 
     /// The `realm` of challenges (RFC 9110 §11.5). Default: none.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        self.options.realm = Some(realm.into());
+        self.options.challenges.realm = Some(realm.into());
         self
     }
 
     /// Writes the responses of requests that are refused, for example
     /// [`ProblemDetails`](crate::ProblemDetails). Default: no body.
     pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
-        let Self { authlete, check, clock, limits, refresh, rotation, options, renderer: _ } = self;
-        AuthLayerBuilder { authlete, check, clock, limits, refresh, rotation, options, renderer }
+        AuthLayerBuilder {
+            authlete: self.authlete,
+            check: self.check,
+            clock: self.clock,
+            limits: self.limits,
+            refresh: self.refresh,
+            rotation: self.rotation,
+            #[cfg(feature = "dpop")]
+            dpop: self.dpop,
+            options: self.options,
+            renderer,
+        }
+    }
+
+    /// Accepts tokens with proofs of possession (RFC 9449), beside bearer tokens. Default: off, and
+    /// `Authorization: DPoP` is 401.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop(self, dpop: Dpop) -> Self {
+        Self { dpop: Some(dpop), ..self }
+    }
+
+    /// Where client certificates are found (RFC 8705). Default: nowhere, and tokens that are bound to
+    /// one are 401.
+    pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
+        self.options.certificates = Some(certificates);
+        self
+    }
+
+    /// Has message signatures (RFC 9421) of requests verified and of responses made. Default: off.
+    pub fn message_signatures(mut self, signatures: MessageSignatures) -> Self {
+        self.options.signatures = Some(signatures);
+        self
+    }
+
+    /// What protects this server, for clients to find out (RFC 9728): challenges tell where its metadata
+    /// is. It does not serve them, nor does it demand that tokens are for this resource: see
+    /// [`ProtectedResource`] for both.
+    pub fn protected_resource(mut self, resource: &ProtectedResource) -> Self {
+        self.options.challenges.resource_metadata = Some(resource.metadata_url());
+        self
     }
 
     /// Keeps tokens alive that are in use. Default: off.
@@ -275,13 +330,40 @@ impl<R> AuthLayerBuilder<R> {
     ///
     /// # Errors
     /// If a setting is wrong: an age of more than a day, no room for any entry, a token length of
-    /// zero, or a realm that cannot stand in a header.
-    pub fn build(self) -> Result<AuthLayer<R>, ConfigError> {
+    /// zero, a realm that cannot stand in a header, an origin that is none, or settings that do not go
+    /// together.
+    pub fn build(mut self) -> Result<AuthLayer<R>, ConfigError> {
         self.validate()?;
+        if let Some(certificates) = &mut self.options.certificates {
+            certificates.validate()?;
+        }
+        if let Some(signatures) = &mut self.options.signatures {
+            signatures.validate()?;
+        }
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = self.dpop.take() {
+            let prover = dpop.build()?;
+            self.options.challenges.algorithms = Some(prover.algorithms());
+            self.options.challenges.only_dpop = prover.settings.required;
+            self.options.dpop = Some(Arc::new(prover));
+        }
         Ok(self.finish())
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        #[cfg(feature = "dpop")]
+        if self.dpop.is_some() && self.check == Check::Update {
+            let remedy = "check by Check::Introspection: an update does not verify proofs";
+            return Err(ConfigError::new("dpop", "together with Check::Update", remedy));
+        }
+        if self.check == Check::Update && self.options.signatures.is_some() {
+            let remedy = "check by Check::Introspection: an update does not verify signatures";
+            return Err(ConfigError::new(
+                "message_signatures",
+                "together with Check::Update",
+                remedy,
+            ));
+        }
         if let Some(refresh) = &self.refresh {
             refresh.validate()?;
         }
@@ -310,7 +392,7 @@ impl<R> AuthLayerBuilder<R> {
             let remedy = "give the length in bytes of the longest token that you accept";
             return Err(ConfigError::new("max_token_length", "0", remedy));
         }
-        match &self.options.realm {
+        match &self.options.challenges.realm {
             Some(realm) if !is_text(realm) => {
                 let problem = format!("{} bytes, not all of them visible ASCII", realm.len());
                 let remedy = "use letters, digits, spaces and punctuation only";
@@ -341,7 +423,7 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
             .field("limits", &self.limits)
             .field("optional", &self.options.optional)
             .field("require", &self.options.require)
-            .field("realm", &self.options.realm)
+            .field("realm", &self.options.challenges.realm)
             .finish_non_exhaustive()
     }
 }

@@ -65,7 +65,9 @@ pub mod emulator;
 pub mod endpoint;
 mod future;
 mod layer;
+mod metadata;
 mod policy;
+mod proof;
 mod refresh;
 mod rejection;
 mod require;
@@ -78,13 +80,22 @@ mod token;
 mod verdict;
 mod verifier;
 
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use self::proof::{
+    Dpop, DpopAlgorithm, MemoryReplays, ProofId, Remembered, Remembering, ReplayStore,
+};
 pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
     future::AuthFuture,
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
+    metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     policy::{Require, RequireScopes},
+    proof::{
+        ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
+    },
     refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,

@@ -5,11 +5,16 @@ use std::{any::Any, borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderValue, Response, StatusCode,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{challenge::Challenge, clock::Clock};
+use crate::{
+    challenge::{Challenge, Challenges},
+    clock::Clock,
+    credentials::Scheme,
+};
 
 /// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
 #[derive(Clone)]
@@ -43,6 +48,12 @@ pub enum Reason {
     /// The user's authentication is too weak or too long ago: 401
     /// `insufficient_user_authentication` (RFC 9470).
     InsufficientUserAuthentication,
+    /// The DPoP proof is missing, malformed, for something else or used before: 401
+    /// `invalid_dpop_proof` (RFC 9449 §7.1). It says nothing about the token.
+    InvalidDpopProof,
+    /// The DPoP proof has to hold the nonce that the response tells: 401 `use_dpop_nonce` (RFC 9449
+    /// §9). It says nothing about the token.
+    UseDpopNonce,
     /// Authlete could not be asked: 503. It says nothing about the token.
     Unavailable,
     /// This server is set up wrongly: 500. It says nothing about the token.
@@ -54,9 +65,11 @@ impl Reason {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::NoCredentials | Self::InvalidToken | Self::InsufficientUserAuthentication => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::NoCredentials
+            | Self::InvalidToken
+            | Self::InvalidDpopProof
+            | Self::UseDpopNonce
+            | Self::InsufficientUserAuthentication => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -64,12 +77,29 @@ impl Reason {
         }
     }
 
-    /// The code of the challenge's `error` (RFC 6750 §3.1, RFC 9470 §3).
+    /// The status of gRPC.
+    pub(crate) fn grpc_status(self) -> u8 {
+        match self {
+            Self::InvalidRequest => 3,
+            Self::InsufficientScope => 7,
+            Self::Misconfigured => 13,
+            Self::Unavailable => 14,
+            Self::NoCredentials
+            | Self::InvalidToken
+            | Self::InvalidDpopProof
+            | Self::UseDpopNonce
+            | Self::InsufficientUserAuthentication => 16,
+        }
+    }
+
+    /// The code of the challenge's `error` (RFC 6750 §3.1, RFC 9449 §7.1, RFC 9470 §3).
     #[must_use]
     pub fn error(self) -> Option<&'static str> {
         match self {
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken => Some("invalid_token"),
+            Self::InvalidDpopProof => Some("invalid_dpop_proof"),
+            Self::UseDpopNonce => Some("use_dpop_nonce"),
             Self::InsufficientScope => Some("insufficient_scope"),
             Self::InsufficientUserAuthentication => Some("insufficient_user_authentication"),
             Self::NoCredentials | Self::Unavailable | Self::Misconfigured => None,
@@ -103,6 +133,16 @@ impl Rejection {
         Self::new(Reason::InvalidRequest, description)
     }
 
+    #[cfg(feature = "dpop")]
+    pub(crate) fn invalid_dpop_proof(description: &'static str) -> Self {
+        Self::new(Reason::InvalidDpopProof, description)
+    }
+
+    #[cfg(feature = "dpop")]
+    pub(crate) fn use_dpop_nonce() -> Self {
+        Self::new(Reason::UseDpopNonce, "the DPoP proof has to hold the nonce of DPoP-Nonce")
+    }
+
     pub(crate) fn invalid_token(description: &'static str) -> Self {
         Self::new(Reason::InvalidToken, description)
     }
@@ -134,13 +174,34 @@ impl Rejection {
 
     /// Whether it says something about the token, rather than that nothing is known of it.
     pub(crate) fn is_verdict(&self) -> bool {
+        self.is_of_client() && !self.is_of_proof()
+    }
+
+    /// Whether it is the fault of the client.
+    fn is_of_client(&self) -> bool {
         !matches!(self.reason(), Reason::Unavailable | Reason::Misconfigured)
+    }
+
+    /// Whether only the proof is at fault, so that another one may do.
+    pub(crate) fn is_of_proof(&self) -> bool {
+        matches!(self.reason(), Reason::InvalidDpopProof | Reason::UseDpopNonce)
     }
 
     /// Adds the challenge that Authlete wrote, unless it is not a legal one.
     pub(crate) fn with_authlete_challenge(self, content: Option<&str>) -> Self {
         let challenge = content.and_then(Challenge::parse);
         self.with(|parts| parts.authlete = challenge)
+    }
+
+    /// Takes the reason from Authlete's challenge, if that is about the proof rather than the token.
+    pub(crate) fn of_its_challenge(self) -> Self {
+        let reason = match self.error() {
+            Some("invalid_dpop_proof") => Reason::InvalidDpopProof,
+            Some("use_dpop_nonce") => Reason::UseDpopNonce,
+            Some("insufficient_user_authentication") => Reason::InsufficientUserAuthentication,
+            _ => return self,
+        };
+        self.with(|parts| parts.reason = reason)
     }
 
     /// What kind of refusal it is.
@@ -194,38 +255,61 @@ impl Rejection {
         self.0.retry_after
     }
 
-    /// The challenge of the response: Authlete's own if it wrote one, else made of the parts above.
-    fn challenge(&self, realm: Option<&str>) -> Option<HeaderValue> {
+    /// What the challenge tells: Authlete's own if it wrote one, else made of the parts above.
+    fn challenge(&self) -> Challenge {
         let parts = &*self.0;
-        if !self.is_verdict() {
-            return None;
-        }
-        let challenge = match &parts.authlete {
+        match &parts.authlete {
             Some(challenge) => challenge.clone(),
-            None => Challenge::bearer()
+            None => Challenge::default()
                 .param("error", parts.reason.error())
                 .param("error_description", parts.reason.error().map(|_| &*parts.description))
                 .param("scope", parts.scope.as_deref())
                 .param("acr_values", parts.acr_values.as_deref())
                 .param("max_age", parts.max_age.map(|age| age.as_secs().to_string()).as_deref()),
-        };
-        Some(challenge.realm(realm).to_header())
+        }
     }
 
-    /// A response of this status with all its headers, and no body.
-    pub(crate) fn head(&self, realm: Option<&str>) -> Response<()> {
+    /// A response of this status with all its headers, and no body. For gRPC, it is one that consists of
+    /// trailers only.
+    pub(crate) fn head(
+        &self,
+        request: &HeaderMap,
+        challenges: &Challenges,
+        used: Scheme,
+    ) -> Response<()> {
         let mut response = Response::new(());
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(challenge) = self.challenge(realm) {
-            headers.insert(WWW_AUTHENTICATE, challenge);
+        if self.is_of_client() {
+            for challenge in challenges.headers(used, &self.challenge()) {
+                headers.append(WWW_AUTHENTICATE, challenge);
+            }
         }
         if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, after.as_secs().max(1).into());
         }
+        if let Some(content_type) = request.get(CONTENT_TYPE).filter(|it| is_grpc(it)) {
+            headers.insert(CONTENT_TYPE, content_type.clone());
+            headers.insert(GRPC_STATUS, u16::from(self.reason().grpc_status()).into());
+            let message = utf8_percent_encode(self.description(), GRPC_MESSAGE).to_string();
+            headers.extend(HeaderValue::try_from(message).ok().map(|it| (GRPC_MESSAGE_NAME, it)));
+            *response.status_mut() = StatusCode::OK;
+        }
         response
     }
+}
+
+/// What a message of gRPC holds as it is: visible ASCII and spaces, without the percent sign.
+const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE_NAME: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Whether this is the content type of gRPC or gRPC-Web.
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    let value = content_type.as_bytes();
+    let rest = value.get(..16).filter(|start| start.eq_ignore_ascii_case(b"application/grpc"));
+    rest.is_some() && value.get(16).is_none_or(|next| b"+;-".contains(next))
 }
 
 impl fmt::Debug for Rejection {
@@ -241,7 +325,8 @@ impl fmt::Debug for Rejection {
 /// Makes the response to a request that is refused.
 ///
 /// Every closure `Fn(&Rejection, Response<()>) -> Response<B>` is one. It is handed a response whose
-/// status and headers are complete; most renderers only give it a body.
+/// status and headers are complete; most renderers only give it a body. If it has the header
+/// `grpc-status`, the body has to be empty.
 ///
 /// ```
 /// use axum::body::Body;
@@ -293,6 +378,9 @@ pub struct ProblemDetails;
 
 impl<B: From<Bytes>> Renderer<B> for ProblemDetails {
     fn render(&self, rejection: &Rejection, head: Response<()>) -> Response<B> {
+        if head.headers().contains_key(GRPC_STATUS) {
+            return head.map(|()| B::from(Bytes::new()));
+        }
         let status = rejection.status();
         let mut problem = serde_json::json!({
             "title": status.canonical_reason(),
@@ -323,7 +411,7 @@ impl<B: From<Bytes>> Renderer<B> for ProblemDetails {
 pub(crate) struct Guard(Arc<GuardParts>);
 
 struct GuardParts {
-    realm: Option<Box<str>>,
+    challenges: Challenges,
     clock: Clock,
     /// An `Arc<dyn Renderer<B>>`, where `B` is the layer's response body.
     renderer: Box<dyn Any + Send + Sync>,
@@ -331,12 +419,11 @@ struct GuardParts {
 
 impl Guard {
     pub(crate) fn new<B: 'static>(
-        realm: Option<&str>,
+        challenges: Challenges,
         clock: Clock,
         renderer: Arc<dyn Renderer<B>>,
     ) -> Self {
-        let realm = realm.map(Into::into);
-        Self(Arc::new(GuardParts { realm, clock, renderer: Box::new(renderer) }))
+        Self(Arc::new(GuardParts { challenges, clock, renderer: Box::new(renderer) }))
     }
 
     /// The clock that the layer goes by.
@@ -359,12 +446,17 @@ impl Guard {
 /// The response to a request that is refused inside a layer: as the layer itself would refuse it,
 /// unless bodies are of another type here.
 pub(crate) fn refuse<B: Default + 'static>(
+    headers: &HeaderMap,
     extensions: &Extensions,
     rejection: &Rejection,
 ) -> Response<B> {
     tracing::debug!(reason = ?rejection.reason(), "request refused");
     let guard = extensions.get::<Guard>();
-    let head = rejection.head(guard.and_then(|guard| guard.0.realm.as_deref()));
+    let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
+    let head = match guard {
+        Some(guard) => rejection.head(headers, &guard.0.challenges, used),
+        None => rejection.head(headers, &Challenges::default(), used),
+    };
     let renderer = guard.and_then(|guard| guard.0.renderer.downcast_ref::<Arc<dyn Renderer<B>>>());
     match renderer {
         Some(renderer) => renderer.render(rejection, head),

@@ -50,7 +50,7 @@ where
         };
         // What was said of the token when it was issued is not all there is to know.
         let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
-            let refusal = rejection::refuse(request.extensions(), &rejection);
+            let refusal = rejection::refuse(request.headers(), request.extensions(), &rejection);
             return AuthFuture::decided(Err(refusal), &mut self.inner);
         };
         let clone = self.inner.clone();
@@ -78,6 +78,8 @@ fn decide<B, ResB: Default + 'static>(
     });
     match decided {
         Ok(()) => Ok(request.into()),
-        Err(rejection) => Err(rejection::refuse(request.extensions(), &rejection)),
+        Err(rejection) => {
+            Err(rejection::refuse(request.headers(), request.extensions(), &rejection))
+        }
     }
 }

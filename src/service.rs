@@ -2,25 +2,32 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower_service::Service;
 
 use crate::{
-    cache::Holder,
-    credentials::{self, RequestHead},
-    future::{Asking, AuthFuture, Decision, Pass, Waiting},
+    api::IntrospectionRequest,
+    cache::{Holder, Thumbprint},
+    credentials::{self, RequestHead, Scheme},
+    future::{After, Asking, AuthFuture, Decision, Finish, Pass, Waiting},
     layer::Settings,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
     verdict::Answer,
-    verifier::Presented,
+    verifier::{Presented, Verifier},
 };
+
+/// RFC 9449 §8.
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
 pub struct AuthService<S, R> {
@@ -41,9 +48,21 @@ enum Way {
     /// It needs no token.
     Pass,
     /// All there is to know is known.
-    Decide(Answer),
-    Ask(Asking),
+    Decide(Shown, Answer),
+    Ask(Shown, Asking, Sent),
 }
+
+/// What a request showed beside its token.
+#[derive(Clone, Copy)]
+struct Shown {
+    scheme: Scheme,
+    certificate: Option<Thumbprint>,
+    /// Whether Authlete was asked with its proof.
+    sent: bool,
+}
+
+/// Becomes true if Authlete is asked with a request's proof.
+pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
@@ -67,17 +86,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let decided = match self.gate.way(RequestHead::of(&request)) {
+        let decided = match self.gate.way(&request) {
             Way::Pass => Ok(self.gate.pass(request).into()),
-            Way::Decide(answer) => self.gate.decide(request, answer),
-            Way::Ask(asking) => {
+            Way::Decide(shown, answer) => self.gate.decide(request, shown, answer),
+            Way::Ask(shown, asking, sent) => {
                 // It is this service that was polled ready, so it is the one to be called; a clone
                 // takes its place. See tower's documentation of `Service`, "Be careful when cloning
                 // inner services".
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
-                let decide = Box::new(move |request, answer| gate.decide(request, answer));
+                let decide = Box::new(move |request, answer| {
+                    let shown = Shown { sent: sent.load(Ordering::Acquire), ..shown };
+                    gate.decide(request, shown, answer)
+                });
                 return AuthFuture::asking(asking, Waiting { request, service, decide });
             }
         };
@@ -86,26 +108,116 @@ where
 }
 
 impl<R> Gate<R> {
-    fn way(&self, head: RequestHead<'_>) -> Way {
+    fn way<B>(&self, request: &Request<B>) -> Way {
+        self.try_way(request).unwrap_or_else(|(scheme, rejection)| {
+            Way::Decide(Shown { scheme, certificate: None, sent: false }, Err(rejection))
+        })
+    }
+
+    fn try_way<B>(&self, request: &Request<B>) -> Result<Way, (Scheme, Rejection)> {
         let Settings { verifier, options, .. } = &*self.settings;
-        let token = match credentials::find(&options.sources, head, options.max_token_length) {
-            Ok(Some(token)) => token,
-            Ok(None) if options.optional => return Way::Pass,
-            Ok(None) => return Way::Decide(Err(Rejection::no_credentials())),
-            Err(malformed) => return Way::Decide(Err(malformed)),
+        let head = RequestHead::of(request);
+        let bearer = |rejection| (Scheme::Bearer, rejection);
+        let found = credentials::find(&options.sources, head, options.max_token_length);
+        let (scheme, token) = match found.map_err(bearer)? {
+            Some(found) => found,
+            None if options.optional => return Ok(Way::Pass),
+            None => return Err(bearer(Rejection::no_credentials())),
         };
+        let refuse = |rejection| (scheme, rejection);
+        if !self.accepts(scheme) {
+            return Err(refuse(Rejection::no_credentials()));
+        }
         let key = verifier.key(token);
-        let presented = || Presented::bearer(key, token);
-        let known = verifier.known(&key, Holder::BEARER).filter(|_| !self.fresh);
+        let certificate = match &options.certificates {
+            Some(certificates) => certificates
+                .find(head.headers, request.extensions())
+                .map_err(|malformed| refuse(Rejection::invalid_request(malformed)))?,
+            None => None,
+        };
+        let thumbprint = certificate.as_ref().map(|certificate| certificate.thumbprint());
+        let shown = Shown { scheme, certificate: thumbprint, sent: false };
+        let holder = Holder { key: None, certificate: thumbprint };
+        let presented = || {
+            let mut request = IntrospectionRequest::new().token(token);
+            request.client_certificate = certificate.as_ref().map(|it| it.to_pem());
+            Presented { key, holder, request }
+        };
+        if scheme == Scheme::Dpop || options.signatures.is_some() {
+            // Authlete has just been asked by the layer outside, and would take the same proof for a
+            // replay.
+            let proven = request.extensions().get::<Proven>();
+            let proven = proven.filter(|proven| proven.is_by(verifier));
+            if let (Some(Proven { sent: true, .. }), Some(known)) =
+                (proven, request.extensions().get::<TokenInfo>())
+            {
+                return Ok(Way::Decide(shown, Ok(known.clone())));
+            }
+            let sent = Sent::default();
+            let asking = self.prove(request, scheme, presented(), &sent).map_err(refuse)?;
+            return Ok(Way::Ask(shown, asking, sent));
+        }
+        let known = verifier.known(&key, holder).filter(|_| !self.fresh);
         match known {
             Some(answer) if !self.lacks_facts(&answer) => {
                 if let Ok(known) = &answer {
                     verifier.keep_alive(&key, known, presented);
                 }
-                Way::Decide(answer)
+                Ok(Way::Decide(shown, answer))
             }
-            _ => Way::Ask(Box::pin(verifier.clone().ask(presented(), self.fresh))),
+            _ => {
+                let asking = Box::pin(verifier.clone().ask(presented(), self.fresh));
+                Ok(Way::Ask(shown, asking, Sent::default()))
+            }
         }
+    }
+
+    /// Whether tokens may be presented in this way.
+    fn accepts(&self, scheme: Scheme) -> bool {
+        let challenges = &self.settings.options.challenges;
+        match scheme {
+            Scheme::Bearer => !challenges.only_dpop,
+            Scheme::Dpop => challenges.algorithms.is_some(),
+        }
+    }
+
+    /// What has to be looked at for every request anew: its proof, its signature.
+    fn prove<B>(
+        &self,
+        request: &Request<B>,
+        scheme: Scheme,
+        mut presented: Presented,
+        sent: &Sent,
+    ) -> Result<Asking, Rejection> {
+        let Settings { verifier, options, .. } = &*self.settings;
+        let head = RequestHead::of(request);
+        let unplaced = |problem| {
+            tracing::error!(
+                problem,
+                "the URL of a request is not known; check the origin's settings"
+            );
+            Rejection::misconfigured("this server does not know its own URL")
+        };
+        let mut fresh = self.fresh;
+        if let Some(signatures) = &options.signatures {
+            let (version, extensions) = (request.version(), request.extensions());
+            presented.request = signatures
+                .describe(head, version, extensions, presented.request)
+                .map_err(unplaced)?;
+            fresh = true;
+        }
+        #[cfg(feature = "dpop")]
+        if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
+            let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
+            let proof = credentials::proof(head.headers)?;
+            presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
+            let proven = request.extensions().get::<Proven>();
+            let proven = proven.is_some_and(|proven| proven.is_by(verifier));
+            let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
+            return Ok(Box::pin(verifier.ask_with_proof(prover, presented, fresh, proven, sent)));
+        }
+        let _ = (scheme, sent);
+        Ok(Box::pin(verifier.clone().ask(presented, fresh)))
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
@@ -124,7 +236,8 @@ impl<R> Gate<R> {
         self.guard.get_or_init(|| {
             let settings = &*self.settings;
             let renderer: Arc<dyn Renderer<ResB>> = settings.renderer.clone();
-            Guard::new(settings.options.realm.as_deref(), settings.verifier.clock.clone(), renderer)
+            let challenges = settings.options.challenges.clone();
+            Guard::new(challenges, settings.verifier.clock.clone(), renderer)
         })
     }
 
@@ -139,48 +252,154 @@ impl<R> Gate<R> {
     }
 
     /// The request with the token's facts, or the response that refuses it.
-    pub(crate) fn decide<B, ResB: 'static>(
+    fn decide<B, ResB: 'static>(
         &self,
         mut request: Request<B>,
+        shown: Shown,
         answer: Answer,
     ) -> Decision<B, ResB>
     where
         R: Renderer<ResB>,
     {
-        let Settings { verifier, options, renderer } = &*self.settings;
-        let allowed = answer.and_then(|token| {
-            let require = options.require.as_ref();
-            require.map_or(Ok(()), |require| require.check(&token, verifier.clock.now()))?;
-            Ok(token)
-        });
-        let token = match allowed {
+        let token = match answer.and_then(|token| self.allow(shown, token)) {
             Ok(token) => token,
             Err(rejection) => {
                 tracing::debug!(reason = ?rejection.reason(), "request refused");
-                let head = rejection.head(options.realm.as_deref());
-                return Err(renderer.render(&rejection, head));
+                return Err(self.refuse(&request, shown, &rejection));
             }
         };
-        let turn = self.follow_up(&mut request, &token);
+        let after = self.after(&mut request, shown, &token);
+        let options = &self.settings.options;
         credentials::conceal(&options.sources, request.headers_mut(), options.strip);
+        if shown.scheme == Scheme::Dpop {
+            request.extensions_mut().insert(shown.scheme);
+            request.extensions_mut().insert(Proven {
+                verifier: Arc::as_ptr(&self.settings.verifier).addr(),
+                sent: shown.sent,
+            });
+        }
         token.insert_into(request.extensions_mut());
-        Ok(Pass { request: self.pass::<B, ResB>(request), turn })
+        Ok(Pass { request: self.pass::<B, ResB>(request), after })
+    }
+
+    /// Whether a good token may be used by who shows this, for this.
+    fn allow(&self, shown: Shown, token: TokenInfo) -> Answer {
+        let Settings { verifier, options, .. } = &*self.settings;
+        if !token.is_bound_to(shown.certificate.as_ref()) {
+            let description = "the access token is bound to another client certificate";
+            return Err(Rejection::invalid_token(description));
+        }
+        let signs = options.signatures.as_ref().is_some_and(|signatures| signatures.has_signer());
+        if token.needs_signed_response() && !signs {
+            tracing::error!(
+                "an access token takes signed responses, but there is no signer; give one by \
+                 `MessageSignatures::signer`"
+            );
+            return Err(Rejection::misconfigured("responses cannot be signed here"));
+        }
+        let require = options.require.as_ref();
+        require.map_or(Ok(()), |require| require.check(&token, verifier.clock.now()))?;
+        Ok(token)
+    }
+
+    fn refuse<B, ResB>(
+        &self,
+        request: &Request<B>,
+        shown: Shown,
+        rejection: &Rejection,
+    ) -> Response<ResB>
+    where
+        R: Renderer<ResB>,
+    {
+        let Settings { options, renderer, .. } = &*self.settings;
+        let mut head = rejection.head(request.headers(), &options.challenges, shown.scheme);
+        head.headers_mut().extend(self.nonce(shown).map(|nonce| (DPOP_NONCE, nonce)));
+        renderer.render(rejection, head)
+    }
+
+    /// The nonce that the client has to use next, if there is one.
+    fn nonce(&self, shown: Shown) -> Option<HeaderValue> {
+        #[cfg(feature = "dpop")]
+        if shown.scheme == Scheme::Dpop {
+            let Settings { verifier, options, .. } = &*self.settings;
+            let ours = options.dpop.as_ref()?.nonce(verifier.clock.now());
+            return ours.or_else(|| verifier.nonce());
+        }
+        let _ = shown;
+        None
+    }
+
+    /// What may have to be done when the request was answered.
+    fn after<B, ResB: 'static>(
+        &self,
+        request: &mut Request<B>,
+        shown: Shown,
+        info: &TokenInfo,
+    ) -> Option<Box<After<ResB>>>
+    where
+        R: Renderer<ResB>,
+    {
+        let turn = self.follow_up(request, shown, info);
+        let nonce = self.nonce(shown);
+        let signs = info.needs_signed_response();
+        if turn.is_none() && nonce.is_none() && !signs {
+            return None;
+        }
+        let (settings, info) = (self.settings.clone(), info.clone());
+        let finish: Finish<ResB> = Box::new(move |mut response| {
+            response.headers_mut().extend(nonce.map(|nonce| (DPOP_NONCE, nonce)));
+            match settings.options.signatures.as_ref().filter(|_| signs) {
+                Some(signatures) => signatures.sign(&info, response).unwrap_or_else(|error| {
+                    let cause = &error as &dyn std::error::Error;
+                    tracing::error!(error = cause, "a response could not be signed");
+                    let rejection = Rejection::misconfigured("the response could not be signed");
+                    let challenges = &settings.options.challenges;
+                    let head = rejection.head(&HeaderMap::new(), challenges, shown.scheme);
+                    settings.renderer.render(&rejection, head)
+                }),
+                None => response,
+            }
+        });
+        Some(Box::new(After { turn, finish }))
     }
 
     /// What may have to be done about the token later, for which its value is needed.
-    fn follow_up<B>(&self, request: &mut Request<B>, info: &TokenInfo) -> Option<Turn> {
+    fn follow_up<B>(
+        &self,
+        request: &mut Request<B>,
+        shown: Shown,
+        info: &TokenInfo,
+    ) -> Option<Turn> {
         let Settings { verifier, options, .. } = &*self.settings;
         if info.is_complete() && verifier.rotator.is_none() {
             return None;
         }
         let head = RequestHead::of(request);
-        let token = credentials::find(&options.sources, head, options.max_token_length).ok()??;
-        let turn = Turn::due(verifier, token);
+        let found = credentials::find(&options.sources, head, options.max_token_length);
+        let (_, token) = found.ok()??;
+        // A client that proves possession needs no new values.
+        let turn = Turn::due(verifier, token).filter(|_| shown.scheme == Scheme::Bearer);
         if !info.is_complete() {
             let recheck = verifier.recheck(token);
             request.extensions_mut().insert(recheck);
         }
         turn
+    }
+}
+
+/// In the extensions of a request whose proof a layer has used up, for a layer of the same make inside
+/// of it.
+#[derive(Clone, Copy)]
+struct Proven {
+    /// Whose verifier it was, by its address.
+    verifier: usize,
+    /// Whether Authlete was asked with the proof.
+    sent: bool,
+}
+
+impl Proven {
+    fn is_by(self, verifier: &Arc<Verifier>) -> bool {
+        self.verifier == Arc::as_ptr(verifier).addr()
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Extensions;
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,7 @@ use crate::api::{
     AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenCreateResponse,
     TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
 };
+use crate::cache::Thumbprint;
 
 /// The facts of the access token that came with a request. Cloning is cheap.
 ///
@@ -215,6 +217,17 @@ impl TokenInfo {
         let update = self.0.update.as_ref();
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
         Some(Self::new(known, update, self.0.complete))
+    }
+
+    /// Whether it can be used over a connection with this client certificate, or with none.
+    pub(crate) fn is_bound_to(&self, certificate: Option<&Thumbprint>) -> bool {
+        let Some(bound) = &self.0.known.certificate_thumbprint else { return true };
+        certificate.is_some_and(|shown| BASE64_URL_SAFE_NO_PAD.encode(shown) == *bound)
+    }
+
+    /// Whether responses to it have to be signed (FAPI 2.0 Message Signing).
+    pub(crate) fn needs_signed_response(&self) -> bool {
+        self.0.known.response_signing_required
     }
 
     /// Roughly the memory that the facts take, in bytes.

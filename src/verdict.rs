@@ -32,7 +32,8 @@ pub(crate) fn of_introspection(response: &IntrospectionResponse) -> Answer {
             return Err(no_verdict("/auth/introspection", &format!("{action:?}"), code));
         }
     };
-    Err(rejection.with_authlete_challenge(response.response_content.as_deref()))
+    let rejection = rejection.with_authlete_challenge(response.response_content.as_deref());
+    Err(rejection.of_its_challenge())
 }
 
 /// What `/auth/token/update` says, when nothing was to be changed.

@@ -3,19 +3,20 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
 };
 
+use http::HeaderValue;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::{
-        Authlete, Error, IntrospectionRequest, Secret, TokenRevokeRequest, TokenUpdateAction,
-        TokenUpdateRequest, TokenUpdateResponse,
+        Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
+        TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse,
     },
     cache::{Flight, Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
     clock::Clock,
@@ -25,6 +26,12 @@ use crate::{
     rotate::{Halt, Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
+};
+
+#[cfg(feature = "dpop")]
+use crate::{
+    proof::{ProofFor, Prover},
+    service::Sent,
 };
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
@@ -66,6 +73,8 @@ pub(crate) struct Verifier {
     /// Which access token was issued with a refresh token.
     issued_with: Cache<Key, Key>,
     clocks_differ: AtomicBool,
+    /// The nonce for DPoP proofs that Authlete told last.
+    nonce: RwLock<Option<HeaderValue>>,
 }
 
 impl Verifier {
@@ -99,6 +108,7 @@ impl Verifier {
             rotator,
             issued_with,
             clocks_differ,
+            nonce: RwLock::default(),
         }
     }
 
@@ -121,10 +131,15 @@ impl Verifier {
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
     /// is known nor what others asked is good enough.
     pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+        let mut fresh = fresh;
         for _ in 0..ATTEMPTS {
+            let mut joined = false;
             let flight = match self.board(&presented, fresh) {
                 Boarding::Known(answer) => return answer,
-                Boarding::Join(flight) => flight,
+                Boarding::Join(flight) => {
+                    joined = true;
+                    flight
+                }
                 Boarding::Start(flight, landing) => {
                     // A task of its own, so that no request that goes away takes the others'
                     // answer with it. It is started after the lock is released, since a runtime
@@ -137,12 +152,75 @@ impl Verifier {
                     return Err(verdict::unknown());
                 }
             };
-            let answer = flight.outcome().await;
-            if !flight.is_stale() {
-                return answer.unwrap_or_else(|| Err(verdict::unknown()));
+            let answer = flight.outcome().await.unwrap_or_else(|| Err(verdict::unknown()));
+            // The proof of who asked first may be at fault, and ours not.
+            fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
+            let for_us = !(joined && fresh);
+            if for_us && !flight.is_stale() {
+                return answer;
             }
         }
         Err(verdict::unknown())
+    }
+
+    /// The same for a token that comes with a proof, which is verified here whether or not Authlete is
+    /// asked. `proven`: this request's proof has been used up already, by this request.
+    #[cfg(feature = "dpop")]
+    pub(crate) async fn ask_with_proof(
+        self: Arc<Self>,
+        prover: Arc<Prover>,
+        mut presented: Presented,
+        fresh: bool,
+        proven: bool,
+        sent: Sent,
+    ) -> Answer {
+        let now = self.clock.now();
+        let IntrospectionRequest { dpop, htm, htu, .. } = &presented.request;
+        let purpose = ProofFor {
+            method: htm.as_deref().unwrap_or_default(),
+            url: htu.as_deref().unwrap_or_default(),
+            token: presented.token(),
+            now,
+        };
+        let proof = prover.verify(dpop.as_ref().map_or("", Secret::expose), &purpose)?;
+        prover.check_nonce(&proof, now)?;
+        presented.holder.key = Some(proof.thumbprint);
+        // Only Authlete knows which of its nonces are good.
+        let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
+        let fresh = fresh || foreign || prover.settings.always_remote;
+        let Presented { key, holder, .. } = presented;
+        let info = match self.known(&key, holder).filter(|_| !fresh) {
+            Some(known) => {
+                let known = known?;
+                self.keep_alive(&key, &known, || presented);
+                known
+            }
+            None => {
+                sent.store(true, Ordering::Release);
+                self.clone().ask(presented, fresh).await?
+            }
+        };
+        if !proven {
+            prover.use_up(&proof, now).await?;
+        }
+        Ok(info)
+    }
+
+    /// The nonce for DPoP proofs that Authlete demands, if it does.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn nonce(&self) -> Option<HeaderValue> {
+        self.nonce.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the nonce that an answer tells. An answer to a proof that tells none demands none.
+    fn learn_nonce(&self, request: &IntrospectionRequest, response: &IntrospectionResponse) {
+        let told = response.dpop_nonce.as_deref().filter(|nonce| !nonce.is_empty());
+        let told = told.and_then(|nonce| HeaderValue::from_str(nonce).ok());
+        let ended = request.dpop.is_some() && response.action == IntrospectionAction::Ok;
+        if told.is_some() || ended {
+            let mut nonce = self.nonce.write().unwrap_or_else(PoisonError::into_inner);
+            *nonce = told;
+        }
     }
 
     fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
@@ -206,9 +284,10 @@ impl Verifier {
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {
         let answer = match self.check {
-            Check::Introspection => {
-                self.authlete.introspection(request).await.map(|it| verdict::of_introspection(&it))
-            }
+            Check::Introspection => self.authlete.introspection(request).await.map(|response| {
+                self.learn_nonce(request, &response);
+                verdict::of_introspection(&response)
+            }),
             Check::Update => {
                 let request = TokenUpdateRequest {
                     access_token: request.token.clone(),

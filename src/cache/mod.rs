@@ -6,6 +6,6 @@ mod memory;
 
 pub(crate) use self::{
     flight::{Flight, Flights, Purpose, Table},
-    key::{Holder, Key, KeySpace},
+    key::{Holder, Key, KeySpace, Thumbprint},
     memory::{Limits, MemoryCache},
 };

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{
     api::{Authlete, ConfigError, Secret, TokenRevokeRequest},
+    challenge::Challenges,
     clock::Clock,
-    credentials::{CookieToken, RequestHead, TokenSource},
+    credentials::{CookieToken, RequestHead, Scheme, TokenSource},
     rejection::{EmptyBody, Rejection, Renderer},
 };
 
@@ -281,7 +282,8 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 }
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
-    EmptyBody.render(rejection, rejection.head(None))
+    let head = rejection.head(&HeaderMap::new(), &Challenges::default(), Scheme::Bearer);
+    EmptyBody.render(rejection, head)
 }
 
 /// The session has ended: the browser has to log in.

@@ -58,15 +58,6 @@ async fn malformed_credentials_are_400_and_never_sent_upstream() {
 }
 
 #[tokio::test]
-async fn the_dpop_scheme_is_refused_by_name() {
-    let bench = Bench::new().await;
-    let answer = bench.api().send(&[("authorization", "DPoP abc"), ("dpop", "abc")]).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(answer.challenge().contains("the DPoP scheme is not supported"), "{answer:?}");
-    assert_eq!(bench.authlete.total_calls(), 0);
-}
-
-#[tokio::test]
 async fn the_longest_token_is_a_setting() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_token_length(10));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Router, body::Body};
 use http::{Request, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower_authlete::{
     AuthLayer, AuthLayerBuilder, Require, RequireScopes,
     api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
@@ -86,13 +86,13 @@ impl<'b> Server<'b> {
     async fn tokens(&self, form: &str) -> (String, String) {
         let answer = self.post("/token", form).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let body = json(&answer);
+        let body = body_of(&answer);
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         (text("access_token"), text("refresh_token"))
     }
 }
 
-fn json(answer: &Answer) -> Value {
+fn body_of(answer: &Answer) -> Value {
     assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
     serde_json::from_str(&answer.body).unwrap()
 }
@@ -133,19 +133,29 @@ async fn an_exchange_says_what_it_issued() {
         "grant_type={EXCHANGE}&subject_token={inbound}\
          &subject_token_type=urn:ietf:params:oauth:token-type:access_token"
     );
-    let body = json(&server.post("/token", &form).await);
+    let body = body_of(&server.post("/token", &form).await);
     let expected = "urn:ietf:params:oauth:token-type:access_token";
     assert_eq!(body["issued_token_type"], expected);
     assert_eq!(body["token_type"], "Bearer");
+}
+
+/// What `/auth/token` says when it issues a bearer token.
+async fn bearer_token(bench: &Bench) -> Value {
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let content = json!({ "access_token": token, "token_type": "Bearer" }).to_string();
+    json!({ "action": "OK", "responseContent": content, "accessToken": token, "subject": "alice" })
 }
 
 #[tokio::test]
 async fn a_token_that_may_be_bound_waits_for_its_first_introspection() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
+    // A proof that this service does not look at: the token is a bearer token all the same, but who
+    // issues it cannot know.
+    bench.authlete.fault(Fault::json(bearer_token(&bench).await).on(Api::Token));
     let headers = [("authorization", &*server.basic()), ("dpop", "proof")];
     let answer = server.post_with("/token", PASSWORD, &headers).await;
-    let token = json(&answer)["access_token"].as_str().unwrap().to_owned();
+    let token = body_of(&answer)["access_token"].as_str().unwrap().to_owned();
     assert_eq!(server.api.get(&token).await.status, StatusCode::OK);
     assert_eq!(bench.introspections(), 1);
 }
@@ -281,7 +291,7 @@ async fn errors_have_their_status_and_body() {
         let headers: Vec<_> = authorization.map(|it| ("authorization", it)).into_iter().collect();
         let answer = server.post_with("/token", form, &headers).await;
         assert_eq!(answer.status, status, "{form}");
-        assert_eq!(json(&answer)["error"], error, "{form}");
+        assert_eq!(body_of(&answer)["error"], error, "{form}");
         let challenged = answer.challenge().starts_with("Basic ");
         assert_eq!(challenged, status == StatusCode::UNAUTHORIZED);
     }
@@ -309,7 +319,7 @@ async fn only_forms_that_are_posted_and_not_too_large_are_read() {
             let request = request.body(Body::from(body.clone())).unwrap();
             let answer = send(server.endpoints.clone(), request).await;
             assert_eq!(answer.status, status, "{method} {path}");
-            assert_eq!(json(&answer)["error"], "invalid_request");
+            assert_eq!(body_of(&answer)["error"], "invalid_request");
         }
     }
     assert_eq!(bench.authlete.total_calls(), 0);
@@ -344,12 +354,12 @@ async fn without_a_decision_what_takes_one_is_unsupported() {
     let endpoints = Router::new().route_service("/token", token);
     let server = Server { endpoints, ..Server::new(&bench) };
     let answer = server.post("/token", PASSWORD).await;
-    assert_eq!(json(&answer)["error"], "unsupported_grant_type");
+    assert_eq!(body_of(&answer)["error"], "unsupported_grant_type");
     for action in ["NATIVE_SSO", "ID_TOKEN_REISSUABLE"] {
         let body = format!(r#"{{"action":"{action}"}}"#);
         bench.authlete.fault(Fault::body(body).on(Api::Token).times(1));
         let answer = server.post("/token", "grant_type=x").await;
-        assert_eq!(json(&answer)["error"], "unsupported_grant_type", "{action}");
+        assert_eq!(body_of(&answer)["error"], "unsupported_grant_type", "{action}");
     }
 }
 

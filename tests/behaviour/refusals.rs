@@ -44,7 +44,7 @@ async fn a_challenge_that_is_not_legal_is_replaced_by_ours() {
     for content in [
         json!("Bearer error=\"invalid_token\"\r\nset-cookie: a=b"),
         json!("<html>"),
-        json!("DPoP error=\"invalid_token\""),
+        json!("Digest error=\"invalid_token\""),
         json!(""),
         json!(null),
         json!("Bearer error=\"ü\""),

@@ -8,6 +8,8 @@ mod ending;
 mod faults;
 mod grants;
 mod introspection;
+#[path = "../shared/keys.rs"]
+mod keys;
 mod protocol;
 mod update;
 

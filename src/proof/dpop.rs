@@ -1,0 +1,525 @@
+//! DPoP (RFC 9449): a token that only works with a proof by its holder's key.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use fluent_uri::Uri;
+use http::HeaderValue;
+use jsonwebtoken::{
+    Algorithm, DecodingKey, DecodingKeyKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk},
+};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Origin,
+    nonce::Nonces,
+    replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
+};
+use crate::{
+    api::{ConfigError, Secret},
+    cache::Thumbprint,
+    rejection::Rejection,
+};
+
+/// A longer proof is refused unread.
+const MAX_LENGTH: usize = 8 * 1024;
+
+/// A longer `jti` is refused.
+const MAX_ID_LENGTH: usize = 512;
+
+/// Members of a JWK that only its owner may know (RFC 7518 §6).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// How proofs of possession are checked.
+///
+/// With it, the layer also accepts `Authorization: DPoP` with one `DPoP` header. Every proof is
+/// verified here: its key, signature, method, URL, time, token and that it has not been used before.
+/// The first proof of each token and key is sent to Authlete too, which knows whether the token is bound
+/// to the key; if so, further requests with proofs by the same key are answered from the cache.
+///
+/// A token that is bound is refused as a bearer token, because Authlete refuses it.
+///
+/// If Authlete demands a nonce of its own, it is sent on in `DPoP-Nonce`, and proofs are sent to
+/// Authlete from then on, as only it knows which nonces are good.
+///
+/// ```
+/// use tower_authlete::{AuthLayer, Dpop};
+///
+/// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
+/// let auth = AuthLayer::builder(authlete).dpop(Dpop::at("https://api.example.com")).build()?;
+/// # let _ = auth;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Dpop {
+    origin: Origin,
+    algorithms: Vec<DpopAlgorithm>,
+    window: Duration,
+    pub(crate) always_remote: bool,
+    pub(crate) required: bool,
+    replays: Arc<dyn ReplayStore>,
+    nonces: Option<(Secret, Duration)>,
+}
+
+/// An algorithm of a proof's signature (RFC 7518 §3.1, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DpopAlgorithm {
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+    /// ECDSA with P-384 and SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PSS with SHA-256, and keys of 2048 bits or more.
+    Ps256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, and keys of 2048 bits or more.
+    Rs256,
+}
+
+impl DpopAlgorithm {
+    const ALL: [Self; 5] = [Self::Es256, Self::Es384, Self::EdDsa, Self::Ps256, Self::Rs256];
+
+    /// Its name in JOSE.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+            Self::Ps256 => "PS256",
+            Self::Rs256 => "RS256",
+        }
+    }
+
+    fn of(algorithm: Algorithm) -> Option<Self> {
+        match algorithm {
+            Algorithm::ES256 => Some(Self::Es256),
+            Algorithm::ES384 => Some(Self::Es384),
+            Algorithm::EdDSA => Some(Self::EdDsa),
+            Algorithm::PS256 => Some(Self::Ps256),
+            Algorithm::RS256 => Some(Self::Rs256),
+            _ => None,
+        }
+    }
+}
+
+impl Dpop {
+    /// At this public origin, which proofs have to be made for (`htu`).
+    #[must_use]
+    pub fn at(origin: impl Into<Origin>) -> Self {
+        Self {
+            origin: origin.into(),
+            algorithms: DpopAlgorithm::ALL.into(),
+            window: Duration::from_secs(60),
+            always_remote: false,
+            required: false,
+            replays: Arc::new(MemoryReplays::default()),
+            nonces: None,
+        }
+    }
+
+    /// Which algorithms are accepted. Default: all of [`DpopAlgorithm`].
+    #[must_use]
+    pub fn algorithms(self, algorithms: impl IntoIterator<Item = DpopAlgorithm>) -> Self {
+        Self { algorithms: algorithms.into_iter().collect(), ..self }
+    }
+
+    /// How far the time of a proof (`iat`) may be from ours, either way. Default: 60 s.
+    #[must_use]
+    pub fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Sends every proof to Authlete, and caches nothing of tokens that come with one.
+    #[must_use]
+    pub fn always_remote(self) -> Self {
+        Self { always_remote: true, ..self }
+    }
+
+    /// Refuses bearer tokens: every token has to come with a proof.
+    #[must_use]
+    pub fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    /// Where proofs are remembered that have been used. Default: [`MemoryReplays`], in this process
+    /// alone.
+    #[must_use]
+    pub fn replay_store(self, store: impl ReplayStore) -> Self {
+        Self { replays: Arc::new(store), ..self }
+    }
+
+    /// Demands that proofs hold a nonce of ours (RFC 9449 §9), which changes every `life` and is
+    /// accepted for another `life`. Servers that share the key (at least 32 bytes) accept each other's.
+    #[must_use]
+    pub fn nonces(self, key: impl Into<Secret>, life: Duration) -> Self {
+        Self { nonces: Some((key.into(), life)), ..self }
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The settings in the form that requests need.
+    pub(crate) fn build(mut self) -> Result<Prover, ConfigError> {
+        self.origin.validate("dpop.at")?;
+        if self.algorithms.is_empty() {
+            let remedy = "give at least one algorithm, or none of this";
+            return Err(ConfigError::new("dpop.algorithms", "none", remedy));
+        }
+        if self.window < Duration::from_secs(1) || self.window > Duration::from_secs(600) {
+            let problem = format!("{} ms", self.window.as_millis());
+            let remedy = "give between 1 s and 10 minutes";
+            return Err(ConfigError::new("dpop.window", problem, remedy));
+        }
+        let nonces = match &self.nonces {
+            Some((key, life)) => {
+                let length = key.expose().len();
+                if length < 32 || life.as_secs() == 0 {
+                    let problem = format!("a key of {length} bytes for {} s", life.as_secs());
+                    let remedy = "give a key of 32 random bytes or more, and at least a second";
+                    return Err(ConfigError::new("dpop.nonces", problem, remedy));
+                }
+                Some(Nonces::new(key.expose().as_bytes(), *life))
+            }
+            None => None,
+        };
+        Ok(Prover { settings: self, nonces })
+    }
+}
+
+impl fmt::Debug for Dpop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dpop")
+            .field("origin", &self.origin)
+            .field("algorithms", &self.algorithms)
+            .field("window", &self.window)
+            .field("always_remote", &self.always_remote)
+            .field("required", &self.required)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks proofs.
+pub(crate) struct Prover {
+    pub(crate) settings: Dpop,
+    nonces: Option<Nonces>,
+}
+
+/// What a proof has to be made for.
+pub(crate) struct ProofFor<'p> {
+    pub(crate) method: &'p str,
+    pub(crate) url: &'p str,
+    pub(crate) token: &'p str,
+    pub(crate) now: SystemTime,
+}
+
+/// A proof whose signature and claims are good. Whether it is used for the first time, and its nonce,
+/// are still to be looked at.
+pub(crate) struct Proof {
+    /// Of its key (RFC 7638).
+    pub(crate) thumbprint: Thumbprint,
+    pub(crate) nonce: Option<String>,
+    id: ProofId,
+    until: SystemTime,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    typ: String,
+    alg: Algorithm,
+    jwk: Map<String, Value>,
+    crit: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    jti: String,
+    htm: String,
+    htu: String,
+    iat: f64,
+    ath: String,
+    nonce: Option<String>,
+}
+
+impl Prover {
+    /// The names of the algorithms, as challenges list them (RFC 9449 §7.1).
+    pub(crate) fn algorithms(&self) -> String {
+        let names: Vec<_> = self.settings.algorithms.iter().map(|it| it.name()).collect();
+        names.join(" ")
+    }
+
+    /// Whether nonces are of our making.
+    pub(crate) fn has_nonces(&self) -> bool {
+        self.nonces.is_some()
+    }
+
+    /// Our nonce, if there is one to be told.
+    pub(crate) fn nonce(&self, now: SystemTime) -> Option<HeaderValue> {
+        self.nonces.as_ref().map(|nonces| nonces.current(now))
+    }
+
+    /// Reads a proof (RFC 9449 §4.3), cheap checks first.
+    pub(crate) fn verify(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, Rejection> {
+        self.read(proof, purpose).map_err(Rejection::invalid_dpop_proof)
+    }
+
+    fn read(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, &'static str> {
+        if proof.len() > MAX_LENGTH {
+            return Err("the DPoP proof is too long");
+        }
+        let malformed = "the DPoP proof is no compact JWS";
+        let (message, signature) = proof.rsplit_once('.').ok_or(malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(malformed)?;
+        let header: Header = json(header).ok_or("the header of the DPoP proof is malformed")?;
+        let claims: Claims = json(claims).ok_or("the claims of the DPoP proof are malformed")?;
+        let jwk = self.key(header)?;
+        self.check(&claims, purpose)?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed)?;
+        signed(&jwk.1, jwk.2, message.as_bytes(), &signature)
+            .ok_or("the signature of the DPoP proof is wrong")?;
+        let thumbprint =
+            thumbprint(&jwk.0).ok_or("the key of the DPoP proof is of no known kind")?;
+        let id = digest([&thumbprint[..], claims.jti.as_bytes(), purpose.url.as_bytes()]);
+        let until = Duration::try_from_secs_f64(claims.iat).ok();
+        let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.window));
+        Ok(Proof {
+            thumbprint,
+            nonce: claims.nonce,
+            id: ProofId(id),
+            until: until.unwrap_or(purpose.now),
+        })
+    }
+
+    /// The public key of a proof.
+    fn key(&self, header: Header) -> Result<(Jwk, DecodingKey, DpopAlgorithm), &'static str> {
+        if !header.typ.eq_ignore_ascii_case("dpop+jwt") {
+            return Err("the DPoP proof is not of type dpop+jwt");
+        }
+        let algorithm = DpopAlgorithm::of(header.alg)
+            .filter(|algorithm| self.settings.algorithms.contains(algorithm))
+            .ok_or("the algorithm of the DPoP proof is not accepted here")?;
+        if header.crit.is_some() {
+            return Err("the DPoP proof has extensions that are not understood");
+        }
+        if PRIVATE.iter().any(|member| header.jwk.contains_key(*member)) {
+            return Err("the DPoP proof holds a private key");
+        }
+        let unknown = "the key of the DPoP proof is malformed";
+        let jwk: Jwk = serde_json::from_value(Value::Object(header.jwk)).map_err(|_| unknown)?;
+        let key = DecodingKey::from_jwk(&jwk).map_err(|_| unknown)?;
+        Ok((jwk, key, algorithm))
+    }
+
+    fn check(&self, claims: &Claims, purpose: &ProofFor<'_>) -> Result<(), &'static str> {
+        if claims.jti.is_empty() || claims.jti.len() > MAX_ID_LENGTH {
+            return Err("the DPoP proof's jti is missing or too long");
+        }
+        if claims.htm != purpose.method {
+            return Err("the DPoP proof is for another method");
+        }
+        if !same_url(&claims.htu, purpose.url) {
+            return Err("the DPoP proof is for another URL");
+        }
+        let now = purpose.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        // Written so that what is no number does not pass.
+        let near = (claims.iat - now).abs() <= self.settings.window.as_secs_f64();
+        if !near {
+            return Err("the DPoP proof is too old, or from the future");
+        }
+        if claims.ath != BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(purpose.token)) {
+            return Err("the DPoP proof is for another access token");
+        }
+        Ok(())
+    }
+
+    /// Looks at the nonce, if it is of our making.
+    pub(crate) fn check_nonce(&self, proof: &Proof, now: SystemTime) -> Result<(), Rejection> {
+        let Some(nonces) = &self.nonces else { return Ok(()) };
+        let known = proof.nonce.as_deref().is_some_and(|nonce| nonces.knows(nonce, now));
+        if known { Ok(()) } else { Err(Rejection::use_dpop_nonce()) }
+    }
+
+    /// Uses a proof up. All copies but one are refused.
+    pub(crate) async fn use_up(&self, proof: &Proof, now: SystemTime) -> Result<(), Rejection> {
+        match self.settings.replays.remember(proof.id, proof.until, now).await {
+            Remembered::New => Ok(()),
+            Remembered::Seen => {
+                Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
+            }
+            Remembered::Unknown => {
+                tracing::error!(
+                    "a DPoP proof cannot be remembered, so its request is refused; give the replay \
+                     store more room, or see why it cannot be reached"
+                );
+                Err(Rejection::unavailable(Duration::from_secs(1)))
+            }
+        }
+    }
+}
+
+fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
+    // Structs would also be read from arrays, by position.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Whether two URLs are the same but for query and fragment, after normalisation (RFC 3986 §6.2).
+fn same_url(claimed: &str, ours: &str) -> bool {
+    claimed == ours || normal(claimed).is_some_and(|claimed| Some(claimed) == normal(ours))
+}
+
+fn normal(url: &str) -> Option<String> {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let uri = Uri::parse(&url[..end]).ok()?;
+    let host = !uri.authority()?.host().is_empty();
+    let normal = uri.normalize();
+    let slash = if normal.path().as_str().is_empty() { "/" } else { "" };
+    host.then(|| format!("{normal}{slash}"))
+}
+
+/// Whether a signature is by this key.
+fn signed(
+    key: &DecodingKey,
+    algorithm: DpopAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<()> {
+    let plain = |algorithm: &'static dyn VerificationAlgorithm| {
+        let key = UnparsedPublicKey::new(algorithm, key.try_get_as_bytes().ok()?);
+        key.verify(message, signature).ok()
+    };
+    let rsa = |algorithm| match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => {
+            RsaPublicKeyComponents { n, e }.verify(algorithm, message, signature).ok()
+        }
+        _ => None,
+    };
+    match algorithm {
+        DpopAlgorithm::Es256 => plain(&ECDSA_P256_SHA256_FIXED),
+        DpopAlgorithm::Es384 => plain(&ECDSA_P384_SHA384_FIXED),
+        DpopAlgorithm::EdDsa => plain(&ED25519),
+        DpopAlgorithm::Ps256 => rsa(&RSA_PSS_2048_8192_SHA256),
+        DpopAlgorithm::Rs256 => rsa(&RSA_PKCS1_2048_8192_SHA256),
+    }
+}
+
+/// RFC 7638 §3: the digest of the members that make the key, in the order of their names.
+fn thumbprint(jwk: &Jwk) -> Option<Thumbprint> {
+    let curve = |curve: &EllipticCurve| match curve {
+        EllipticCurve::P256 => Some("P-256"),
+        EllipticCurve::P384 => Some("P-384"),
+        EllipticCurve::Ed25519 => Some("Ed25519"),
+        _ => None,
+    };
+    // Their values are base64url, in which nothing has to be escaped: their keys could be read.
+    let members = match &jwk.algorithm {
+        AlgorithmParameters::EllipticCurve(key) => {
+            let (crv, x, y) = (curve(&key.curve)?, &key.x, &key.y);
+            format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#)
+        }
+        AlgorithmParameters::OctetKeyPair(key) => {
+            let (crv, x) = (curve(&key.curve)?, &key.x);
+            format!(r#"{{"crv":"{crv}","kty":"OKP","x":"{x}"}}"#)
+        }
+        AlgorithmParameters::RSA(key) => {
+            format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, key.e, key.n)
+        }
+        _ => return None,
+    };
+    Some(Sha256::digest(members).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(thumbprint: Thumbprint) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(thumbprint)
+    }
+
+    #[test]
+    fn the_thumbprint_of_rfc_7638() {
+        // RFC 7638 §3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let jwk =
+            format!(r#"{{"kty":"RSA","n":"{n}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#);
+        let jwk: Jwk = serde_json::from_str(&jwk).unwrap();
+        let expected = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        assert_eq!(text(thumbprint(&jwk).unwrap()), expected);
+    }
+
+    #[test]
+    fn the_proof_of_rfc_9449() {
+        // RFC 9449 §7.1, figure 12.
+        let proof = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
+        let prover = Dpop::at("https://resource.example.org").build().unwrap();
+        let purpose = ProofFor {
+            method: "GET",
+            url: "https://resource.example.org/protectedresource",
+            token: "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
+            now: UNIX_EPOCH + Duration::from_secs(1_562_262_618),
+        };
+        let proof_is_good = |proof: &str| prover.verify(proof, &purpose).is_ok();
+        assert!(proof_is_good(proof));
+        let verified = prover.verify(proof, &purpose).unwrap();
+        // The thumbprint that RFC 9449 §6.1 names for this key.
+        assert_eq!(text(verified.thumbprint), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
+        // A changed signature, claims or header.
+        assert!(!proof_is_good(&proof.replace("2oW9", "2oW8")));
+        assert!(!proof_is_good(&proof.replace("MTU2MjI2MjYxOCw", "MTU2MjI2MjYxOSw")));
+        assert!(!proof_is_good(&proof[1..]) && !proof_is_good("") && !proof_is_good(".."));
+    }
+
+    #[test]
+    fn urls_are_compared_as_rfc_3986_says() {
+        let ours = "https://api.example.com/a/~b";
+        for same in [
+            ours,
+            "HTTPS://API.example.com:443/a/%7Eb",
+            "https://api.example.com/a/%7eb?query#fragment",
+            "https://api.example.com/x/../a/./~b",
+        ] {
+            assert!(same_url(same, ours), "{same}");
+        }
+        assert!(same_url("https://api.example.com", "https://api.example.com/"));
+        for other in [
+            "http://api.example.com/a/~b",
+            "https://api.example.com:8443/a/~b",
+            "https://api.example.com.evil/a/~b",
+            "https://user@api.example.com/a/~b",
+            "https://api.example.com/A/~b",
+            "https://api.example.com/a/~b/",
+            "https://api.example.com/a%2F~b",
+            "/a/~b",
+            "",
+        ] {
+            assert!(!same_url(other, ours), "{other}");
+        }
+    }
+}

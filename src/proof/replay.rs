@@ -1,0 +1,153 @@
+//! Every proof is good for one request.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    future::ready,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// In so many parts, each with a lock of its own.
+const PARTS: usize = 16;
+
+/// Names a proof: a digest of its key's thumbprint, its `jti` and its `htu`, so that nobody can use up
+/// the `jti` of somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProofId(pub(crate) [u8; 32]);
+
+impl ProofId {
+    /// The digest.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProofId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProofId")
+    }
+}
+
+/// What a store says of a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remembered {
+    /// It was not known, and now is: the request may go on.
+    New,
+    /// It was known: this is a replay.
+    Seen,
+    /// Nothing can be said: there is no room, or the store cannot be reached. The request is refused
+    /// with 503.
+    Unknown,
+}
+
+/// The answer of a store on its way.
+pub type Remembering<'s> = Pin<Box<dyn Future<Output = Remembered> + Send + 's>>;
+
+/// Remembers proofs, so that none is used twice. Only proofs that are good otherwise, of tokens that
+/// are good, get here.
+///
+/// A store that several processes share has to set a proof atomically if it is absent, such as `SET NX`
+/// does in Redis, and must not lose it before its time, such as by evicting keys.
+pub trait ReplayStore: Send + Sync + 'static {
+    /// Remembers a proof until this time, and tells whether it was known.
+    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_>;
+}
+
+/// Remembers proofs in the memory of this process. When it is full, it refuses new ones and forgets none
+/// before its time.
+#[derive(Debug)]
+pub struct MemoryReplays {
+    parts: Vec<Mutex<Part>>,
+    room: usize,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    known: HashSet<ProofId>,
+    ends: BTreeSet<(SystemTime, ProofId)>,
+}
+
+impl MemoryReplays {
+    /// A store with room for about so many proofs. One takes some 150 bytes, for as long as it could be
+    /// used.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { parts, room: capacity.div_ceil(PARTS) }
+    }
+
+    fn set(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembered {
+        let part = &self.parts[usize::from(proof.0[0]) % PARTS];
+        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+        part.forget_before(now);
+        if part.known.contains(&proof) {
+            return Remembered::Seen;
+        }
+        if part.known.len() >= self.room {
+            return Remembered::Unknown;
+        }
+        part.known.insert(proof);
+        part.ends.insert((until, proof));
+        Remembered::New
+    }
+}
+
+impl Part {
+    fn forget_before(&mut self, now: SystemTime) {
+        while let Some((until, proof)) = self.ends.first().copied().filter(|(at, _)| *at < now) {
+            self.ends.remove(&(until, proof));
+            self.known.remove(&proof);
+        }
+    }
+}
+
+impl Default for MemoryReplays {
+    /// With room for 250 000 proofs: 2 000 requests a second, if proofs are good for 60 s either way.
+    fn default() -> Self {
+        Self::new(250_000)
+    }
+}
+
+impl ReplayStore for MemoryReplays {
+    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_> {
+        Box::pin(ready(self.set(proof, until, now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_forgets_nothing_before_its_time() {
+        let store = MemoryReplays::new(16);
+        let id = |number| ProofId([0, number, 0, 0].repeat(8).try_into().unwrap());
+        assert_eq!(store.set(id(0), at(10), at(0)), Remembered::New);
+        for number in 1..=255 {
+            assert_eq!(store.set(id(number), at(10), at(5)), Remembered::Unknown);
+        }
+        assert_eq!(store.set(id(0), at(10), at(10)), Remembered::Seen);
+        assert_eq!(store.set(id(1), at(20), at(11)), Remembered::New);
+    }
+
+    #[test]
+    fn of_many_at_once_one_is_new() {
+        let store = MemoryReplays::default();
+        let new = std::thread::scope(|scope| {
+            let set = || store.set(ProofId([7; 32]), at(10), at(0)) == Remembered::New;
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(set)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|new| *new).count()
+        });
+        assert_eq!(new, 1);
+    }
+}

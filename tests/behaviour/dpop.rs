@@ -1,0 +1,567 @@
+//! Tokens that are bound to a key work with its proofs only (RFC 9449), also from the cache.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use futures_util::future::join_all;
+use http::{HeaderName, StatusCode, header::WWW_AUTHENTICATE};
+use serde_json::{Value, json};
+use tower_authlete::{
+    AuthLayerBuilder, Dpop, DpopAlgorithm, MemoryReplays, Origin, PeerAddr, Refresh,
+    api::{TokenUpdateAction, TokenUpdateRequest},
+    emulator::{Api, Fault},
+};
+
+use crate::{
+    keys::{Key, merged},
+    support::{Answer, Bench, Protected},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const ORIGIN: &str = "https://api.example.com";
+const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// A key, a token that is bound to it, and an API that takes proofs.
+struct Holder<'b> {
+    bench: &'b Bench,
+    api: Protected,
+    key: Key,
+    token: String,
+}
+
+impl<'b> Holder<'b> {
+    async fn new(bench: &'b Bench) -> Self {
+        Self::with(bench, |dpop| dpop, |layer| layer).await
+    }
+
+    async fn with(
+        bench: &'b Bench,
+        dpop: impl FnOnce(Dpop) -> Dpop,
+        layer: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
+    ) -> Self {
+        let api = bench.api_with(|settings| layer(settings.dpop(dpop(Dpop::at(ORIGIN)))));
+        let key = Key::es256();
+        let token = Self::bound(bench, &key).await;
+        Self { bench, api, key, token }
+    }
+
+    async fn bound(bench: &Bench, key: &Key) -> String {
+        let token = bench.authlete.token().subject("alice").scopes(["read"]);
+        token.dpop_key_thumbprint(key.thumbprint()).issue().await
+    }
+
+    /// A proof for `GET /`, with these claims.
+    fn proof(&self, changes: Value) -> String {
+        self.proof_of(&self.key, changes)
+    }
+
+    fn proof_of(&self, key: &Key, changes: Value) -> String {
+        let claims = json!({ "htu": format!("{ORIGIN}/") });
+        let now = self.bench.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let claims = merged(claims, json!({ "iat": now }));
+        key.proof_for(&self.token, merged(claims, changes))
+    }
+
+    async fn present(&self, proof: &str) -> Answer {
+        self.api.send(&[("authorization", &format!("DPoP {}", self.token)), ("dpop", proof)]).await
+    }
+
+    async fn get(&self) -> Answer {
+        self.present(&self.proof(json!({}))).await
+    }
+
+    /// Sends a proof with these claims, which is refused.
+    async fn refused(&self, changes: Value) {
+        let answer = self.present(&self.proof(changes.clone())).await;
+        assert_refused(&answer, "invalid_dpop_proof", &changes.to_string());
+    }
+}
+
+fn assert_refused(answer: &Answer, error: &str, why: &str) {
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{why}");
+    let expected = format!("DPoP error=\"{error}\"");
+    assert!(answer.challenge().starts_with(&expected), "{why}: {}", answer.challenge());
+    assert!(answer.challenge().contains("algs=\"ES256 ES384 EdDSA PS256 RS256\""), "{why}");
+}
+
+#[tokio::test]
+async fn further_proofs_by_the_same_key_are_answered_from_the_cache() {
+    let bench = Bench::new().await;
+    for key in [Key::es256(), Key::es384(), Key::ed25519()] {
+        let before = bench.introspections();
+        let holder = Holder::new(&bench).await;
+        let token = Holder::bound(&bench, &key).await;
+        let holder = Holder { key, token, ..holder };
+        for _ in 0..3 {
+            let answer = holder.get().await;
+            assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
+        }
+        assert_eq!(bench.introspections() - before, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_is_no_bearer_token_though_it_is_cached() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let answer = holder.api.get(&holder.token).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().starts_with("Bearer error=\"invalid_token\""));
+    // That did the holder no harm.
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    assert_eq!(bench.introspections(), 2);
+}
+
+#[tokio::test]
+async fn nor_is_it_for_another_key() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let stolen = holder.proof_of(&Key::es256(), json!({}));
+    assert_refused(&holder.present(&stolen).await, "invalid_token", "another key");
+    assert_eq!(bench.introspections(), 2);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    assert_eq!(bench.introspections(), 2);
+}
+
+#[tokio::test]
+async fn a_bearer_token_with_a_proof_is_asked_about_as_such() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let holder = Holder { token, ..holder };
+    assert_eq!(holder.api.get(&holder.token).await.status, StatusCode::OK);
+    assert_refused(&holder.get().await, "invalid_token", "not bound");
+    // A proof beside a bearer token is of no interest.
+    let bearer = format!("Bearer {}", holder.token);
+    let answer = holder.api.send(&[("authorization", &bearer), ("dpop", "x")]).await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_proof_is_good_once() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let proof = holder.proof(json!({ "jti": "one" }));
+    assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+    assert_refused(&holder.present(&proof).await, "invalid_dpop_proof", "replay");
+    holder.refused(json!({ "jti": "one" })).await;
+    // Up to the end of the time in which it would be good.
+    bench.clock.advance(60 * SECOND);
+    assert_refused(&holder.present(&proof).await, "invalid_dpop_proof", "late replay");
+    // Somebody else's `jti` is not used up.
+    let other = Key::es256();
+    let token = Holder::bound(&bench, &other).await;
+    let other = Holder { api: holder.api.clone(), key: other, token, bench: &bench };
+    assert_eq!(other.present(&other.proof(json!({ "jti": "one" }))).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn of_a_hundred_copies_of_a_proof_one_passes() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    for _first_and_later in 0..2 {
+        let proof = holder.proof(json!({}));
+        let answers = join_all((0..100).map(|_| holder.present(&proof))).await;
+        let passed = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
+        assert_eq!(passed, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_proof_is_for_one_method_one_url_one_time_and_one_token() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let before = bench.introspections();
+    let now = 2_000_000_000;
+    for changes in [
+        json!({ "htm": "POST" }),
+        json!({ "htm": "get" }),
+        json!({ "htm": null }),
+        json!({ "htu": "https://api.example.com/other" }),
+        json!({ "htu": "https://evil.example/" }),
+        json!({ "htu": "http://api.example.com/" }),
+        json!({ "htu": null }),
+        json!({ "iat": now - 61 }),
+        json!({ "iat": now + 61 }),
+        json!({ "iat": "now" }),
+        json!({ "iat": null }),
+        json!({ "iat": 1e300 }),
+        json!({ "ath": BASE64.encode("other") }),
+        json!({ "ath": null }),
+        json!({ "jti": "" }),
+        json!({ "jti": null }),
+        json!({ "jti": "x".repeat(513) }),
+    ] {
+        holder.refused(changes).await;
+    }
+    assert_eq!(bench.introspections(), before, "they are refused here");
+    for changes in [
+        json!({ "iat": now - 60 }),
+        json!({ "iat": now + 60 }),
+        json!({ "htu": "HTTPS://API.EXAMPLE.COM:443/?query#fragment" }),
+        json!({ "htu": "https://api.example.com" }),
+    ] {
+        let answer = holder.present(&holder.proof(changes.clone())).await;
+        assert_eq!(answer.status, StatusCode::OK, "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_proofs_are_checked() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let key = &holder.key;
+    let claims = || {
+        let proof = holder.proof(json!({}));
+        let claims = proof.split('.').nth(1).unwrap();
+        serde_json::from_slice::<Value>(&BASE64.decode(claims).unwrap()).unwrap()
+    };
+    let private = merged(key.jwk.clone(), json!({ "d": "AQAB" }));
+    let off = merged(key.jwk.clone(), json!({ "x": BASE64.encode([1; 32]) }));
+    for changes in [
+        json!({ "typ": "jwt" }),
+        json!({ "typ": null }),
+        json!({ "alg": "none" }),
+        json!({ "alg": "HS256" }),
+        json!({ "alg": "ES384" }),
+        json!({ "alg": null }),
+        json!({ "jwk": null }),
+        json!({ "jwk": private }),
+        json!({ "jwk": off }),
+        json!({ "jwk": { "kty": "oct", "k": "AQAB" } }),
+        json!({ "jwk": Key::es256().jwk }),
+        json!({ "crit": ["x"], "x": 1 }),
+    ] {
+        let proof = key.signed(merged(key.header(), changes.clone()), claims());
+        let answer = holder.present(&proof).await;
+        assert_refused(&answer, "invalid_dpop_proof", &changes.to_string());
+    }
+    let good = key.signed(key.header(), claims());
+    let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
+    let array = good.replacen(good.split('.').next().unwrap(), &BASE64.encode("[]"), 1);
+    for proof in ["", "x", "a.b.c", "a.b.c.d", &unsigned, &array, &format!("{good}.x")] {
+        assert_refused(&holder.present(proof).await, "invalid_dpop_proof", proof);
+    }
+    let oversized = holder.proof(json!({ "padding": "x".repeat(8192) }));
+    assert_refused(&holder.present(&oversized).await, "invalid_dpop_proof", "oversized");
+}
+
+#[tokio::test]
+async fn there_is_exactly_one_proof() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let token = format!("DPoP {}", holder.token);
+    let (one, two) = (holder.proof(json!({})), holder.proof(json!({})));
+    let answer = holder.api.send(&[("authorization", &token)]).await;
+    assert_refused(&answer, "invalid_dpop_proof", "none");
+    let both = [("authorization", &*token), ("dpop", &one), ("dpop", &two)];
+    assert_refused(&holder.api.send(&both).await, "invalid_dpop_proof", "two");
+    assert_eq!(holder.present(&one).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_algorithm_can_be_left_out() {
+    let bench = Bench::new().await;
+    let only = |dpop: Dpop| dpop.algorithms([DpopAlgorithm::EdDsa]);
+    let holder = Holder::with(&bench, only, |layer| layer).await;
+    let answer = holder.get().await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("algs=\"EdDSA\""), "{}", answer.challenge());
+}
+
+#[tokio::test]
+async fn the_host_header_means_nothing() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let (token, evil) = (format!("DPoP {}", holder.token), "https://evil.example/");
+    let forged = holder.proof(json!({ "htu": evil }));
+    for name in ["host", "x-forwarded-host", "forwarded"] {
+        let value =
+            if name == "forwarded" { "host=evil.example;proto=https" } else { "evil.example" };
+        let headers = [("authorization", &*token), ("dpop", &forged), (name, value)];
+        assert_refused(&holder.api.send(&headers).await, "invalid_dpop_proof", name);
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_origin_is_what_it_says() {
+    let bench = Bench::new().await;
+    let dpop = Dpop::at(Origin::forwarded_by(["10.0.0.0/8"]));
+    let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
+    let send = async |peer: Option<&str>, host: &str| {
+        let proof = holder.proof(json!({}));
+        let request = http::Request::get("/")
+            .header("authorization", format!("DPoP {}", holder.token))
+            .header("dpop", proof)
+            .header("forwarded", format!("for=1.1.1.1;proto=https;host={host}"));
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().extend(
+            peer.map(|peer| {
+                let mut extensions = http::Extensions::new();
+                extensions.insert(PeerAddr(peer.parse().unwrap()));
+                extensions
+            })
+            .unwrap_or_default(),
+        );
+        crate::support::send(holder.api.router.clone(), request).await.status
+    };
+    assert_eq!(send(Some("10.0.0.1:1"), "api.example.com").await, StatusCode::OK);
+    assert_eq!(send(Some("10.0.0.1:1"), "evil.example").await, StatusCode::UNAUTHORIZED);
+    // A request that did not come through the proxy, or an address that nobody told.
+    for peer in [Some("11.0.0.1:1"), None] {
+        assert_eq!(send(peer, "api.example.com").await, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}
+
+#[tokio::test]
+async fn forget_drops_all_presentations() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    holder.get().await;
+    assert!(bench.authlete.revoke(&holder.token));
+    assert_eq!(holder.get().await.status, StatusCode::OK, "it is known from the cache");
+    holder.api.handle.forget(&holder.token);
+    assert_refused_token(&holder.get().await);
+    assert_eq!(holder.api.get(&holder.token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+fn assert_refused_token(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""), "{}", answer.challenge());
+}
+
+#[tokio::test]
+async fn a_revoked_token_dies_at_once() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    holder.get().await;
+    holder.api.handle.revoke(&holder.token).await.unwrap();
+    assert_refused_token(&holder.get().await);
+}
+
+#[tokio::test]
+async fn every_proof_can_be_sent_to_authlete() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
+    for asked in 1..=3 {
+        assert_eq!(holder.get().await.status, StatusCode::OK);
+        assert_eq!(bench.introspections(), asked);
+    }
+    holder.refused(json!({ "htm": "POST" })).await;
+}
+
+#[tokio::test]
+async fn a_route_without_cache_inside_uses_the_same_proof() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let inner = Protected::new(&auth.no_cache());
+    let router = inner.router.layer(auth);
+    let holder = Holder::new(&bench).await;
+    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let proof = holder.proof(json!({}));
+    assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+    assert_refused(&holder.present(&proof).await, "invalid_dpop_proof", "replay");
+}
+
+#[tokio::test]
+async fn authletes_nonce_is_relayed_and_asked_for() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    bench.authlete.set_dpop_nonce(Some("one".into()));
+    // Cached facts do not tell; a proof with a nonce is for Authlete to judge.
+    let wrong = holder.present(&holder.proof(json!({ "nonce": "none" }))).await;
+    assert_refused(&wrong, "use_dpop_nonce", "a wrong nonce");
+    assert_eq!(wrong.header(NONCE), "one");
+    // From now on, proofs without one are none.
+    let answer = holder.get().await;
+    assert_refused(&answer, "use_dpop_nonce", "no nonce");
+    for _ in 0..2 {
+        let answer = holder.present(&holder.proof(json!({ "nonce": "one" }))).await;
+        assert_eq!((answer.status, answer.header(NONCE)), (StatusCode::OK, "one"));
+    }
+    bench.authlete.set_dpop_nonce(None);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    let before = bench.introspections();
+    let answer = holder.get().await;
+    assert_eq!((answer.status, answer.header(NONCE)), (StatusCode::OK, ""));
+    assert_eq!(bench.introspections(), before, "the cache is used again");
+}
+
+#[tokio::test]
+async fn nonces_of_our_own_need_nobody() {
+    let bench = Bench::new().await;
+    let nonces = |dpop: Dpop| dpop.nonces("k".repeat(32), 60 * SECOND);
+    let holder = Holder::with(&bench, nonces, |layer| layer).await;
+    let answer = holder.get().await;
+    assert_refused(&answer, "use_dpop_nonce", "no nonce");
+    assert_eq!(bench.introspections(), 0);
+    let nonce = answer.header(NONCE).to_owned();
+    let with = |nonce: &str| holder.proof(json!({ "nonce": nonce }));
+    for _ in 0..2 {
+        let answer = holder.present(&with(&nonce)).await;
+        assert_eq!((answer.status, answer.header(NONCE)), (StatusCode::OK, nonce.as_str()));
+    }
+    assert_eq!(bench.introspections(), 1);
+    bench.clock.advance(120 * SECOND);
+    assert_refused(&holder.present(&with(&nonce)).await, "use_dpop_nonce", "an old nonce");
+    // Another server with the same key knows them.
+    let other = Holder::with(&bench, nonces, |layer| layer).await;
+    let nonce = holder.get().await.header(NONCE).to_owned();
+    let proof = other.proof(json!({ "nonce": nonce }));
+    assert_eq!(other.present(&proof).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_flood_of_proofs_is_503_and_nothing_is_forgotten() {
+    let bench = Bench::new().await;
+    let small = |dpop: Dpop| dpop.replay_store(MemoryReplays::new(16));
+    let holder = Holder::with(&bench, small, |layer| layer).await;
+    let proof = holder.proof(json!({}));
+    assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+    let mut full = 0;
+    for _ in 0..60 {
+        full += u32::from(holder.get().await.status == StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert!(full >= 60 - 16, "{full}");
+    assert_refused(&holder.present(&proof).await, "invalid_dpop_proof", "replay");
+    bench.clock.advance(121 * SECOND);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn both_schemes_are_challenged_and_the_error_stands_with_the_one_used() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let challenges = |answer: &Answer| -> Vec<String> {
+        let values = answer.headers.get_all(WWW_AUTHENTICATE);
+        values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    let algs = "DPoP algs=\"ES256 ES384 EdDSA PS256 RS256\"";
+    assert_eq!(challenges(&holder.api.send(&[]).await), ["Bearer", algs]);
+    let bearer = challenges(&holder.api.get("rubbish").await);
+    assert!(bearer[0].starts_with("Bearer error=\"invalid_token\""), "{bearer:?}");
+    assert_eq!(bearer[1], algs);
+    // Also for a route's requirement.
+    let proof = holder.proof(json!({ "htu": format!("{ORIGIN}/write") }));
+    let token = format!("DPoP {}", holder.token);
+    let headers = [("authorization", &*token), ("dpop", &proof)];
+    let answer = holder.api.send_at("/write", &headers).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let dpop = challenges(&answer);
+    assert!(dpop[0].starts_with("DPoP error=\"insufficient_scope\""), "{dpop:?}");
+    assert_eq!(dpop[1], "Bearer");
+}
+
+#[tokio::test]
+async fn bearer_tokens_can_be_refused() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, Dpop::required, |layer| layer).await;
+    let token = bench.authlete.token().issue().await;
+    let answer = holder.api.get(&token).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().starts_with("DPoP algs="), "{}", answer.challenge());
+    assert_eq!(bench.introspections(), 0);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn without_the_setting_the_scheme_is_none_of_ours() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    for optional in [false, true] {
+        let layer = |layer: AuthLayerBuilder| if optional { layer.optional() } else { layer };
+        let api = bench.api_with(layer);
+        let authorization = format!("DPoP {}", holder.token);
+        let answer = api.send(&[("authorization", &authorization)]).await;
+        assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
+    }
+}
+
+#[tokio::test]
+async fn an_outage_says_nothing_about_a_proof() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    bench.authlete.fault(Fault::status(503));
+    let proof = holder.proof(json!({}));
+    assert_eq!(holder.present(&proof).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    bench.authlete.clear_faults();
+    // It has not been used up.
+    assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_proof_of_who_asked_first_fails_nobody_else() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    bench.authlete.fault(
+        Fault::json(json!({
+            "action": "UNAUTHORIZED",
+            "responseContent": "DPoP error=\"invalid_dpop_proof\"",
+        }))
+        .on(Api::Introspection)
+        .times(1),
+    );
+    let (one, two) = tokio::join!(holder.get(), async {
+        bench.authlete.arrived(Api::Introspection, 1).await;
+        drop(hold);
+        holder.get().await
+    });
+    assert_refused(&one, "invalid_dpop_proof", "the first");
+    assert_eq!(two.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_update_keeps_a_bound_token_bound() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    holder.get().await;
+    let request = TokenUpdateRequest::new().properties([("plan", "gold")]);
+    let response = holder.api.handle.update(&holder.token, request).await.unwrap();
+    assert_eq!(response.action, TokenUpdateAction::Ok);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    assert_eq!(bench.introspections(), 1);
+    assert_eq!(holder.api.get(&holder.token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
+    let holder = Holder::with(&bench, |dpop| dpop, |layer| layer.refresh(refresh)).await;
+    let token = bench.authlete.token().subject("alice").expires_in(15 * SECOND);
+    let token = token.dpop_key_thumbprint(holder.key.thumbprint()).issue().await;
+    let holder = Holder { token, ..holder };
+    holder.get().await;
+    bench.clock.advance(6 * SECOND);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    assert_eq!(bench.introspections(), 2);
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let bench = Bench::new().await;
+    let wrong = [
+        Dpop::at("api.example.com"),
+        Dpop::at(ORIGIN).algorithms([]),
+        Dpop::at(ORIGIN).window(Duration::ZERO),
+        Dpop::at(ORIGIN).window(601 * SECOND),
+        Dpop::at(ORIGIN).nonces("short", SECOND),
+        Dpop::at(Origin::forwarded_by(["x"])),
+    ];
+    for dpop in wrong {
+        let shown = format!("{dpop:?}");
+        let error = bench.layer().dpop(dpop).build().unwrap_err();
+        assert!(error.setting().starts_with("dpop."), "{shown}: {error}");
+        assert!(!shown.contains("short"), "{shown}");
+    }
+    let update = bench.layer().check(tower_authlete::Check::Update).dpop(Dpop::at(ORIGIN));
+    assert_eq!(update.build().unwrap_err().setting(), "dpop");
+}

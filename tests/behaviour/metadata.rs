@@ -1,0 +1,83 @@
+//! What protects a resource can be found out (RFC 9728).
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use tower_authlete::{DpopAlgorithm, ProtectedResource};
+
+use crate::support::{Answer, Bench, Protected, send};
+
+const IDENTIFIER: &str = "https://api.example.com/mcp";
+
+async fn api(bench: &Bench) -> (ProtectedResource, Protected) {
+    let resource = ProtectedResource::builder(IDENTIFIER)
+        .authorization_server("https://as.example.com")
+        .scopes(["read", "write"])
+        .name("Reports")
+        .documentation("https://api.example.com/docs")
+        .dpop([DpopAlgorithm::Es256], false)
+        .member("tls_client_certificate_bound_access_tokens", true)
+        .build()
+        .unwrap();
+    let auth = bench.layer().protected_resource(&resource).require(resource.audience());
+    let api = Protected::new(&auth.build().unwrap());
+    let router = api.router.clone().route_service(resource.path(), resource.service());
+    (resource, Protected { router, ..api })
+}
+
+async fn ask(api: &Protected, method: Method, path: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    send(api.router.clone(), request).await
+}
+
+#[tokio::test]
+async fn a_client_finds_its_way_from_the_challenge_to_the_document() {
+    let bench = Bench::new().await;
+    let (_, api) = api(&bench).await;
+    let answer = api.send(&[]).await;
+    let (_, url) = answer.challenge().split_once("resource_metadata=\"").unwrap();
+    let path = url.trim_end_matches('"').strip_prefix("https://api.example.com").unwrap();
+    assert_eq!(path, "/.well-known/oauth-protected-resource/mcp");
+    let answer = ask(&api, Method::GET, path).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
+    assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+    let expected = json!({
+        "resource": IDENTIFIER,
+        "authorization_servers": ["https://as.example.com"],
+        "scopes_supported": ["read", "write"],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Reports",
+        "resource_documentation": "https://api.example.com/docs",
+        "dpop_signing_alg_values_supported": ["ES256"],
+        "dpop_bound_access_tokens_required": false,
+        "tls_client_certificate_bound_access_tokens": true,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&answer.body).unwrap(), expected);
+    assert_eq!(ask(&api, Method::POST, path).await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn every_challenge_tells_also_those_of_authlete_and_of_routes() {
+    let bench = Bench::new().await;
+    let (_, api) = api(&bench).await;
+    let token = bench.authlete.token().resources([IDENTIFIER]).issue().await;
+    for answer in [api.get("rubbish").await, api.get_at("/write", &token).await] {
+        assert!(answer.challenge().contains("error="), "{answer:?}");
+        assert!(answer.challenge().contains("resource_metadata=\"https://api"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_for_another_resource_are_refused() {
+    let bench = Bench::new().await;
+    let (_, api) = api(&bench).await;
+    for (resources, status) in [
+        (vec![IDENTIFIER], StatusCode::OK),
+        (vec!["https://api.example.com/other"], StatusCode::UNAUTHORIZED),
+        (vec![], StatusCode::UNAUTHORIZED),
+    ] {
+        let token = bench.authlete.token().resources(resources).issue().await;
+        assert_eq!(api.get(&token).await.status, status);
+    }
+}
