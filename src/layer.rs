@@ -225,7 +225,8 @@ impl<R> AuthLayerBuilder<R> {
 
     /// What every request takes. Requirements that are given one after another must all be met.
     /// Default: a good token.
-    pub fn require(mut self, require: Require) -> Self {
+    pub fn require(mut self, require: impl Into<Require>) -> Self {
+        let require = require.into();
         self.options.require = Some(match self.options.require.take() {
             Some(before) => before.and(require),
             None => require,

@@ -29,6 +29,8 @@
 //! 2. What is known of the token is taken from the cache. If nothing is, Authlete is asked: once for
 //!    all requests that come with the token meanwhile. A bad token is 401. If Authlete cannot be
 //!    asked, it is 503, since that says nothing about the token.
+//!    With a DPoP proof or a client certificate, it is also looked at whether the presenter is the
+//!    token's holder, on every request.
 //! 3. Requirements ([`Require`], [`RequireScopes`]) are evaluated from the token's facts, on every
 //!    request. Too few scopes are 403, too weak an authentication is 401.
 //! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
@@ -37,12 +39,14 @@
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
-//! all. Keys are digests: no token is kept.
+//! all. Keys are digests: no token is kept. What was said to the holder of a key is never used for
+//! another, nor for a bearer.
 //!
 //! # Features
 //! | feature | | |
 //! |---|---|---|
 //! | `axum` | default | extractors for axum handlers |
+//! | `dpop` | default | proofs of possession (RFC 9449) |
 //! | `rustls` | default | HTTPS to Authlete |
 //! | `session` | default | sessions of browsers, whose tokens are held here |
 //! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
@@ -59,6 +63,7 @@ mod challenge;
 mod clock;
 mod credentials;
 pub mod delegate;
+mod details;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
@@ -89,6 +94,7 @@ pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
+    details::RequireDetails,
     future::AuthFuture,
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
