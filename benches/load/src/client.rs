@@ -1,10 +1,6 @@
 //! Connections that are kept, and requests on them.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -12,7 +8,11 @@ use http::{Request, StatusCode, Version, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, Interval, interval_at},
+};
 
 use crate::{BoxError, server::PATH};
 
@@ -153,10 +153,13 @@ pub async fn load(
     time: Duration,
     pace: Option<Duration>,
 ) -> Result<Latencies, BoxError> {
-    let end = Instant::now() + time;
+    let start = Instant::now();
     let mut tasks = JoinSet::new();
-    for sender in senders {
-        tasks.spawn(send_until(end, sender, request.clone(), pace));
+    let many = u32::try_from(senders.len())?;
+    for (sender, turn) in senders.into_iter().zip(0..) {
+        // Nobody waits for those who would come at the same time.
+        let ticks = pace.map(|pace| interval_at(start + pace * turn / many, pace));
+        tasks.spawn(send_until(start + time, sender, request.clone(), ticks));
     }
     let mut all = latencies()?;
     while let Some(latencies) = tasks.join_next().await {
@@ -169,10 +172,9 @@ async fn send_until(
     end: Instant,
     mut sender: Sender,
     request: Request<Empty<Bytes>>,
-    pace: Option<Duration>,
+    mut ticks: Option<Interval>,
 ) -> Result<Latencies, BoxError> {
     let mut latencies = latencies()?;
-    let mut ticks = pace.map(tokio::time::interval);
     while Instant::now() < end {
         if let Some(ticks) = &mut ticks {
             ticks.tick().await;
@@ -183,9 +185,9 @@ async fn send_until(
             return Err(format!("a good request was answered with {status}").into());
         }
         let latency = nanoseconds(start.elapsed());
-        match pace {
+        match &ticks {
             // What could not be sent meanwhile had to wait, too.
-            Some(pace) => latencies.record_correct(latency, nanoseconds(pace))?,
+            Some(ticks) => latencies.record_correct(latency, nanoseconds(ticks.period()))?,
             None => latencies.record(latency)?,
         }
     }

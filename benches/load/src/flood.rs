@@ -1,15 +1,13 @@
 //! Good requests, while others come with made-up tokens.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fmt, net::SocketAddr, thread, time::Duration};
 
 use core_affinity::CoreId;
 use http::StatusCode;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, Interval, interval_at},
+};
 
 use crate::{
     BoxError,
@@ -23,7 +21,7 @@ use crate::{
 const CONNECTIONS: u32 = 32;
 
 /// How often each sender of good requests sends one.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(16);
 
 /// Good requests in quiet and in a flood.
 #[derive(Default)]
@@ -89,9 +87,11 @@ fn flood(
     runtime.block_on(async {
         let (start, connections) = (Instant::now(), CONNECTIONS.min(rate));
         let mut tasks = JoinSet::new();
-        for sender in Sender::open(server, Protocol::Http1, connections as usize).await? {
-            let pace = Duration::from_secs(1) * connections / rate;
-            tasks.spawn(flood_until(start + time, sender, server, pace));
+        let pace = Duration::from_secs(1) * connections / rate;
+        let senders = Sender::open(server, Protocol::Http1, connections as usize).await?;
+        for (sender, turn) in senders.into_iter().zip(0..) {
+            let ticks = interval_at(start + pace * turn / connections, pace);
+            tasks.spawn(flood_until(start + time, sender, server, ticks));
         }
         let (mut came, mut otherwise) = (0, 0);
         while let Some(task) = tasks.join_next().await {
@@ -108,9 +108,8 @@ async fn flood_until(
     end: Instant,
     mut sender: Sender,
     server: SocketAddr,
-    pace: Duration,
+    mut ticks: Interval,
 ) -> Result<(u64, u64), BoxError> {
-    let mut ticks = tokio::time::interval(pace);
     let (mut came, mut otherwise) = (0, 0);
     while Instant::now() < end {
         ticks.tick().await;
@@ -140,6 +139,13 @@ impl fmt::Display for Flood {
         };
         let (p50, p99) = (ratio(|it| it.p50), ratio(|it| it.p99));
         writeln!(f, "{:24}{:>10}{p50:>12.2}{p99:>12.2}", "flooded/quiet", "")?;
+        // What else the machine does makes turns worse, never better.
+        let least = |turns: &[Turn], figure: fn(&Turn) -> f64| {
+            turns.iter().map(figure).fold(f64::INFINITY, f64::min)
+        };
+        let best = |figure| least(&self.flooded, figure) / least(&self.quiet, figure);
+        let (p50, p99) = (best(|it| it.p50), best(|it| it.p99));
+        writeln!(f, "{:24}{:>10}{p50:>12.2}{p99:>12.2}", "  of best turns", "")?;
         writeln!(f, "bad requests that were not answered by 401: {otherwise}")
     }
 }

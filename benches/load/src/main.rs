@@ -36,13 +36,13 @@ const SCOPE: &str = "reports.read";
 #[command(about = "tower-authlete under load")]
 struct Options {
     /// How often each server has its turn.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
     /// How long a turn is (s).
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// How many requests are on their way at once.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 64)]
     senders: usize,
     /// Adds so many made-up tokens a second, and tells what becomes of good requests.
     #[arg(long, value_name = "N")]
