@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error, hint::black_box, time::Instant};
 
 use axum::{Router, body::Body, routing::get};
 use http::{Request, StatusCode, header::AUTHORIZATION};
-use tower::Service;
+use tower::{Service, layer::util::Identity};
 
 /// The scope that the route takes.
 pub(crate) const SCOPE: &str = "reports.read";
@@ -29,6 +29,11 @@ impl Contender {
     /// The router without protection.
     pub(crate) fn bare(token: &str) -> Self {
         Self::new("bare router", router(), token)
+    }
+
+    /// The router in a layer that does nothing: what axum takes for any layer.
+    pub(crate) fn empty(token: &str) -> Self {
+        Self::new("an empty layer", router().layer(Identity::new()), token)
     }
 
     /// The router must refuse this token so.

@@ -15,13 +15,13 @@ const TOP: i32 = 56;
 /// Where bars begin.
 const LEFT: i32 = 190;
 /// How long a bar for ten times as much is longer.
-const DECADE: f64 = 160.0;
+const DECADE: f64 = 145.0;
 /// What a bar of no length stands for (ns).
 const ORIGIN: f64 = 10.0;
 
-/// Draws one bar for each contender but the bare one, ours in another colour.
+/// Draws one bar for each contender that protects, ours in another colour.
 pub(crate) fn draw(table: &Table, file: &Path) -> Result<(), Box<dyn Error>> {
-    let rows = &table.rows[1..];
+    let rows = table.protected();
     let height = TOP + ROW * rows.len() as i32 + 16;
     let area = SVGBackend::new(file, (WIDTH, height.unsigned_abs())).into_drawing_area();
     area.fill(&WHITE)?;

@@ -4,9 +4,10 @@ use std::fmt;
 
 use crate::{contender::Contender, timing::Timing};
 
-/// One row for each contender: the bare one first, ours second, the one written by hand third.
+/// One row for each contender: the bare one, the one with an empty layer, ours, the one written
+/// by hand, and others.
 pub(crate) struct Table {
-    pub(crate) rows: Vec<Row>,
+    rows: Vec<Row>,
     noise: f64,
 }
 
@@ -36,11 +37,16 @@ impl Table {
         let rows = contenders.iter().zip(timings).map(row).collect();
         Self { rows, noise: bare.quantile(0.9) / bare.quantile(0.1) }
     }
+
+    /// Those that protect, ours first.
+    pub(crate) fn protected(&self) -> &[Row] {
+        self.rows.get(2..).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [bare, ours, protected @ ..] = self.rows.as_slice() else { return Ok(()) };
+        let [bare, empty, ours, protected @ ..] = self.rows.as_slice() else { return Ok(()) };
         writeln!(
             f,
             "{:24}{:>20}{:>22}{:>24}",
@@ -48,7 +54,7 @@ impl fmt::Display for Table {
         )?;
         writeln!(f, "{:24}{HEADS:>20}{HEADS:>22}{HEADS:>24}", "")?;
         writeln!(f, "{:24}{:>20}", bare.name, pair(bare.minimum, bare.median, 0))?;
-        write!(f, "{ours}")?;
+        write!(f, "{empty}\n{ours}")?;
         for theirs in protected {
             let (of_ours, of_theirs) = (ours.overhead, theirs.overhead);
             let minimum = of_ours.minimum / of_theirs.minimum;
