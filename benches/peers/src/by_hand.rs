@@ -29,6 +29,7 @@ pub(crate) fn contender(emulator: &Emulator, tokens: &Tokens) -> Contender {
     let layer = AsyncRequireAuthorizationLayer::new(move |request| guard.clone().admit(request));
     Contender::new("written by hand", router().layer(layer), &tokens.good)
         .refuses("rubbish", StatusCode::UNAUTHORIZED)
+        .refuses(&tokens.expired, StatusCode::UNAUTHORIZED)
         .refuses(&tokens.without_scope, StatusCode::FORBIDDEN)
 }
 

@@ -1,6 +1,6 @@
 //! Ours.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::StatusCode;
 use tower_authlete::{AuthLayer, ConfigError, RequireScopes, emulator::Emulator};
@@ -14,6 +14,7 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Tokens {
     pub(crate) good: String,
     pub(crate) without_scope: String,
+    pub(crate) expired: String,
 }
 
 impl Tokens {
@@ -24,6 +25,7 @@ impl Tokens {
         };
         Self {
             good: token().scopes([SCOPE, "profile"]).issue().await,
+            expired: token().scopes([SCOPE]).expires_at(UNIX_EPOCH + MAX_AGE).issue().await,
             without_scope: token().scopes(["profile"]).issue().await,
         }
     }
@@ -34,5 +36,6 @@ pub(crate) fn contender(emulator: &Emulator, tokens: &Tokens) -> Result<Contende
     let layer = layer.require(RequireScopes::all([SCOPE])).build()?;
     Ok(Contender::new("tower-authlete", router().layer(layer), &tokens.good)
         .refuses("rubbish", StatusCode::UNAUTHORIZED)
+        .refuses(&tokens.expired, StatusCode::UNAUTHORIZED)
         .refuses(&tokens.without_scope, StatusCode::FORBIDDEN))
 }
