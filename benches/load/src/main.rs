@@ -27,7 +27,10 @@ use load::{
     tokens::{self, Table},
 };
 use tokio::runtime::{Builder, Runtime};
-use tower_authlete::{AuthLayer, Authlete, RequireScopes, emulator::Emulator};
+use tower_authlete::{
+    AuthLayer, Authlete, RequireScopes,
+    emulator::{Api, Emulator},
+};
 
 /// The scope that the route takes.
 const SCOPE: &str = "reports.read";
@@ -88,7 +91,7 @@ struct Service {
     bare: Server,
     protected: Server,
     token: String,
-    _emulator: Emulator,
+    emulator: Emulator,
     _beside: Runtime,
 }
 
@@ -106,7 +109,7 @@ impl Service {
         let bare = Server::start("bare", router(), cores.server)?;
         let protected = protected(emulator.authlete())?;
         let protected = Server::start("protected", protected, cores.server)?;
-        Ok(Self { bare, protected, token, _emulator: emulator, _beside: beside })
+        Ok(Self { bare, protected, token, emulator, _beside: beside })
     }
 
     async fn compare(&self, plan: Plan) -> Result<(), BoxError> {
@@ -119,7 +122,8 @@ impl Service {
 
     async fn flood(&self, plan: Plan, rate: u32, cores: Cores) -> Result<(), BoxError> {
         let server = self.protected.address;
-        println!("{}", Flood::run(plan, server, &self.token, rate, cores.client).await?);
+        print!("{}", Flood::run(plan, server, &self.token, rate, cores.client).await?);
+        println!("calls to Authlete: {}", self.emulator.calls(Api::Introspection));
         Ok(())
     }
 }
