@@ -1,0 +1,87 @@
+//! What protection costs: this crate beside what else protects the same axum router, in process.
+//!
+//! ```sh
+//! cargo run --release
+//! cargo run --release -- --plot peers.svg
+//! ```
+//!
+//! Each contender is first asked whether it lets the right requests pass. Then they take turns, in
+//! chunks of requests that were made beforehand; who begins changes from round to round. A
+//! contender's overhead is its time per request less that of the bare router, and so includes what axum
+//! takes for any layer (`zitadel` is no layer but an extractor). Tokens are known before they are
+//! timed: nothing that is timed goes to another server.
+//!
+//! Compare the rows of one run with each other: figures of different runs or machines say little.
+
+mod by_hand;
+mod contender;
+mod jwt;
+mod plot;
+mod table;
+mod timing;
+mod with_authlete;
+mod with_zitadel;
+
+use std::{error::Error, path::PathBuf};
+
+use clap::Parser;
+use tower_authlete::emulator::{Api, Emulator};
+
+use crate::{contender::Contender, table::Table, with_authlete::Tokens};
+
+#[derive(Parser)]
+#[command(about = "tower-authlete beside what else protects an axum router")]
+struct Options {
+    /// How often each contender has its turn.
+    #[arg(long, default_value_t = 200)]
+    rounds: usize,
+    /// How many requests make a turn.
+    #[arg(long, default_value_t = 2000)]
+    requests: usize,
+    /// A short run, to see that it works.
+    #[arg(long, conflicts_with_all = ["rounds", "requests"])]
+    quick: bool,
+    /// Draws the overheads into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let (rounds, requests) =
+        if options.quick { (5, 200) } else { (options.rounds, options.requests) };
+    let emulator = Emulator::start().await;
+    let mut contenders = contenders(&emulator).await?;
+    for contender in &mut contenders {
+        contender.check().await?;
+    }
+    let asked = emulator.calls(Api::Introspection);
+    let timings = timing::run(&mut contenders, rounds, requests).await?;
+    if emulator.calls(Api::Introspection) != asked {
+        return Err("a call to Authlete was timed".into());
+    }
+    let table = Table::new(&contenders, &timings);
+    println!("{table}");
+    if let Some(file) = options.plot {
+        plot::draw(&table, &file)?;
+    }
+    Ok(())
+}
+
+/// The bare router, one with an empty layer, ours, and those that it is compared with.
+async fn contenders(emulator: &Emulator) -> Result<Vec<Contender>, Box<dyn Error>> {
+    let tokens = Tokens::issue(emulator).await;
+    Ok(vec![
+        Contender::bare(&tokens.good),
+        Contender::empty(&tokens.good),
+        with_authlete::contender(emulator, &tokens)?,
+        by_hand::contender(emulator, &tokens),
+        with_zitadel::contender(&tokens.good).await?,
+        jwt::contender().await?,
+    ])
+}
