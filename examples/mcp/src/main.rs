@@ -53,7 +53,7 @@ fn print_lines(url: &str, client: &Credentials) {
     println!("listening on {url}/mcp. Paste:\n\nCLIENT={client_id}:{client_secret}");
     let read = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
     println!(
-        "TOKEN=$(curl -s {url}/token -u $CLIENT -d grant_type=client_credentials -d scope=notes.read \
+        "READER=$(curl -s {url}/token -u $CLIENT -d grant_type=client_credentials -d scope=notes.read \
          -d resource={url}/mcp | {read})\n"
     );
     for (outcome, path) in [
@@ -71,7 +71,7 @@ fn print_lines(url: &str, client: &Credentials) {
         ),
     ] {
         println!(
-            "# {outcome}\ncurl -i {url}/mcp -H \"Authorization: Bearer $TOKEN\" \
+            "# {outcome}\ncurl -i {url}/mcp -H \"Authorization: Bearer $READER\" \
              -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
              -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{params}}}'\n"
         );
