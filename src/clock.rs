@@ -46,10 +46,18 @@ impl Clock {
     pub fn now(&self) -> SystemTime {
         let now = self.frozen.unwrap_or_else(SystemTime::now);
         let shift = self.shift_millis.load(Ordering::Relaxed);
+        if shift == 0 {
+            return now;
+        }
         let distance = Duration::from_millis(shift.unsigned_abs());
         let shifted =
             if shift >= 0 { now.checked_add(distance) } else { now.checked_sub(distance) };
         shifted.unwrap_or(now)
+    }
+
+    /// The time of day in ms since the epoch.
+    pub(crate) fn now_millis(&self) -> u64 {
+        millis(self.now())
     }
 
     /// Moves the clock and all its clones on, by whole milliseconds.
@@ -67,6 +75,12 @@ impl Clock {
         // `fetch_update` fails only if the closure answers `None`.
         let _ = self.shift_millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
+}
+
+/// ms since the epoch.
+pub(crate) fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().saturating_mul(1000).saturating_add(since.subsec_millis().into())
 }
 
 impl fmt::Debug for Clock {

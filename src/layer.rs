@@ -16,7 +16,7 @@ use crate::{
     policy::Require,
     proof::{ClientCertificates, MessageSignatures},
     refresh::Refresh,
-    rejection::EmptyBody,
+    rejection::{EmptyBody, Guard},
     rotate::Rotation,
     service::AuthService,
     verifier::{Check, Verifier},
@@ -405,9 +405,10 @@ impl<R> AuthLayerBuilder<R> {
 
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
-        let cache = (!off).then(|| MemoryCache::new(self.limits, self.clock.clone()));
+        let cache = (!off).then(|| MemoryCache::new(self.limits));
         let Self { authlete, check, clock, refresh, rotation, .. } = self;
-        let verifier = Verifier::new(authlete, check, clock, cache, refresh, rotation);
+        let guard = Guard::new(self.options.challenges.clone(), clock);
+        let verifier = Verifier::new(authlete, check, guard, cache, refresh, rotation);
         let settings = Settings {
             verifier: Arc::new(verifier),
             options: self.options,

@@ -1,7 +1,13 @@
 //! How a request is refused: status, challenge and body, in one place for the layer, the policies
 //! of routes and the extractors.
 
-use std::{any::Any, borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    borrow::Cow,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -14,6 +20,7 @@ use crate::{
     challenge::{Challenge, Challenges},
     clock::Clock,
     credentials::Scheme,
+    token::TokenInfo,
 };
 
 /// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
@@ -405,25 +412,35 @@ impl<B: From<Bytes>> Renderer<B> for ProblemDetails {
     }
 }
 
-/// Says no for the layer and for what is inside it. The layer leaves one in the extensions of the
-/// requests that it lets pass, so that routes and extractors refuse in the same way.
+/// Says no for the layer and for what is inside it. The layer leaves one in the requests that it lets
+/// pass, in what it tells of their token, so that routes and extractors refuse in the same way.
 #[derive(Clone)]
 pub(crate) struct Guard(Arc<GuardParts>);
 
 struct GuardParts {
     challenges: Challenges,
     clock: Clock,
-    /// An `Arc<dyn Renderer<B>>`, where `B` is the layer's response body.
-    renderer: Box<dyn Any + Send + Sync>,
+    /// An `Arc<dyn Renderer<B>>` for each type `B` of the layer's response bodies.
+    renderers: RwLock<Vec<Box<dyn Any + Send + Sync>>>,
 }
 
 impl Guard {
-    pub(crate) fn new<B: 'static>(
-        challenges: Challenges,
-        clock: Clock,
-        renderer: Arc<dyn Renderer<B>>,
-    ) -> Self {
-        Self(Arc::new(GuardParts { challenges, clock, renderer: Box::new(renderer) }))
+    pub(crate) fn new(challenges: Challenges, clock: Clock) -> Self {
+        Self(Arc::new(GuardParts { challenges, clock, renderers: RwLock::default() }))
+    }
+
+    /// Lets it make responses with bodies of this type.
+    pub(crate) fn renders<B: 'static>(&self, renderer: Arc<dyn Renderer<B>>) {
+        let known = self.renderer::<B>().is_some();
+        if !known {
+            let mut renderers = self.0.renderers.write().unwrap_or_else(PoisonError::into_inner);
+            renderers.push(Box::new(renderer));
+        }
+    }
+
+    fn renderer<B: 'static>(&self) -> Option<Arc<dyn Renderer<B>>> {
+        let renderers = self.0.renderers.read().unwrap_or_else(PoisonError::into_inner);
+        renderers.iter().find_map(|it| it.downcast_ref::<Arc<dyn Renderer<B>>>()).cloned()
     }
 
     /// The clock that the layer goes by.
@@ -431,9 +448,18 @@ impl Guard {
         &self.0.clock
     }
 
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.0.challenges
+    }
+
+    fn of(extensions: &Extensions) -> Option<&Self> {
+        let token = extensions.get::<TokenInfo>().and_then(TokenInfo::guard);
+        token.or_else(|| extensions.get())
+    }
+
     /// The layer's guard.
     pub(crate) fn find(extensions: &Extensions) -> Result<&Self, Rejection> {
-        extensions.get().ok_or_else(|| {
+        Self::of(extensions).ok_or_else(|| {
             tracing::error!(
                 "a requirement or an extractor is used where no AuthLayer is outside of it; add \
                  `.layer(auth)` to the router or service around it"
@@ -451,14 +477,12 @@ pub(crate) fn refuse<B: Default + 'static>(
     rejection: &Rejection,
 ) -> Response<B> {
     tracing::debug!(reason = ?rejection.reason(), "request refused");
-    let guard = extensions.get::<Guard>();
     let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
-    let head = match guard {
-        Some(guard) => rejection.head(headers, &guard.0.challenges, used),
-        None => rejection.head(headers, &Challenges::default(), used),
+    let Some(guard) = Guard::of(extensions) else {
+        return EmptyBody.render(rejection, rejection.head(headers, &Challenges::default(), used));
     };
-    let renderer = guard.and_then(|guard| guard.0.renderer.downcast_ref::<Arc<dyn Renderer<B>>>());
-    match renderer {
+    let head = rejection.head(headers, guard.challenges(), used);
+    match guard.renderer() {
         Some(renderer) => renderer.render(rejection, head),
         None => EmptyBody.render(rejection, head),
     }

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -39,8 +40,8 @@ pub struct AuthService<S, R> {
 pub(crate) struct Gate<R> {
     settings: Arc<Settings<R>>,
     fresh: bool,
-    /// Made at the first request, when the body of responses is known.
-    guard: OnceLock<Guard>,
+    /// Done at the first request, when the body of responses is known.
+    renders: OnceLock<()>,
 }
 
 /// What is to be done with a request whose credentials have been looked at.
@@ -66,7 +67,7 @@ pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self { inner, gate: Gate { settings, fresh, guard: OnceLock::new() } }
+        Self { inner, gate: Gate { settings, fresh, renders: OnceLock::new() } }
     }
 }
 
@@ -157,9 +158,10 @@ impl<R> Gate<R> {
             let asking = self.prove(request, scheme, presented(), &sent).map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
-        let known = verifier.known(&key, holder).filter(|_| !self.fresh);
+        let now = verifier.clock.now();
+        let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
         match known {
-            Some(answer) if !self.lacks_facts(&answer) => {
+            Some(answer) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer {
                     verifier.keep_alive(&key, known, presented);
                 }
@@ -222,26 +224,24 @@ impl<R> Gate<R> {
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
     /// of it without having asked, so that it has to be asked about.
-    fn lacks_facts(&self, known: &Answer) -> bool {
+    fn lacks_facts(&self, known: &Answer, now: SystemTime) -> bool {
         let Ok(token) = known else { return false };
-        let Settings { verifier, options, .. } = &*self.settings;
-        let unmet = |require: &Require| require.check(token, verifier.clock.now()).is_err();
+        let options = &self.settings.options;
+        let unmet = |require: &Require| require.check(token, now).is_err();
         !token.is_complete() && options.require.as_ref().is_some_and(unmet)
     }
 
+    /// What the inside needs to refuse in the same way.
     fn guard<ResB: 'static>(&self) -> &Guard
     where
         R: Renderer<ResB>,
     {
-        self.guard.get_or_init(|| {
-            let settings = &*self.settings;
-            let renderer: Arc<dyn Renderer<ResB>> = settings.renderer.clone();
-            let challenges = settings.options.challenges.clone();
-            Guard::new(challenges, settings.verifier.clock.clone(), renderer)
-        })
+        let Settings { verifier, renderer, .. } = &*self.settings;
+        self.renders.get_or_init(|| verifier.guard.renders::<ResB>(renderer.clone()));
+        &verifier.guard
     }
 
-    /// Lets a request pass, with what the inside needs to refuse in the same way.
+    /// Lets a request without a token pass.
     fn pass<B, ResB: 'static>(&self, mut request: Request<B>) -> Request<B>
     where
         R: Renderer<ResB>,
@@ -278,8 +278,9 @@ impl<R> Gate<R> {
                 sent: shown.sent,
             });
         }
+        self.guard::<ResB>();
         token.insert_into(request.extensions_mut());
-        Ok(Pass { request: self.pass::<B, ResB>(request), after })
+        Ok(Pass { request, after })
     }
 
     /// Whether a good token may be used by who shows this, for this.
@@ -405,8 +406,8 @@ impl Proven {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        let Self { settings, fresh, guard } = self;
-        Self { settings: settings.clone(), fresh: *fresh, guard: guard.clone() }
+        let Self { settings, fresh, renders } = self;
+        Self { settings: settings.clone(), fresh: *fresh, renders: renders.clone() }
     }
 }
 

@@ -3,19 +3,26 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    num::NonZeroI64,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Extensions;
-use serde::de::DeserializeOwned;
+use moka::sync::Cache;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 use crate::api::{
     AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenCreateResponse,
     TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
+    document::{from_millis, from_seconds},
 };
-use crate::cache::Thumbprint;
+use crate::{cache::Thumbprint, rejection::Guard};
+
+/// How many sets of scopes, of properties and of further facts are held in one place.
+const MAX_INTERNED: u64 = 10_000;
 
 /// The facts of the access token that came with a request. Cloning is cheap.
 ///
@@ -43,27 +50,86 @@ use crate::cache::Thumbprint;
 #[derive(Clone)]
 pub struct TokenInfo(Arc<Facts>);
 
+/// What is known of a token: what is its own, and what it shares with others of its kind once it is
+/// kept.
+#[derive(Clone)]
 struct Facts {
-    /// In the shape of the API that tells most.
-    known: IntrospectionResponse,
+    subject: Option<Box<str>>,
+    /// ms since the epoch.
+    expires_at: Option<NonZeroI64>,
+    /// s since the epoch.
+    auth_time: Option<NonZeroI64>,
+    scopes: Scopes,
+    properties: Properties,
+    /// All the rest, in the shape of the API that tells most.
+    rest: Arc<IntrospectionResponse>,
     /// The answer of `/auth/token/update`, if the facts come from there.
-    update: Option<TokenUpdateResponse>,
+    update: Option<Box<TokenUpdateResponse>>,
+    /// How to refuse in the way of the layer that found it out.
+    guard: Option<Guard>,
     /// Whether it is all that can be known by asking, rather than what was said of the token when it
     /// was issued.
     complete: bool,
-    scopes: Scopes,
-    properties: Properties,
 }
 
 impl TokenInfo {
     fn new(
-        known: IntrospectionResponse,
+        mut known: IntrospectionResponse,
         update: Option<TokenUpdateResponse>,
         complete: bool,
     ) -> Self {
-        let scopes = known.scopes.iter().collect();
-        let properties = Properties(known.properties.as_slice().into());
-        Self(Arc::new(Facts { known, update, complete, scopes, properties }))
+        let nonzero = |number: Option<i64>| number.and_then(NonZeroI64::new);
+        // What the answer says of itself is no fact.
+        known.result_code = None;
+        known.result_message = None;
+        known.response_content = None;
+        known.dpop_nonce = None;
+        Self(Arc::new(Facts {
+            subject: known.subject.take().map(Into::into),
+            expires_at: nonzero(known.expires_at.take()),
+            auth_time: nonzero(known.auth_time.take()),
+            scopes: std::mem::take(&mut known.scopes).into_iter().collect(),
+            properties: std::mem::take(&mut known.properties).into_iter().collect(),
+            rest: Arc::new(known),
+            update: update.map(Box::new),
+            guard: None,
+            complete,
+        }))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// With the way of refusing of the layer that asked.
+    pub(crate) fn guarded(self, guard: &Guard) -> Self {
+        self.with(|facts| facts.guard = Some(guard.clone()))
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Guard> {
+        self.0.guard.as_ref()
+    }
+
+    /// With what it shares with others in one place.
+    pub(crate) fn interned(self, pools: &Interner) -> Self {
+        self.with(|facts| {
+            pools.rest(&mut facts.rest);
+            pools.scopes(&mut facts.scopes);
+            pools.properties(&mut facts.properties);
+        })
+    }
+
+    /// The facts in the shape of the API that tells most.
+    fn known(&self) -> IntrospectionResponse {
+        let facts = &*self.0;
+        let mut known = (*facts.rest).clone();
+        known.subject = facts.subject.as_deref().map(Into::into);
+        known.expires_at = facts.expires_at.map(NonZeroI64::get);
+        known.auth_time = facts.auth_time.map(NonZeroI64::get);
+        known.scopes = facts.scopes.iter().map(Into::into).collect();
+        known.properties = facts.properties.iter().cloned().collect();
+        known
     }
 
     /// Whether there is nothing more to be known by asking Authlete.
@@ -73,33 +139,33 @@ impl TokenInfo {
 
     /// Lets the inner service know.
     pub(crate) fn insert_into(self, extensions: &mut Extensions) {
-        extensions.insert(self.scopes().clone());
-        extensions.insert(self.properties().clone());
+        extensions.insert(Scopes(Held::Of(self.clone())));
+        extensions.insert(Properties(Held::Of(self.clone())));
         extensions.insert(self);
     }
 
     /// The user that the token was issued for; `None` for the client credentials flow.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.0.known.subject.as_deref()
+        self.0.subject.as_deref()
     }
 
     /// The ID of the client that the token was issued to.
     #[must_use]
     pub fn client_id(&self) -> Option<i64> {
-        self.0.known.client_id.filter(|id| *id != 0)
+        self.0.rest.client_id.filter(|id| *id != 0)
     }
 
     /// The alias of that client.
     #[must_use]
     pub fn client_id_alias(&self) -> Option<&str> {
-        self.0.known.client_id_alias.as_deref()
+        self.0.rest.client_id_alias.as_deref()
     }
 
     /// The entity ID of that client (OpenID Federation).
     #[must_use]
     pub fn client_entity_id(&self) -> Option<&str> {
-        self.0.known.client_entity_id.as_deref()
+        self.0.rest.client_entity_id.as_deref()
     }
 
     /// The token's scopes.
@@ -117,38 +183,43 @@ impl TokenInfo {
     /// When the token expires; `None` if it does not, or if that is not known.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.0.known.expires_at()
+        from_millis(self.0.expires_at.map(NonZeroI64::get))
+    }
+
+    /// Whether it has expired at this time (ms since the epoch).
+    pub(crate) fn is_past(&self, now: u64) -> bool {
+        self.0.expires_at.is_some_and(|at| u64::try_from(at.get()).unwrap_or_default() <= now)
     }
 
     /// The resources that the token is for: its audience (RFC 8707).
     #[must_use]
     pub fn audience(&self) -> &[String] {
-        &self.0.known.access_token_resources
+        &self.0.rest.access_token_resources
     }
 
     /// The resources named in the authorization request, which the token request may have narrowed
     /// to [`audience`](Self::audience).
     #[must_use]
     pub fn resources(&self) -> &[String] {
-        &self.0.known.resources
+        &self.0.rest.resources
     }
 
     /// Rich authorization details (RFC 9396).
     #[must_use]
     pub fn authorization_details(&self) -> &[AuthzDetailsElement] {
-        self.0.known.authorization_details.as_ref().map_or(&[], |details| &details.elements)
+        self.0.rest.authorization_details.as_ref().map_or(&[], |details| &details.elements)
     }
 
     /// The authentication context class that the user's authentication met.
     #[must_use]
     pub fn acr(&self) -> Option<&str> {
-        self.0.known.acr.as_deref()
+        self.0.rest.acr.as_deref()
     }
 
     /// When the user was authenticated.
     #[must_use]
     pub fn auth_time(&self) -> Option<SystemTime> {
-        self.0.known.auth_time()
+        from_seconds(self.0.auth_time.map(NonZeroI64::get))
     }
 
     /// How long ago the user was authenticated; zero if that lies ahead of `now`.
@@ -160,19 +231,19 @@ impl TokenInfo {
     /// The flow by which the token was issued.
     #[must_use]
     pub fn grant_type(&self) -> Option<&GrantType> {
-        self.0.known.grant_type.as_ref()
+        self.0.rest.grant_type.as_ref()
     }
 
     /// Attributes of the Authlete service.
     #[must_use]
     pub fn service_attributes(&self) -> &[Pair] {
-        &self.0.known.service_attributes
+        &self.0.rest.service_attributes
     }
 
     /// Attributes of the client.
     #[must_use]
     pub fn client_attributes(&self) -> &[Pair] {
-        &self.0.known.client_attributes
+        &self.0.rest.client_attributes
     }
 
     /// `Bearer` or `DPoP`; `None` if the API did not tell, as `/auth/introspection` does not.
@@ -181,16 +252,17 @@ impl TokenInfo {
         self.0.update.as_ref()?.token_type.as_deref()
     }
 
-    /// The answer of `/auth/introspection`, if the facts come from there.
+    /// The answer of `/auth/introspection`, if the facts come from there: without its code, message and
+    /// content, and the nonce for proofs. It is put together anew.
     #[must_use]
-    pub fn introspection(&self) -> Option<&IntrospectionResponse> {
-        (self.0.update.is_none() && self.0.complete).then_some(&self.0.known)
+    pub fn introspection(&self) -> Option<IntrospectionResponse> {
+        (self.0.update.is_none() && self.0.complete).then(|| self.known())
     }
 
     /// The answer of `/auth/token/update` without the token, if the facts come from there.
     #[must_use]
     pub fn update(&self) -> Option<&TokenUpdateResponse> {
-        self.0.update.as_ref()
+        self.0.update.as_deref()
     }
 
     /// These facts with what an update has changed. `None` if it cannot be told: the answer lacks
@@ -200,7 +272,7 @@ impl TokenInfo {
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) -> Option<Self> {
-        let mut known = self.0.known.clone();
+        let mut known = self.known();
         if response.scopes.is_empty() && !known.scopes.is_empty() && request.scopes.is_none() {
             return None;
         }
@@ -216,24 +288,29 @@ impl TokenInfo {
         known.for_external_attachment |= response.for_external_attachment;
         let update = self.0.update.as_ref();
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
-        Some(Self::new(known, update, self.0.complete))
+        let guard = self.0.guard.clone();
+        Some(Self::new(known, update, self.0.complete).with(|facts| facts.guard = guard))
     }
 
     /// Whether it can be used over a connection with this client certificate, or with none.
     pub(crate) fn is_bound_to(&self, certificate: Option<&Thumbprint>) -> bool {
-        let Some(bound) = &self.0.known.certificate_thumbprint else { return true };
+        let Some(bound) = &self.0.rest.certificate_thumbprint else { return true };
         certificate.is_some_and(|shown| BASE64_URL_SAFE_NO_PAD.encode(shown) == *bound)
     }
 
     /// Whether responses to it have to be signed (FAPI 2.0 Message Signing).
     pub(crate) fn needs_signed_response(&self) -> bool {
-        self.0.known.response_signing_required
+        self.0.rest.response_signing_required
     }
 
     /// Roughly the memory that the facts take, in bytes.
     pub(crate) fn size(&self) -> usize {
         // The length of their JSON: exact for strings, which are what can be large.
-        serde_json::to_vec(&self.0.known).map_or(usize::MAX, |json| json.len())
+        let rest = serde_json::to_vec(&*self.0.rest).map_or(usize::MAX, |json| json.len());
+        let properties = self.properties().iter();
+        let properties: usize = properties.map(|it| it.key.len() + it.value.len()).sum();
+        let scopes: usize = self.scopes().iter().map(str::len).sum();
+        rest.saturating_add(properties + scopes + self.subject().map_or(0, str::len))
     }
 }
 
@@ -304,9 +381,32 @@ impl fmt::Debug for TokenInfo {
     }
 }
 
+/// Where scopes or properties are.
+#[derive(Clone)]
+enum Held<T> {
+    /// In a place of their own.
+    Own(Arc<[T]>),
+    /// In what is known of this token.
+    Of(TokenInfo),
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self::Own(Arc::default())
+    }
+}
+
 /// The scopes of a token. Cloning is cheap.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Scopes(Arc<[Box<str>]>);
+#[derive(Clone, Default)]
+pub struct Scopes(Held<Box<str>>);
+
+impl PartialEq for Scopes {
+    fn eq(&self, other: &Self) -> bool {
+        self.slice() == other.slice()
+    }
+}
+
+impl Eq for Scopes {}
 
 impl Scopes {
     /// Whether the token has this scope. Scopes are compared to the letter (RFC 6749 §3.3).
@@ -317,25 +417,32 @@ impl Scopes {
 
     /// The scopes, in Authlete's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
+        self.slice().iter().map(AsRef::as_ref)
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.slice().len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.slice().is_empty()
+    }
+
+    fn slice(&self) -> &[Box<str>] {
+        match &self.0 {
+            Held::Own(scopes) => scopes,
+            Held::Of(token) => token.0.scopes.slice(),
+        }
     }
 }
 
 impl<S: AsRef<str>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(scopes: I) -> Self {
-        Self(scopes.into_iter().map(|scope| scope.as_ref().into()).collect())
+        Self(Held::Own(scopes.into_iter().map(|scope| scope.as_ref().into()).collect()))
     }
 }
 
@@ -374,8 +481,16 @@ impl fmt::Display for Scopes {
 /// assert_eq!((account.plan.as_str(), account.seats), ("gold", 5));
 /// # Ok::<(), tower_authlete::PropertiesError>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(Arc<[Property]>);
+#[derive(Clone, Default)]
+pub struct Properties(Held<Property>);
+
+impl PartialEq for Properties {
+    fn eq(&self, other: &Self) -> bool {
+        self.slice() == other.slice()
+    }
+}
+
+impl Eq for Properties {}
 
 impl Properties {
     /// The value of a property, hidden or not.
@@ -400,7 +515,14 @@ impl Properties {
 
     /// All properties.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Property> {
-        self.0.iter()
+        self.slice().iter()
+    }
+
+    fn slice(&self) -> &[Property] {
+        match &self.0 {
+            Held::Own(properties) => properties,
+            Held::Of(token) => token.0.properties.slice(),
+        }
     }
 
     /// All properties, hidden ones included, as a type of yours. Keys become fields; numbers,
@@ -422,7 +544,7 @@ impl Properties {
 
 impl FromIterator<Property> for Properties {
     fn from_iter<I: IntoIterator<Item = Property>>(properties: I) -> Self {
-        Self(properties.into_iter().collect())
+        Self(Held::Own(properties.into_iter().collect()))
     }
 }
 
@@ -435,6 +557,51 @@ impl fmt::Debug for Properties {
             .collect();
         shown.fmt(f)
     }
+}
+
+/// One place for what many tokens have in common. What is rare falls out of it, and is then held by its
+/// tokens alone.
+pub(crate) struct Interner {
+    rest: Cache<[u8; 32], Arc<IntrospectionResponse>>,
+    scopes: Cache<[u8; 32], Arc<[Box<str>]>>,
+    properties: Cache<[u8; 32], Arc<[Property]>>,
+}
+
+impl Interner {
+    pub(crate) fn new() -> Self {
+        Self {
+            rest: Cache::new(MAX_INTERNED),
+            scopes: Cache::new(MAX_INTERNED),
+            properties: Cache::new(MAX_INTERNED),
+        }
+    }
+
+    fn rest(&self, rest: &mut Arc<IntrospectionResponse>) {
+        share(&self.rest, rest);
+    }
+
+    fn scopes(&self, scopes: &mut Scopes) {
+        if let Held::Own(own) = &mut scopes.0 {
+            share(&self.scopes, own);
+        }
+    }
+
+    fn properties(&self, properties: &mut Properties) {
+        if let Held::Own(own) = &mut properties.0 {
+            share(&self.properties, own);
+        }
+    }
+}
+
+/// Replaces a value by an equal one that others have, too.
+fn share<T: Serialize + ?Sized + Send + Sync + 'static>(
+    pool: &Cache<[u8; 32], Arc<T>>,
+    value: &mut Arc<T>,
+) {
+    // Equal JSON is equal facts: it is what they were read from.
+    let Ok(json) = serde_json::to_vec(&**value) else { return };
+    let digest: [u8; 32] = Sha256::digest(json).into();
+    *value = pool.get_with(digest, || value.clone());
 }
 
 /// The properties of a token are not of the shape that was asked for. It does not tell more, since

@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     future::Asking,
     refresh::{Extender, Refresh},
-    rejection::Rejection,
+    rejection::{Guard, Rejection},
     rotate::{Halt, Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -65,7 +65,10 @@ pub(crate) struct Verifier {
     pub(crate) check: Check,
     pub(crate) clock: Clock,
     pub(crate) cache: Option<MemoryCache>,
+    /// Goes into what is known of tokens.
+    pub(crate) guard: Guard,
     keys: KeySpace,
+    refresh_keys: KeySpace,
     flights: Flights<Answer>,
     room: Arc<Semaphore>,
     extender: Option<Extender>,
@@ -81,7 +84,7 @@ impl Verifier {
     pub(crate) fn new(
         authlete: Authlete,
         check: Check,
-        clock: Clock,
+        guard: Guard,
         cache: Option<MemoryCache>,
         refresh: Option<Refresh>,
         rotation: Option<Rotation>,
@@ -90,7 +93,8 @@ impl Verifier {
             Check::Introspection => "introspection",
             Check::Update => "update",
         };
-        let keys = KeySpace::new(&authlete.identity(), api);
+        let keys = KeySpace::new(&authlete.identity(), api, "access");
+        let refresh_keys = KeySpace::new(&authlete.identity(), api, "refresh");
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
         let room = Arc::new(Semaphore::new(MAX_FLIGHTS));
         let extender = refresh.map(Extender::new);
@@ -99,9 +103,11 @@ impl Verifier {
         Self {
             authlete,
             check,
-            clock,
+            clock: guard.clock().clone(),
+            guard,
             cache,
             keys,
+            refresh_keys,
             flights,
             room,
             extender,
@@ -114,18 +120,18 @@ impl Verifier {
 
     /// The key of an access token.
     pub(crate) fn key(&self, token: &str) -> Key {
-        self.keys.key(["access", token])
+        self.keys.key(token)
     }
 
     /// What is known already.
-    pub(crate) fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
+    pub(crate) fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
         let cache = self.cache.as_ref()?;
         // The value may have been changed so little time ago that it is still accepted.
         let overlapping = self.rotator.as_ref().and_then(|rotator| {
-            let successor = rotator.overlapping(key, self.clock.now())?;
-            cache.get(&successor, holder).filter(Result::is_ok)
+            let successor = rotator.overlapping(key, now)?;
+            cache.get(&successor, holder, now).filter(Result::is_ok)
         });
-        overlapping.or_else(|| cache.get(key, holder))
+        overlapping.or_else(|| cache.get(key, holder, now))
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
@@ -189,7 +195,7 @@ impl Verifier {
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         let fresh = fresh || foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
-        let info = match self.known(&key, holder).filter(|_| !fresh) {
+        let info = match self.known(&key, holder, now).filter(|_| !fresh) {
             Some(known) => {
                 let known = known?;
                 self.keep_alive(&key, &known, || presented);
@@ -232,7 +238,7 @@ impl Verifier {
         // A flight may have landed since we last looked. What an issue told does not do: whether it
         // is enough was looked at before.
         let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-        if let Some(answer) = self.known(&key, holder).filter(complete) {
+        if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
             return Boarding::Known(answer);
         }
         self.join(&mut flights, key, holder)
@@ -303,11 +309,11 @@ impl Verifier {
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
-        answer
+        answer.map(|token| token.guarded(&self.guard))
     }
 
     fn is_past(&self, token: &TokenInfo) -> bool {
-        token.expires_at().is_some_and(|at| at <= self.clock.now())
+        token.is_past(self.clock.now_millis())
     }
 
     fn warn_of_clocks(&self) {
@@ -345,7 +351,7 @@ impl Verifier {
         let Some(cache) = &self.cache else { return };
         cache.remove(&key);
         if let Some(rejection) = rejection {
-            cache.put(key, Holder::BEARER, &Err(rejection.clone()));
+            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.now());
         }
     }
 
@@ -361,23 +367,24 @@ impl Verifier {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
-        let known = cache.get(&key, Holder::BEARER).and_then(Result::ok);
+        let now = self.clock.now();
+        let known = cache.get(&key, Holder::BEARER, now).and_then(Result::ok);
         if known.is_some_and(|known| known.is_complete()) {
             return;
         }
         // It may have been asked about before it existed.
         flights.forget(&key);
-        cache.put(key, Holder::BEARER, &Ok(issued));
+        cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard)), now);
     }
 
     /// Keeps which access token came with a refresh token.
     pub(crate) fn remember_pair(&self, refresh: &str, access: &str) {
-        self.issued_with.insert(self.keys.key(["refresh", refresh]), self.key(access));
+        self.issued_with.insert(self.refresh_keys.key(refresh), self.key(access));
     }
 
     /// Forgets the access token that came with a refresh token, which is used up or revoked.
     pub(crate) fn forget_pair(&self, refresh: &str) {
-        if let Some(access) = self.issued_with.remove(&self.keys.key(["refresh", refresh])) {
+        if let Some(access) = self.issued_with.remove(&self.refresh_keys.key(refresh)) {
             self.forget_line(access);
         }
     }
@@ -462,7 +469,7 @@ impl Verifier {
     pub(crate) fn write_through(
         &self,
         change: &Change<'_>,
-        now: Key,
+        new: Key,
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) {
@@ -470,13 +477,13 @@ impl Verifier {
         let mut flights = self.flights.lock();
         let newest = flights.land(&key, &change.flight);
         flights.forget(&key);
-        flights.forget(&now);
+        flights.forget(&new);
         let Some(cache) = &self.cache else { return };
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         let moved = request.access_token_value_updated;
-        let same = newest && !bound && moved == (now != key);
-        cache.update(&key, now, |known, holder| {
+        let same = newest && !bound && moved == (new != key);
+        cache.update(&key, new, self.clock.now(), |known, holder| {
             let fits = same && is_of_type(response, holder);
             fits.then(|| known.updated(request, response)).flatten()
         });
@@ -652,7 +659,7 @@ impl Landing {
         let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
         if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
             flights.forget_changes(&self.key);
-            cache.put(self.key, self.holder, answer);
+            cache.put(self.key, self.holder, answer, self.verifier.clock.now());
         }
     }
 }

@@ -6,6 +6,14 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
+impl Key {
+    /// A part of it, as evenly spread as all of it.
+    pub(crate) fn prefix(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// A SHA-256 thumbprint: of a DPoP key (RFC 7638) or of a certificate (RFC 8705 `x5t#S256`).
 pub(crate) type Thumbprint = [u8; 32];
 
@@ -25,7 +33,7 @@ impl Holder {
     pub(crate) const BEARER: Self = Self { key: None, certificate: None };
 }
 
-/// The keys of one service, asked in one way.
+/// The keys of one kind of thing at one service, asked in one way.
 ///
 /// Two services, two credentials or two ways of asking never share a key, even if they share a
 /// store.
@@ -33,16 +41,28 @@ impl Holder {
 pub(crate) struct KeySpace(Sha256);
 
 impl KeySpace {
-    /// `identity` names the service and our credentials there, `use_` what is asked of it.
-    pub(crate) fn new(identity: &[u8; 32], use_: &str) -> Self {
+    /// `identity` names the service and our credentials there, `use_` what is asked of it, `kind` what
+    /// has a key.
+    pub(crate) fn new(identity: &[u8; 32], use_: &str, kind: &str) -> Self {
+        let mut name = Sha256::new();
+        part(&mut name, identity);
+        part(&mut name, use_.as_bytes());
+        part(&mut name, kind.as_bytes());
+        // Fills a block of the digest, so that it is done with here and the key of a usual token takes
+        // one block more.
         let mut digest = Sha256::new();
-        part(&mut digest, identity);
-        part(&mut digest, use_.as_bytes());
+        digest.update(name.finalize());
+        digest.update([0; 32]);
         Self(digest)
     }
 
-    /// The key of something that these parts name, the first being what kind of thing it is.
-    pub(crate) fn key<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
+    /// The key of what this text names.
+    pub(crate) fn key(&self, text: &str) -> Key {
+        Key(self.0.clone().chain_update(text).finalize().into())
+    }
+
+    /// The key of what these parts name together.
+    pub(crate) fn key_of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
         let mut digest = self.0.clone();
         parts.into_iter().for_each(|text| part(&mut digest, text.as_bytes()));
         Key(digest.finalize().into())
@@ -60,19 +80,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ_by_service_check_and_token() {
+    fn keys_differ_by_service_check_kind_and_token() {
         let (one, two) = ([1; 32], [2; 32]);
         let keys = [
-            KeySpace::new(&one, "introspection").key(["access", "token"]),
-            KeySpace::new(&two, "introspection").key(["access", "token"]),
-            KeySpace::new(&one, "update").key(["access", "token"]),
-            KeySpace::new(&one, "introspection").key(["refresh", "token"]),
-            KeySpace::new(&one, "introspection").key(["access", "token2"]),
-            KeySpace::new(&one, "introspection").key(["acces", "stoken"]),
+            KeySpace::new(&one, "introspection", "access").key("token"),
+            KeySpace::new(&two, "introspection", "access").key("token"),
+            KeySpace::new(&one, "update", "access").key("token"),
+            KeySpace::new(&one, "introspection", "refresh").key("token"),
+            KeySpace::new(&one, "introspectiona", "ccess").key("token"),
+            KeySpace::new(&one, "introspection", "access").key("token2"),
+            KeySpace::new(&one, "introspection", "access").key_of(["to", "ken"]),
+            KeySpace::new(&one, "introspection", "access").key_of(["tok", "en"]),
         ];
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(key), "{index}");
         }
-        assert!(keys[0] == KeySpace::new(&one, "introspection").key(["access", "token"]));
+        assert!(keys[0] == KeySpace::new(&one, "introspection", "access").key("token"));
     }
 }

@@ -3,15 +3,19 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use moka::{Expiry, sync::Cache};
+use moka::sync::Cache;
 
-use super::{Holder, Key};
-use crate::{clock::Clock, rejection::Rejection, token::TokenInfo};
+use super::{Holder, Key, Thumbprint, front::Front};
+use crate::{
+    clock::millis,
+    rejection::Rejection,
+    token::{Interner, TokenInfo},
+};
 
 /// An entry weighs one for each started piece of this many bytes.
 const BYTES_PER_WEIGHT: usize = 4096;
@@ -27,104 +31,130 @@ pub(crate) struct Limits {
 
 pub(crate) struct MemoryCache {
     limits: Limits,
-    clock: Clock,
-    good: Cache<Key, Arc<Entry<TokenInfo>>>,
-    bad: Cache<Key, Arc<Entry<Rejection>>>,
+    /// What was asked for again and again of late, at hand.
+    front: Front,
+    good: Cache<Key, Good>,
+    bad: Cache<Key, Bad>,
+    interner: Interner,
     /// Raised when all is forgotten: what was kept before is not valid any more.
-    era: AtomicU64,
+    era: AtomicU32,
 }
 
-struct Entry<T> {
-    value: T,
-    holder: Holder,
+/// What is known of a good token.
+#[derive(Clone)]
+pub(crate) struct Good {
+    token: TokenInfo,
+    /// When Authlete has to be asked again, in ms since the epoch.
+    until: u64,
+    /// The key by whose proof it was presented.
+    key: Option<Arc<Thumbprint>>,
     weight: u32,
-    /// When Authlete has to be asked again, by the clock of the day.
-    until: SystemTime,
-    /// As a span, by which moka frees the memory.
-    life: Duration,
-    era: u64,
+    era: u32,
 }
 
-/// Frees an entry's memory when its life is over.
-struct Life;
-
-impl<T> Expiry<Key, Arc<Entry<T>>> for Life {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry<T>>, _: Instant) -> Option<Duration> {
-        Some(entry.life)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Key,
-        entry: &Arc<Entry<T>>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(entry.life)
-    }
+#[derive(Clone)]
+struct Bad {
+    rejection: Rejection,
+    until: u64,
+    /// None for a bearer without a certificate.
+    holder: Option<Arc<Holder>>,
+    era: u32,
 }
 
-fn pool<T: Send + Sync + 'static>(capacity: u64) -> Cache<Key, Arc<Entry<T>>> {
-    Cache::builder()
-        .max_capacity(capacity)
-        .weigher(|_, entry: &Arc<Entry<T>>| entry.weight)
-        .expire_after(Life)
-        .build()
+impl Good {
+    fn is_of(&self, holder: Holder) -> bool {
+        self.key.as_deref() == holder.key.as_ref()
+    }
+
+    fn is_valid(&self, now: u64) -> bool {
+        now < self.until && !self.token.is_past(now)
+    }
 }
 
 impl MemoryCache {
-    pub(crate) fn new(limits: Limits, clock: Clock) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
+        // Moka frees the memory by its own clock; whether an entry is valid is looked at here, by ours.
+        let life = |age: Duration| age.max(Duration::from_millis(1));
         Self {
             limits,
-            clock,
-            good: pool(limits.max_entries),
-            bad: pool(limits.negative_max_entries),
-            era: AtomicU64::new(0),
+            front: Front::new(),
+            good: Cache::builder()
+                .max_capacity(limits.max_entries)
+                .weigher(|_, entry: &Good| entry.weight)
+                .time_to_live(life(limits.max_age))
+                .build(),
+            bad: Cache::builder()
+                .max_capacity(limits.negative_max_entries)
+                .time_to_live(life(limits.negative_max_age))
+                .build(),
+            interner: Interner::new(),
+            era: AtomicU32::new(0),
         }
     }
 
     /// What is known of a token for this holder, and still valid. A certificate that the token may
     /// be bound to is not looked at: that is among the facts.
-    pub(crate) fn get(&self, key: &Key, holder: Holder) -> Option<Result<TokenInfo, Rejection>> {
-        if let Some(entry) = self.good(key).filter(|entry| entry.holder.key == holder.key) {
-            return Some(Ok(entry.value.clone()));
+    pub(crate) fn get(
+        &self,
+        key: &Key,
+        holder: Holder,
+        now: SystemTime,
+    ) -> Option<Result<TokenInfo, Rejection>> {
+        let now = millis(now);
+        let usable = |entry: &Good| entry.is_of(holder) && entry.is_valid(now);
+        let hot = self.front.get(key, |entry| usable(entry).then(|| entry.token.clone()));
+        if let Some(token) = hot {
+            return Some(Ok(token));
+        }
+        let ticket = self.front.ticket(key);
+        if let Some(entry) = self.good(key).filter(usable) {
+            let token = entry.token.clone();
+            self.front.offer(ticket, key, entry);
+            return Some(Ok(token));
         }
         let entry = self.bad.get(key)?;
-        let valid = entry.holder == holder && self.valid(&entry);
-        valid.then(|| Err(entry.value.clone()))
+        let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
+        let valid = same && now < entry.until && entry.era == self.era();
+        valid.then_some(Err(entry.rejection))
     }
 
-    fn good(&self, key: &Key) -> Option<Arc<Entry<TokenInfo>>> {
-        let entry = self.good.get(key).filter(|entry| self.valid(entry))?;
-        let alive = entry.value.expires_at().is_none_or(|at| self.clock.now() < at);
-        alive.then_some(entry)
+    fn good(&self, key: &Key) -> Option<Good> {
+        self.good.get(key).filter(|entry| entry.era == self.era())
     }
 
-    /// Moka looks at its own clock; the entry is looked at again here, by ours.
-    fn valid<T>(&self, entry: &Entry<T>) -> bool {
-        entry.era == self.era.load(Ordering::Acquire) && self.clock.now() < entry.until
+    fn era(&self) -> u32 {
+        self.era.load(Ordering::Acquire)
     }
 
     /// Keeps an answer in place of what was known. An answer that may not be kept still removes
     /// what it contradicts.
-    pub(crate) fn put(&self, key: Key, holder: Holder, answer: &Result<TokenInfo, Rejection>) {
+    pub(crate) fn put(
+        &self,
+        key: Key,
+        holder: Holder,
+        answer: &Result<TokenInfo, Rejection>,
+        now: SystemTime,
+    ) {
         match answer {
             Ok(token) => {
                 self.remove(&key);
-                let until = self.clock.now().checked_add(self.limits.max_age);
-                self.keep(key, holder, token.clone(), until);
+                let until = end(now, self.limits.max_age);
+                let proven = holder.key.map(Arc::new);
+                self.keep(key, proven, token.clone(), until, millis(now));
             }
             Err(rejection) => {
                 // A token is not bad because somebody presents it who is not its holder.
-                let other = self.good.get(&key).is_some_and(|entry| entry.holder.key != holder.key);
-                if !other {
-                    self.good.invalidate(&key);
+                let other = self.good.get(&key).is_some_and(|entry| !entry.is_of(holder));
+                if other {
+                    self.bad.invalidate(&key);
+                } else {
+                    self.remove(&key);
                 }
-                self.bad.invalidate(&key);
-                let life = self.limits.negative_max_age;
-                if let Some(until) = self.clock.now().checked_add(life) {
-                    let entry = self.entry(rejection.clone(), holder, 1, until, life);
-                    insert(&self.bad, key, entry);
+                let until = end(now, self.limits.negative_max_age);
+                if until > millis(now) {
+                    let holder = (holder != Holder::BEARER).then(|| Arc::new(holder));
+                    let (rejection, era) = (rejection.clone(), self.era());
+                    self.bad.insert(key, Bad { rejection, until, holder, era });
                 }
             }
         }
@@ -136,51 +166,52 @@ impl MemoryCache {
         &self,
         from: &Key,
         to: Key,
+        now: SystemTime,
         change: impl FnOnce(&TokenInfo, Holder) -> Option<TokenInfo>,
     ) {
-        let known = self.good(from);
+        let now = millis(now);
+        let known = self.good(from).filter(|entry| entry.is_valid(now));
         self.remove(from);
         self.remove(&to);
         let Some(known) = known else { return };
-        if let Some(token) = change(&known.value, known.holder) {
-            self.keep(to, known.holder, token, Some(known.until));
+        let holder = Holder { key: known.key.as_deref().copied(), certificate: None };
+        if let Some(token) = change(&known.token, holder) {
+            self.keep(to, known.key, token, known.until, now);
         }
     }
 
-    fn keep(&self, key: Key, holder: Holder, token: TokenInfo, until: Option<SystemTime>) {
-        let Some(until) = until else { return };
-        let end = token.expires_at().map_or(until, |at| at.min(until));
-        let life = end.duration_since(self.clock.now()).unwrap_or_default();
+    fn keep(
+        &self,
+        key: Key,
+        proven: Option<Arc<Thumbprint>>,
+        token: TokenInfo,
+        until: u64,
+        now: u64,
+    ) {
         let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        insert(&self.good, key, self.entry(token, holder, weight, until, life));
-    }
-
-    fn entry<T>(
-        &self,
-        value: T,
-        holder: Holder,
-        weight: u32,
-        until: SystemTime,
-        life: Duration,
-    ) -> Entry<T> {
-        Entry { value, holder, weight, until, life, era: self.era.load(Ordering::Acquire) }
+        let token = token.interned(&self.interner);
+        let entry = Good { token, until, key: proven, weight, era: self.era() };
+        if entry.is_valid(now) {
+            self.good.insert(key, entry);
+        }
     }
 
     pub(crate) fn remove(&self, key: &Key) {
         self.good.invalidate(key);
         self.bad.invalidate(key);
+        self.front.forget(key);
     }
 
     pub(crate) fn remove_all(&self) {
         self.era.fetch_add(1, Ordering::AcqRel);
         self.good.invalidate_all();
         self.bad.invalidate_all();
+        self.front.forget_all();
     }
 }
 
-fn insert<T: Send + Sync + 'static>(pool: &Cache<Key, Arc<Entry<T>>>, key: Key, entry: Entry<T>) {
-    if !entry.life.is_zero() {
-        pool.insert(key, Arc::new(entry));
-    }
+/// When an age that begins now ends, in ms since the epoch.
+fn end(now: SystemTime, age: Duration) -> u64 {
+    millis(now).saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }

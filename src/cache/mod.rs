@@ -1,6 +1,7 @@
 //! What is known of tokens, and what is being asked about them.
 
 mod flight;
+mod front;
 mod key;
 mod memory;
 

@@ -177,7 +177,7 @@ impl DelegateLayer {
             &counts[1],
         ];
         let lists = request.scopes.iter().chain(&request.resources).map(String::as_str);
-        keys.key(parts.into_iter().chain(lists))
+        keys.key_of(parts.into_iter().chain(lists))
     }
 }
 
@@ -196,7 +196,7 @@ impl<S> Layer<S> for DelegateLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         let tokens = Tokens::new(self.authlete.clone(), self.clock.clone(), self.margin);
-        let keys = KeySpace::new(&self.authlete.identity(), "delegate");
+        let keys = KeySpace::new(&self.authlete.identity(), "create", "delegated");
         let shared = Arc::new(Shared { layer: self.clone(), keys, tokens: Arc::new(tokens) });
         DelegateService { inner, shared }
     }

@@ -56,14 +56,14 @@ impl<St: SessionStore> Renewal<St> {
         clock: Clock,
         margin: Duration,
     ) -> Self {
-        let keys = KeySpace::new(&authlete.identity(), "session");
+        let keys = KeySpace::new(&authlete.identity(), "token", "session");
         let (flights, unsaved) = (Flights::new(), Cache::new(MAX_UNSAVED));
         Self { authlete, store, client, clock, margin, keys, flights, unsaved }
     }
 
     /// The tokens of a session, renewed if they have to be.
     pub(super) async fn tokens(self: &Arc<Self>, id: &SessionId) -> State {
-        let key = self.keys.key(["session", &id.to_base64()]);
+        let key = self.keys.key(&id.to_base64());
         if !self.unsaved.contains_key(&key) {
             match self.load(id).await {
                 State::Tokens(tokens) if self.is_due(&tokens) => {}
