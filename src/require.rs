@@ -73,6 +73,10 @@ fn decide<B, ResB: Default + 'static>(
     answer: Answer,
 ) -> Decision<B, ResB> {
     let decided = answer.and_then(|token| {
+        if token.needs_signed_response() {
+            // The layer did not know, and will not sign.
+            return Err(Rejection::misconfigured("responses cannot be signed here"));
+        }
         token.insert_into(request.extensions_mut());
         check(require, request.extensions())
     });

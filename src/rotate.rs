@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
-    cache::{Flight, Flights, Key, Purpose},
+    cache::{Berth, Flight, Flights, Key, Purpose},
     verdict::is_gone,
     verifier::Verifier,
 };
@@ -138,7 +138,7 @@ impl Rotation {
 }
 
 /// The new value of a token; `None` if there is none.
-type Rotated = Option<Arc<Successor>>;
+pub(crate) type Rotated = Option<Arc<Successor>>;
 
 /// What a token has become.
 pub(crate) struct Successor {
@@ -202,22 +202,10 @@ impl Rotator {
 
     /// Keeps a token from getting a new value, after waiting for one that is on its way, and tells
     /// the value that it got a moment ago.
-    pub(crate) async fn halt(self: &Arc<Self>, key: Key) -> (Halt, Option<Secret>) {
-        loop {
-            let flight = {
-                let mut flights = self.flights.lock();
-                let Some(flight) = flights.join(&key, Purpose::SHARED) else {
-                    let successor = self.successors.get(&key);
-                    let successor = successor.map(|successor| successor.value.clone());
-                    let (sender, flight) = Flight::new(Purpose::SHARED);
-                    flights.depart(key, flight.clone());
-                    let rotator = self.clone();
-                    return (Halt { rotator, key, flight, _sender: sender }, successor);
-                };
-                flight
-            };
-            flight.outcome().await;
-        }
+    pub(crate) async fn halt(&self, key: Key) -> (Halt<'_>, Option<Secret>) {
+        let halt = self.flights.occupy(key).await;
+        let successor = self.successors.get(&key);
+        (halt, successor.map(|successor| successor.value.clone()))
     }
 
     /// Whether the value of a token has been in use for long enough, or is not in use any more.
@@ -232,18 +220,7 @@ impl Rotator {
 }
 
 /// A rotation that does not take place: who waits for it learns of no new value.
-pub(crate) struct Halt {
-    rotator: Arc<Rotator>,
-    key: Key,
-    flight: Arc<Flight<Rotated>>,
-    _sender: watch::Sender<Option<Rotated>>,
-}
-
-impl Drop for Halt {
-    fn drop(&mut self) {
-        self.rotator.flights.lock().land(&self.key, &self.flight);
-    }
-}
+pub(crate) type Halt<'r> = Berth<'r, Rotated>;
 
 impl Verifier {
     /// Gives a token a new value, once for all who ask, and tells it in a response.

@@ -10,7 +10,10 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{
+    HeaderName, HeaderValue, Request, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
 use tower_service::Service;
 
 use crate::{
@@ -152,7 +155,7 @@ impl<R> Gate<R> {
             if let (Some(Proven { sent: true, .. }), Some(known)) =
                 (proven, request.extensions().get::<TokenInfo>())
             {
-                return Ok(Way::Decide(shown, Ok(known.clone())));
+                return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
             }
             let sent = Sent::default();
             let asking = self.prove(request, scheme, presented(), &sent).map_err(refuse)?;
@@ -162,7 +165,9 @@ impl<R> Gate<R> {
         let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
         match known {
             Some(answer) if !self.lacks_facts(&answer, now) => {
-                if let Ok(known) = &answer {
+                if let Ok(known) = &answer
+                    && known.is_bound_to(thumbprint.as_ref())
+                {
                     verifier.keep_alive(&key, known, presented);
                 }
                 Ok(Way::Decide(shown, answer))
@@ -273,10 +278,8 @@ impl<R> Gate<R> {
         credentials::conceal(&options.sources, request.headers_mut(), options.strip);
         if shown.scheme == Scheme::Dpop {
             request.extensions_mut().insert(shown.scheme);
-            request.extensions_mut().insert(Proven {
-                verifier: Arc::as_ptr(&self.settings.verifier).addr(),
-                sent: shown.sent,
-            });
+            let verifier = self.settings.verifier.clone();
+            request.extensions_mut().insert(Proven { verifier, sent: shown.sent });
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut());
@@ -314,7 +317,7 @@ impl<R> Gate<R> {
     {
         let Settings { options, renderer, .. } = &*self.settings;
         let mut head = rejection.head(request.headers(), &options.challenges, shown.scheme);
-        head.headers_mut().extend(self.nonce(shown).map(|nonce| (DPOP_NONCE, nonce)));
+        head.headers_mut().extend(self.nonce(shown).map(|nonce| (Some(DPOP_NONCE), nonce)));
         renderer.render(rejection, head)
     }
 
@@ -347,15 +350,21 @@ impl<R> Gate<R> {
             return None;
         }
         let (settings, info) = (self.settings.clone(), info.clone());
+        let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let finish: Finish<ResB> = Box::new(move |mut response| {
-            response.headers_mut().extend(nonce.map(|nonce| (DPOP_NONCE, nonce)));
+            if let Some(nonce) = nonce {
+                response.headers_mut().insert(DPOP_NONCE, nonce);
+                // RFC 9449 §8.2: a nonce is for one client.
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
             match settings.options.signatures.as_ref().filter(|_| signs) {
                 Some(signatures) => signatures.sign(&info, response).unwrap_or_else(|error| {
                     let cause = &error as &dyn std::error::Error;
                     tracing::error!(error = cause, "a response could not be signed");
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
-                    let head = rejection.head(&HeaderMap::new(), challenges, shown.scheme);
+                    let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
+                    let head = rejection.head(&headers, challenges, shown.scheme);
                     settings.renderer.render(&rejection, head)
                 }),
                 None => response,
@@ -390,17 +399,16 @@ impl<R> Gate<R> {
 
 /// In the extensions of a request whose proof a layer has used up, for a layer of the same make inside
 /// of it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Proven {
-    /// Whose verifier it was, by its address.
-    verifier: usize,
+    verifier: Arc<Verifier>,
     /// Whether Authlete was asked with the proof.
     sent: bool,
 }
 
 impl Proven {
-    fn is_by(self, verifier: &Arc<Verifier>) -> bool {
-        self.verifier == Arc::as_ptr(verifier).addr()
+    fn is_by(&self, verifier: &Arc<Verifier>) -> bool {
+        Arc::ptr_eq(&self.verifier, verifier)
     }
 }
 

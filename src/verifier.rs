@@ -140,7 +140,8 @@ impl Verifier {
         let mut fresh = fresh;
         for _ in 0..ATTEMPTS {
             let mut joined = false;
-            let flight = match self.board(&presented, fresh) {
+            let (boarding, forgotten) = self.board(&presented, fresh);
+            let flight = match boarding {
                 Boarding::Known(answer) => return answer,
                 Boarding::Join(flight) => {
                     joined = true;
@@ -162,8 +163,17 @@ impl Verifier {
             // The proof of who asked first may be at fault, and ours not.
             fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
             let for_us = !(joined && fresh);
-            if for_us && !flight.is_stale() {
+            let (stale, now_forgotten) = {
+                let flights = self.flights.lock();
+                (flight.is_stale(), flights.forgotten(&presented.key))
+            };
+            if for_us && !stale && forgotten == now_forgotten {
                 return answer;
+            }
+            // A proof is not sent twice: it would be taken for a replay.
+            if !joined && presented.request.dpop.is_some() {
+                let known = self.known(&presented.key, presented.holder, self.clock.now());
+                return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
         Err(verdict::unknown())
@@ -195,19 +205,26 @@ impl Verifier {
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         let fresh = fresh || foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
-        let info = match self.known(&key, holder, now).filter(|_| !fresh) {
-            Some(known) => {
-                let known = known?;
-                self.keep_alive(&key, &known, || presented);
-                known
-            }
+        let forgotten = self.flights.lock().forgotten(&key);
+        let known = self.known(&key, holder, now).filter(|_| !fresh);
+        let asks = known.is_none();
+        let info = match known {
+            Some(known) => known?,
             None => {
                 sent.store(true, Ordering::Release);
-                self.clone().ask(presented, fresh).await?
+                self.clone().ask(presented.clone(), fresh).await?
             }
         };
         if !proven {
-            prover.use_up(&proof, now).await?;
+            prover.use_up(&proof, &self.clock).await?;
+            // The token may have been forgotten while that took its time.
+            if self.flights.lock().forgotten(&key) != forgotten {
+                let known = self.known(&key, holder, self.clock.now());
+                return known.unwrap_or_else(|| Err(verdict::unknown()));
+            }
+        }
+        if !asks && self.keep_alive(&key, &info, || presented) {
+            sent.store(true, Ordering::Release);
         }
         Ok(info)
     }
@@ -222,44 +239,57 @@ impl Verifier {
     fn learn_nonce(&self, request: &IntrospectionRequest, response: &IntrospectionResponse) {
         let told = response.dpop_nonce.as_deref().filter(|nonce| !nonce.is_empty());
         let told = told.and_then(|nonce| HeaderValue::from_str(nonce).ok());
-        let ended = request.dpop.is_some() && response.action == IntrospectionAction::Ok;
+        let ok = response.action == IntrospectionAction::Ok;
+        let ended = ok && request.dpop.is_some();
         if told.is_some() || ended {
             let mut nonce = self.nonce.write().unwrap_or_else(PoisonError::into_inner);
             *nonce = told;
         }
     }
 
-    fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
+    /// What to do, and how often tokens of this one's lot were forgotten by then.
+    fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> (Boarding, u64) {
+        let mut flights = self.flights.lock();
+        let forgotten = flights.forgotten(&presented.key);
+        (self.board_in(&mut flights, presented, fresh), forgotten)
+    }
+
+    fn board_in(
+        self: &Arc<Self>,
+        flights: &mut Table<Answer>,
+        presented: &Presented,
+        fresh: bool,
+    ) -> Boarding {
         let Presented { key, holder, .. } = *presented;
         if fresh || self.cache.is_none() {
-            return self.start(&mut self.flights.lock(), key, holder, Purpose::Alone);
+            return self.start(flights, key, holder, Purpose::Alone);
         }
-        let mut flights = self.flights.lock();
         // A flight may have landed since we last looked. What an issue told does not do: whether it
         // is enough was looked at before.
         let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
         if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
             return Boarding::Known(answer);
         }
-        self.join(&mut flights, key, holder)
+        self.join(flights, key, holder)
     }
 
-    /// Looks again, in the background, at a token that is known but needs a longer life.
+    /// Looks again, in the background, at a token that is known but needs a longer life. Tells whether
+    /// Authlete is asked with what is presented.
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
         key: &Key,
         known: &TokenInfo,
         presented: impl FnOnce() -> Presented,
-    ) {
-        let Some(extender) = &self.extender else { return };
+    ) -> bool {
+        let Some(extender) = &self.extender else { return false };
         if !extender.look(key, known, self.clock.now()) {
-            return;
+            return false;
         }
         let presented = presented();
         let boarding = self.join(&mut self.flights.lock(), *key, presented.holder);
-        if let Boarding::Start(_, landing) = boarding {
-            tokio::spawn(landing.fly(presented));
-        }
+        let Boarding::Start(_, landing) = boarding else { return false };
+        tokio::spawn(landing.fly(presented));
+        true
     }
 
     /// A flight that others may join, unless there is one.
@@ -401,7 +431,7 @@ impl Verifier {
     }
 
     /// The token and the values it has got since, none of which gets another one while this lives.
-    pub(crate) async fn line(&self, token: &str) -> Line {
+    pub(crate) async fn line(&self, token: &str) -> Line<'_> {
         let mut line = Line { values: vec![token.into()], halts: Vec::new() };
         while let (Some(rotator), Some(last)) = (&self.rotator, line.values.last()) {
             let (halt, successor) = rotator.halt(self.key(last.expose())).await;
@@ -539,9 +569,9 @@ impl Presented {
 }
 
 /// The values of a token, oldest first.
-pub(crate) struct Line {
+pub(crate) struct Line<'v> {
     pub(crate) values: Vec<Secret>,
-    halts: Vec<Halt>,
+    halts: Vec<Halt<'v>>,
 }
 
 /// A change of a token under way.

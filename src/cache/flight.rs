@@ -68,44 +68,91 @@ impl<T> Flight<T> {
 /// kept after it.
 pub(crate) struct Flights<T>(Mutex<Table<T>>);
 
-pub(crate) struct Table<T>(HashMap<Key, Vec<Arc<Flight<T>>>>);
+pub(crate) struct Table<T> {
+    flights: HashMap<Key, Vec<Arc<Flight<T>>>>,
+    /// How often tokens were forgotten, by the lots into which their keys fall.
+    forgotten: Vec<u64>,
+}
+
+/// Whoever waits for an answer compares how often tokens were forgotten before and after, since a flight
+/// that has landed is not marked any more.
+const LOTS: usize = 1024;
 
 impl<T> Flights<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Table(HashMap::new())))
+        Self(Mutex::new(Table { flights: HashMap::new(), forgotten: vec![0; LOTS] }))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Table<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of a flight, after waiting for one that is on its way: who joins it gets nothing.
+    pub(crate) async fn occupy(&self, key: Key) -> Berth<'_, T>
+    where
+        T: Clone,
+    {
+        loop {
+            let other = {
+                let mut flights = self.lock();
+                let Some(other) = flights.join(&key, Purpose::SHARED) else {
+                    let (sender, flight) = Flight::new(Purpose::SHARED);
+                    flights.depart(key, flight.clone());
+                    return Berth { flights: self, key, flight, _sender: sender };
+                };
+                other
+            };
+            other.outcome().await;
+        }
+    }
+}
+
+/// The place of a flight that does not take place.
+pub(crate) struct Berth<'f, T> {
+    flights: &'f Flights<T>,
+    key: Key,
+    flight: Arc<Flight<T>>,
+    _sender: watch::Sender<Option<T>>,
+}
+
+impl<T> Drop for Berth<'_, T> {
+    fn drop(&mut self) {
+        self.flights.lock().land(&self.key, &self.flight);
     }
 }
 
 impl<T> Table<T> {
     /// A flight of the same purpose.
     pub(crate) fn join(&self, key: &Key, purpose: Purpose) -> Option<Arc<Flight<T>>> {
-        self.0.get(key)?.iter().find(|flight| flight.purpose == purpose).cloned()
+        self.flights.get(key)?.iter().find(|flight| flight.purpose == purpose).cloned()
     }
 
     pub(crate) fn depart(&mut self, key: Key, flight: Arc<Flight<T>>) {
-        self.0.entry(key).or_default().push(flight);
+        self.flights.entry(key).or_default().push(flight);
     }
 
     /// Takes a flight off the table; false if its token was forgotten meanwhile.
     pub(crate) fn land(&mut self, key: &Key, flight: &Arc<Flight<T>>) -> bool {
-        let Some(flights) = self.0.get_mut(key) else {
+        let Some(flights) = self.flights.get_mut(key) else {
             return false;
         };
         let before = flights.len();
         flights.retain(|other| !Arc::ptr_eq(other, flight));
         let found = flights.len() < before;
         if flights.is_empty() {
-            self.0.remove(key);
+            self.flights.remove(key);
         }
         found
     }
 
-    /// Nobody may go by what the token's flights will say.
+    /// How often tokens of this one's lot were forgotten.
+    pub(crate) fn forgotten(&self, key: &Key) -> u64 {
+        self.forgotten[key.lot(LOTS)]
+    }
+
+    /// Nobody may go by what the token's flights will say, or have just said.
     pub(crate) fn forget(&mut self, key: &Key) {
+        self.forgotten[key.lot(LOTS)] += 1;
         self.forget_if(key, |_| true);
     }
 
@@ -121,24 +168,25 @@ impl<T> Table<T> {
     }
 
     fn forget_if(&mut self, key: &Key, which: impl Fn(&Arc<Flight<T>>) -> bool) {
-        let Some(flights) = self.0.get_mut(key) else { return };
+        let Some(flights) = self.flights.get_mut(key) else { return };
         flights.extract_if(.., |flight| which(flight)).for_each(|flight| flight.mark());
         if flights.is_empty() {
-            self.0.remove(key);
+            self.flights.remove(key);
         }
     }
 
     pub(crate) fn forget_all(&mut self) {
-        self.0.drain().flat_map(|(_, flights)| flights).for_each(|flight| flight.mark());
+        self.forgotten.iter_mut().for_each(|times| *times += 1);
+        self.flights.drain().flat_map(|(_, flights)| flights).for_each(|flight| flight.mark());
     }
 
     /// Marks the token's flights without taking them off the table.
     pub(crate) fn mark(&self, key: &Key) {
-        self.0.get(key).into_iter().flatten().for_each(|flight| flight.mark());
+        self.flights.get(key).into_iter().flatten().for_each(|flight| flight.mark());
     }
 
     /// Marks all flights without taking them off the table.
     pub(crate) fn mark_all(&self) {
-        self.0.values().flatten().for_each(|flight| flight.mark());
+        self.flights.values().flatten().for_each(|flight| flight.mark());
     }
 }

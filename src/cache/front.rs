@@ -42,8 +42,7 @@ impl Front {
     }
 
     fn slot(&self, key: &Key) -> &Slot {
-        // Less than the number of slots, so that it fits.
-        &self.0[(key.prefix() % SLOTS as u64) as usize]
+        &self.0[key.lot(SLOTS)]
     }
 
     /// What `read` makes of what is at hand of a token.

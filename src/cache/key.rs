@@ -7,6 +7,12 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
+    /// Into which of so many lots it falls.
+    pub(crate) fn lot(&self, lots: usize) -> usize {
+        // Less than `lots`, so that it fits.
+        (self.prefix() % lots as u64) as usize
+    }
+
     /// A part of it, as evenly spread as all of it.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

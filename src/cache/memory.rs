@@ -144,7 +144,9 @@ impl MemoryCache {
             }
             Err(rejection) => {
                 // A token is not bad because somebody presents it who is not its holder.
-                let other = self.good.get(&key).is_some_and(|entry| !entry.is_of(holder));
+                let other = self.good.get(&key).is_some_and(|entry| {
+                    !entry.is_of(holder) || !entry.token.is_bound_to(holder.certificate.as_ref())
+                });
                 if other {
                     self.bad.invalidate(&key);
                 } else {

@@ -6,7 +6,7 @@ mod key;
 mod memory;
 
 pub(crate) use self::{
-    flight::{Flight, Flights, Purpose, Table},
+    flight::{Berth, Flight, Flights, Purpose, Table},
     key::{Holder, Key, KeySpace, Thumbprint},
     memory::{Limits, MemoryCache},
 };

@@ -114,7 +114,14 @@ impl TokenEndpoint {
     }
 
     async fn respond(&self, form: &Form) -> Answer {
-        let dpop = form.headers.get(DPOP).and_then(|value| value.to_str().ok());
+        let mut proofs = form.headers.get_all(DPOP).iter().map(|value| value.to_str());
+        let dpop = match (proofs.next().transpose(), proofs.next()) {
+            (Ok(proof), None) => proof,
+            // RFC 9449 §4.3.
+            _ => {
+                return error(StatusCode::BAD_REQUEST, "invalid_dpop_proof", "not one legal proof");
+            }
+        };
         let request = TokenRequest {
             parameters: Some(form.parameters.clone()),
             client_id: form.client_id(),
@@ -208,7 +215,8 @@ impl TokenEndpoint {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
         }
         let content = body(&response, action).to_string();
-        let bound = request.certificate_thumbprint.is_some();
+        let bound =
+            request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         if !bound {
             self.learn(form, Some(&content), TokenInfo::from(&response));
         }

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     api::{ConfigError, Secret},
     cache::Thumbprint,
+    clock::Clock,
     rejection::Rejection,
 };
 
@@ -37,6 +38,8 @@ const MAX_LENGTH: usize = 8 * 1024;
 
 /// A longer `jti` is refused.
 const MAX_ID_LENGTH: usize = 512;
+
+const OLD: &str = "the DPoP proof is too old, or from the future";
 
 /// Members of a JWK that only its owner may know (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -104,6 +107,22 @@ impl DpopAlgorithm {
         }
     }
 
+    /// Whether a key is of its kind.
+    fn takes(self, jwk: &Jwk) -> bool {
+        match &jwk.algorithm {
+            AlgorithmParameters::EllipticCurve(key) => match self {
+                Self::Es256 => key.curve == EllipticCurve::P256,
+                Self::Es384 => key.curve == EllipticCurve::P384,
+                _ => false,
+            },
+            AlgorithmParameters::OctetKeyPair(key) => {
+                self == Self::EdDsa && key.curve == EllipticCurve::Ed25519
+            }
+            AlgorithmParameters::RSA(_) => matches!(self, Self::Ps256 | Self::Rs256),
+            _ => false,
+        }
+    }
+
     fn of(algorithm: Algorithm) -> Option<Self> {
         match algorithm {
             Algorithm::ES256 => Some(Self::Es256),
@@ -143,7 +162,7 @@ impl Dpop {
         Self { window, ..self }
     }
 
-    /// Sends every proof to Authlete, and caches nothing of tokens that come with one.
+    /// Sends every proof to Authlete: no token that comes with one is let pass by what is cached.
     #[must_use]
     pub fn always_remote(self) -> Self {
         Self { always_remote: true, ..self }
@@ -293,7 +312,7 @@ impl Prover {
             .ok_or("the signature of the DPoP proof is wrong")?;
         let thumbprint =
             thumbprint(&jwk.0).ok_or("the key of the DPoP proof is of no known kind")?;
-        let id = digest([&thumbprint[..], claims.jti.as_bytes(), purpose.url.as_bytes()]);
+        let id = digest([&thumbprint[..], claims.jti.as_bytes(), claims.htu.as_bytes()]);
         let until = Duration::try_from_secs_f64(claims.iat).ok();
         let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.window));
         Ok(Proof {
@@ -320,6 +339,9 @@ impl Prover {
         }
         let unknown = "the key of the DPoP proof is malformed";
         let jwk: Jwk = serde_json::from_value(Value::Object(header.jwk)).map_err(|_| unknown)?;
+        if !algorithm.takes(&jwk) {
+            return Err("the key of the DPoP proof is not for its algorithm");
+        }
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| unknown)?;
         Ok((jwk, key, algorithm))
     }
@@ -338,7 +360,7 @@ impl Prover {
         // Written so that what is no number does not pass.
         let near = (claims.iat - now).abs() <= self.settings.window.as_secs_f64();
         if !near {
-            return Err("the DPoP proof is too old, or from the future");
+            return Err(OLD);
         }
         if claims.ath != BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(purpose.token)) {
             return Err("the DPoP proof is for another access token");
@@ -354,8 +376,10 @@ impl Prover {
     }
 
     /// Uses a proof up. All copies but one are refused.
-    pub(crate) async fn use_up(&self, proof: &Proof, now: SystemTime) -> Result<(), Rejection> {
-        match self.settings.replays.remember(proof.id, proof.until, now).await {
+    pub(crate) async fn use_up(&self, proof: &Proof, clock: &Clock) -> Result<(), Rejection> {
+        match self.settings.replays.remember(proof.id, proof.until, clock.now()).await {
+            // What was remembered of it may be forgotten by then.
+            Remembered::New if clock.now() > proof.until => Err(Rejection::invalid_dpop_proof(OLD)),
             Remembered::New => Ok(()),
             Remembered::Seen => {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))

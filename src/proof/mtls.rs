@@ -185,6 +185,8 @@ impl Form {
             Self::EscapedPem => unescape(value).map(Some),
             Self::Envoy => {
                 let element = outside_quotes(value, ',').last()?;
+                // What ends within quotes is not what Envoy writes.
+                outside_quotes(&format!("{value};"), ';').last().filter(|rest| rest.is_empty())?;
                 let cert = outside_quotes(element, ';').find_map(|pair| {
                     let (key, value) = pair.trim().split_once('=')?;
                     key.eq_ignore_ascii_case("Cert").then_some(value)
@@ -206,9 +208,11 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 
 /// The parts of a text between separators that do not stand in quotes.
 fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     text.split(move |char| {
-        quoted ^= char == '"';
+        let literal = std::mem::take(&mut escaped);
+        escaped = quoted && !literal && char == '\\';
+        quoted ^= char == '"' && !literal;
         char == separator && !quoted
     })
 }
@@ -246,6 +250,9 @@ mod tests {
         let envoy = ClientCertificates::from_envoy(["10.0.0.1"]);
         let nginx =
             ClientCertificates::from_escaped_pem(HeaderName::from_static("x-cert"), ["10.0.0.1"]);
+        // A subject that looks like another element, as Envoy quotes it.
+        let forged = format!(r#"Cert="bad";Subject="CN=a\",Cert=\"{}\";x=\"""#, escaped());
+        assert_eq!(find(&envoy, "10.0.0.1", &[&forged]), Err(()));
         let by = format!("By=a;Cert=\"bad\", Hash=1;Subject=\"CN=a,b;c\";Cert=\"{}\"", escaped());
         for (settings, value) in [(&client_cert, ":MAMCAQU=:"), (&envoy, &by), (&nginx, &escaped())]
         {
@@ -259,6 +266,7 @@ mod tests {
             (&client_cert, "::"),
             (&client_cert, ":!:"),
             (&envoy, "Cert=\"x\""),
+            (&envoy, "By=a;Subject=\"CN=b"),
             (&nginx, "x"),
             (&nginx, "%ff"),
         ] {

@@ -29,8 +29,11 @@ pub struct Origin(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Fixed(String),
-    Forwarded(Proxies),
+    Forwarded(Reads, Proxies),
 }
+
+/// Where a proxy says what a request was sent to.
+type Reads = fn(&HeaderMap) -> Option<(&str, &str)>;
 
 /// The address of the other end of the connection, as an extension of requests. Settings that trust a
 /// proxy go by it, so it has to be set by what accepts the connections, never by what the request
@@ -61,12 +64,22 @@ impl Origin {
         Self(Kind::Fixed(url.into().trim_end_matches('/').to_owned()))
     }
 
-    /// What the proxy says that this request was sent to: by the last element of `Forwarded` (RFC
-    /// 7239), or of `X-Forwarded-Proto` and `X-Forwarded-Host`. Requests that do not come from these
-    /// addresses or networks (CIDR), as [`PeerAddr`] tells, are refused.
+    /// What the proxy says that this request was sent to, by the last element of `Forwarded` (RFC 7239).
+    /// Requests that do not come from these addresses or networks (CIDR), as [`PeerAddr`] tells, are
+    /// refused.
+    ///
+    /// The proxy must add that element to every request, with `proto` and `host`, whatever its client
+    /// sends.
     #[must_use]
     pub fn forwarded_by(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self(Kind::Forwarded(Proxies::new(proxies)))
+        Self(Kind::Forwarded(forwarded, Proxies::new(proxies)))
+    }
+
+    /// The same by the last elements of `X-Forwarded-Proto` and `X-Forwarded-Host`, which the proxy must
+    /// both set.
+    #[must_use]
+    pub fn x_forwarded_by(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(Kind::Forwarded(x_forwarded, Proxies::new(proxies)))
     }
 
     pub(crate) fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
@@ -83,7 +96,7 @@ impl Origin {
                               https://api.example.com";
                 if legal { Ok(()) } else { Err(ConfigError::new(setting, problem, remedy)) }
             }
-            Kind::Forwarded(proxies) => proxies.validate(setting),
+            Kind::Forwarded(_, proxies) => proxies.validate(setting),
         }
     }
 
@@ -96,10 +109,10 @@ impl Origin {
         let path = head.uri.path();
         match &self.0 {
             Kind::Fixed(url) => Ok(format!("{url}{path}")),
-            Kind::Forwarded(proxies) => {
+            Kind::Forwarded(reads, proxies) => {
                 proxies.check(extensions)?;
-                let (proto, host) = forwarded(head.headers)
-                    .ok_or("the proxy did not say where this was sent to")?;
+                let said = reads(head.headers).and_then(|(proto, host)| legal(proto, host));
+                let (proto, host) = said.ok_or("the proxy did not say where this was sent to")?;
                 Ok(format!("{proto}://{host}{path}"))
             }
         }
@@ -162,20 +175,23 @@ impl fmt::Debug for Proxies {
     }
 }
 
-/// Scheme and host by the last element of the forwarding headers, which is the nearest proxy's.
-fn forwarded(headers: &HeaderMap) -> Option<(&'static str, Authority)> {
-    let (proto, host) = if headers.contains_key("forwarded") {
-        let element = last(headers, "forwarded")?;
-        let param = |name: &str| {
-            element.split(';').find_map(|pair| {
-                let (key, value) = pair.split_once('=')?;
-                key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
-            })
-        };
-        (param("proto")?, param("host")?)
-    } else {
-        (last(headers, "x-forwarded-proto")?, last(headers, "x-forwarded-host")?)
+fn forwarded(headers: &HeaderMap) -> Option<(&str, &str)> {
+    let element = last(headers, "forwarded")?;
+    let param = |name: &str| {
+        element.split(';').find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+        })
     };
+    Some((param("proto")?, param("host")?))
+}
+
+fn x_forwarded(headers: &HeaderMap) -> Option<(&str, &str)> {
+    Some((last(headers, "x-forwarded-proto")?, last(headers, "x-forwarded-host")?))
+}
+
+/// Scheme and host, if they are such.
+fn legal(proto: &str, host: &str) -> Option<(&'static str, Authority)> {
     let proto = ["http", "https"].into_iter().find(|known| proto.eq_ignore_ascii_case(known))?;
     let host = host.parse().ok().filter(is_bare)?;
     Some((proto, host))
@@ -235,8 +251,11 @@ mod tests {
         let headers = [
             ("x-forwarded-host", "evil.example, api.example.com"),
             ("x-forwarded-proto", "http,https"),
+            ("forwarded", "host=evil.example;proto=https"),
         ];
-        assert_eq!(url(&proxied(), Some("10.1.2.3"), &headers), expected);
+        let mut origin = Origin::x_forwarded_by(["10.0.0.0/8"]);
+        origin.validate("origin").unwrap();
+        assert_eq!(url(&origin, Some("10.1.2.3"), &headers), expected, "the other is not read");
     }
 
     #[test]

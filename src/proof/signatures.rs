@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    Extensions, HeaderMap, Response, Version,
+    Extensions, HeaderMap, Method, Response, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     response,
 };
@@ -30,7 +30,9 @@ pub struct SignatureError(#[source] BoxError);
 /// request is never answered from the cache.
 ///
 /// Tokens whose responses have to be signed (`responseSigningRequired`) are refused with 500 and an error
-/// in the log if there is no [`signer`](Self::signer), with or without this setting.
+/// in the log if there is no [`signer`](Self::signer), with or without this setting. What issues a token
+/// does not tell of it: with a [`TokenEndpoint`](crate::endpoint::TokenEndpoint) beside the layer, its
+/// tokens are known without it until they are introspected, unless this setting is there.
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, MessageSignatures};
@@ -92,7 +94,7 @@ impl MessageSignatures {
             .htm(head.method.as_str())
             .headers(headers)
             .target_uri(format!("{url}{query}"))
-            .request_body_contained(has_body(head.headers, version)))
+            .request_body_contained(has_body(head.method, head.headers, version)))
     }
 
     /// Signs a response, if there is a signer.
@@ -108,12 +110,15 @@ impl MessageSignatures {
     }
 }
 
-/// Whether a request has a body, by its head. HTTP/2 need not tell a length, but has a type then.
-fn has_body(headers: &HeaderMap, version: Version) -> bool {
-    let length = headers.get(CONTENT_LENGTH);
-    headers.contains_key(TRANSFER_ENCODING)
-        || length.is_some_and(|length| length != "0")
-        || (length.is_none() && version > Version::HTTP_11 && headers.contains_key(CONTENT_TYPE))
+/// Whether a request has a body, by its head. HTTP/2 need not tell a length: then it is taken to have one
+/// if its method usually does.
+fn has_body(method: &Method, headers: &HeaderMap, version: Version) -> bool {
+    let bodiless = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
+    match headers.get(CONTENT_LENGTH) {
+        Some(length) => length != "0",
+        None if version > Version::HTTP_11 => !bodiless || headers.contains_key(CONTENT_TYPE),
+        None => headers.contains_key(TRANSFER_ENCODING),
+    }
 }
 
 impl fmt::Debug for MessageSignatures {

@@ -172,8 +172,11 @@ impl<St: SessionStore> Sessions<St> {
     /// If the session cannot be removed, or its tokens cannot be revoked.
     pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, BoxError> {
         if let Some(id) = session_of(headers) {
-            let tokens = self.renewal.store.load(&id).await?;
+            // A renewal on its way would bring the session back.
+            let _halt = self.renewal.halt(&id).await;
+            let tokens = self.renewal.last(&id).await?;
             self.renewal.store.remove(&id).await?;
+            self.renewal.drop_unsaved(&id);
             if let Some(tokens) = tokens {
                 // To revoke either of a pair ends both, and the access token may be gone already.
                 let request = TokenRevokeRequest::new();

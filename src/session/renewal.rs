@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use tokio::sync::watch;
+use tower::BoxError;
 
 use super::store::{SessionId, SessionStore, SessionTokens};
 use crate::{
     api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse},
-    cache::{Flight, Flights, Key, KeySpace, Purpose},
+    cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
     clock::Clock,
 };
 
@@ -87,6 +88,23 @@ impl<St: SessionStore> Renewal<St> {
             tokio::spawn(renewing.run());
         }
         flight.outcome().await.unwrap_or(State::Unknown)
+    }
+
+    /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
+    pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
+        self.flights.occupy(self.keys.key(&id.to_base64())).await
+    }
+
+    /// The newest tokens of a session, saved or not.
+    pub(super) async fn last(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+        match self.unsaved.get(&self.keys.key(&id.to_base64())) {
+            Some(tokens) => Ok(Some(tokens)),
+            None => self.store.load(id).await,
+        }
+    }
+
+    pub(super) fn drop_unsaved(&self, id: &SessionId) {
+        self.unsaved.invalidate(&self.keys.key(&id.to_base64()));
     }
 
     async fn load(&self, id: &SessionId) -> State {

@@ -14,6 +14,7 @@ mod flights;
 mod grpc;
 #[path = "../shared/keys.rs"]
 mod keys;
+mod loopholes;
 mod lost_answers;
 mod metadata;
 mod mtls;
