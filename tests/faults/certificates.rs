@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -19,15 +21,17 @@ pub(crate) enum Certificate {
     Expired,
     NotYetValid,
     OfAnUnknownIssuer,
+    OfAnImpostor,
     SelfSigned,
 }
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-static TRUSTED: LazyLock<Issuer> = LazyLock::new(issuer);
+static TRUSTED: LazyLock<Issuer> = LazyLock::new(|| issuer("the trusted one"));
 
-fn issuer() -> Issuer {
+fn issuer(name: &str) -> Issuer {
     let mut params = CertificateParams::new([]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -62,7 +66,8 @@ impl Certificate {
         }
         let signed = match self {
             Self::SelfSigned => params.self_signed(key),
-            Self::OfAnUnknownIssuer => params.signed_by(key, &issuer()),
+            Self::OfAnUnknownIssuer => params.signed_by(key, &issuer("somebody")),
+            Self::OfAnImpostor => params.signed_by(key, &issuer("the trusted one")),
             _ => params.signed_by(key, &TRUSTED),
         };
         signed.unwrap().der().clone()

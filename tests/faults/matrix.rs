@@ -4,7 +4,10 @@ use crate::{
     certificates::Certificate::*,
     scene::{CREDENTIAL, TOKEN},
     upstream::Fault::{self, *},
-    wire::{self, http, http_without_length},
+    wire::{
+        self, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, goaway, http,
+        http_without_length, reset,
+    },
 };
 
 pub(crate) const MINUTE: u64 = 60;
@@ -14,6 +17,9 @@ pub(crate) const NOW: u64 = 2_000_000_000;
 
 /// How often a call is made that fails in a way in which the next try may not.
 const TRIES: usize = 1;
+
+/// How deep JSON is that is too deep.
+const LEVELS: usize = 100_000;
 
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -82,6 +88,9 @@ impl Expected {
 /// Authlete says that the token is good.
 pub(crate) const GOOD: Expected = Expected::passes("alice");
 
+/// The same, and does not tell whose it is.
+const NOBODY: Expected = Expected::passes("nobody");
+
 /// Nobody is asked.
 const HIT: Expected = GOOD.calls(0);
 
@@ -121,23 +130,26 @@ fn verdict(name: &str, fault: Fault, cold: Expected, cached: Expected) -> Row {
 
 pub(crate) fn rows() -> Vec<Row> {
     let groups = [connections(), tls(), http1(), http2(), documents(), verdicts(), clocks()];
-    groups.into_iter().flatten().chain(redirects()).chain(statuses()).collect()
+    groups.into_iter().flatten().chain(redirects()).chain(statuses()).chain(times()).collect()
 }
 
 #[rustfmt::skip]
 fn connections() -> Vec<Row> {
+    let head = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
     vec![
-        //  what goes wrong                      how                                     cold           cached
-        row("nobody listens",                    Refuses,                                DOWN.calls(0), HIT),
-        row("the name has no address",           HasNoAddress,                           DOWN.calls(0), HIT),
-        row("closed when accepted",              Greets(vec![]),                         DOWN,          HIT),
-        row("closed when called",                Says(vec![]),                           DOWN,          HIT),
-        row("no answer",                         Stops(vec![]),                          LATE,          HIT),
-        row("a head that does not end",          Stops(b"HTTP/1.1 200 OK\r\nA: ".into()), LATE,         HIT),
-        row("a head that drips",                 Drips(b"HTTP/1.1 200 OK\r\nA: ".into()), LATE,         HIT),
-        row("a body that stops half way",        Stops(half()),                          LATE,          HIT),
-        row("a body that drips",                 Drips(half()),                          LATE,          HIT),
-        row("a body that breaks off half way",   Says(half()),                           DOWN,          HIT),
+        // what goes wrong, how, cold, cached
+        row("nobody listens",                   Refuses,                DOWN.calls(0), HIT),
+        row("the name has no address",          HasNoAddress,           DOWN.calls(0), HIT),
+        row("closed when accepted",             Greets(vec![]),         DOWN,      HIT),
+        row("closed when called",               Says(vec![]),           DOWN,      HIT),
+        row("no answer",                        Stops(vec![]),          LATE,          HIT),
+        row("a head that does not end",         Stops(head.clone()),    LATE,          HIT),
+        row("a head that drips",                Drips(head.clone()),    LATE,          HIT),
+        row("a head that breaks off",           Says(head),             DOWN,      HIT),
+        row("a body that stops half way",       Stops(half()),          LATE,          HIT),
+        row("a body that drips",                Drips(half()),          LATE,          HIT),
+        row("a body that breaks off half way",  Says(half()),           DOWN,      HIT),
+        row("an error that stops half way",     Stops(half_an_error()), LATE,          HIT),
     ]
 }
 
@@ -145,119 +157,135 @@ fn connections() -> Vec<Row> {
 fn tls() -> Vec<Row> {
     let plain = http(400, &[], "speak plainly");
     vec![
-        row("a certificate of another name",     Shows(OfAnotherName),                   DOWN,          HIT),
-        row("a certificate that has expired",    Shows(Expired),                         DOWN,          HIT),
-        row("a certificate of tomorrow's",       Shows(NotYetValid),                     DOWN,          HIT),
-        row("a certificate nobody vouches for",  Shows(OfAnUnknownIssuer),               DOWN,          HIT),
-        row("a certificate of its own",          Shows(SelfSigned),                      DOWN,          HIT),
-        row("a handshake that hangs",            IsMute,                                 LATE,          HIT),
-        row("no TLS at all",                     Greets(plain),                          DOWN,          HIT),
+        row("a certificate of another name",     Shows(OfAnotherName),     DOWN, HIT),
+        row("a certificate that has expired",    Shows(Expired),           DOWN, HIT),
+        row("a certificate of tomorrow's",       Shows(NotYetValid),       DOWN, HIT),
+        row("a certificate nobody vouches for",  Shows(OfAnUnknownIssuer), DOWN, HIT),
+        row("a certificate of an impostor",      Shows(OfAnImpostor),      DOWN, HIT),
+        row("a certificate of its own",          Shows(SelfSigned),        DOWN, HIT),
+        row("a handshake that hangs",            IsMute,                   LATE, HIT),
+        row("no TLS at all",                     Greets(plain),            DOWN, HIT),
     ]
 }
 
 #[rustfmt::skip]
 fn http1() -> Vec<Row> {
-    let with = |header| Says(http_without_length(200, &[header], ok()));
+    let with = |headers: &[&str]| Says(http_without_length(200, headers, ok()));
     let chunked = |body: &str| Says(http_without_length(200, &["Transfer-Encoding: chunked"], body));
-    let both = ["Content-Length: 15", "Content-Length: 16"];
+    let two = ["Content-Length: 15", "Content-Length: 16"];
+    let gzip = http(200, &["Content-Encoding: gzip"], b"\x1f\x8b\x08\0\0\0\0\0");
+    let hints = [b"HTTP/1.1 103 Early Hints\r\n\r\n".into(), http(200, &[], ok())].concat();
     vec![
-        row("no HTTP",                           Says(b"220 mail.example ESMTP\r\n".into()), DOWN,      HIT),
-        row("a length that is too long",         with("Content-Length: 1000"),           DOWN,          HIT),
-        row("a length that is too short",        with("Content-Length: 10"),             SENSELESS,     HIT),
-        row("a length that is no number",        with("Content-Length: -1"),             DOWN,          HIT),
-        row("two lengths",                       Says(http_without_length(200, &both, ok())), DOWN,     HIT),
-        row("chunks that are none",              chunked("garbage\r\n"),                 DOWN,          HIT),
-        row("a chunk that is cut off",           chunked("ff\r\n{\"action\":\"OK\""),    DOWN,          HIT),
-        row("a chunk larger than all memory",    chunked("fffffffffffffffff\r\n{"),      DOWN,          HIT),
-        row("chunks without an end",             chunked("f\r\n{\"action\":\"OK\"}\r\n"), DOWN,         HIT),
-        row("more headers than anybody sends",   Says(http(200, &["A: b"; 1000], ok())), DOWN,          HIT),
-        row("a body of 10 MiB",                  Says(http(200, &[], large())),          SENSELESS,     HIT),
-        row("an error page of 10 MiB",           Says(http(500, &[], large())),          SENSELESS,     HIT),
-        row("nothing",                           Says(http(200, &[], "")),               SENSELESS,     HIT),
-        row("204",                               Says(http(204, &[], "")),               SENSELESS,     HIT),
+        row("no HTTP",                          Says(b"220 mail.example ESMTP\r\n".into()),          DOWN,      HIT),
+        row("a length that is too long",        with(&["Content-Length: 1000"]),                     DOWN,      HIT),
+        row("a length that is too short",       with(&["Content-Length: 10"]),                       SENSELESS, HIT),
+        row("a length that is no number",       with(&["Content-Length: -1"]),                       DOWN,      HIT),
+        row("two lengths",                      with(&two),                                          DOWN,      HIT),
+        row("chunks that are none",             chunked("garbage\r\n"),                              DOWN,      HIT),
+        row("a chunk that is cut off",          chunked("ff\r\n{\"action\":\"OK\""),                 DOWN,      HIT),
+        row("a chunk larger than all memory",   chunked("fffffffffffffffff\r\n{"),                   DOWN,      HIT),
+        row("chunks without an end",            chunked("f\r\n{\"action\":\"OK\"}\r\n"),             DOWN,      HIT),
+        row("more headers than anybody sends",  with(&["A: b"; 1000]),                               DOWN,      HIT),
+        row("a header of 1 MiB",                with(&[&format!("A: {}", "b".repeat(1024 * 1024))]), DOWN,      HIT),
+        row("a body of 10 MiB",                 Says(http(200, &[], large())),                       SENSELESS, HIT),
+        row("an error page of 10 MiB",          Says(http(500, &[], large())),                       SENSELESS, HIT),
+        row("compression nobody asked for",     Says(gzip),                                          SENSELESS, HIT),
+        row("nothing",                          Says(http(200, &[], "")),                            SENSELESS, HIT),
+        row("204",                              Says(http(204, &[], "")),                            SENSELESS, HIT),
+        row("another protocol",                 Says(http(101, &["Upgrade: a"], "")),                OURS,      HIT),
+        verdict("hints ahead of the answer",    Says(hints),                                         NOBODY, HIT),
     ]
 }
 
 #[rustfmt::skip]
 fn http2() -> Vec<Row> {
+    let not_http2 = |_| b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     vec![
-        row("GOAWAY before the call",            LastFrames(|_| wire::goaway(0, wire::NO_ERROR)), DOWN,     HIT),
-        row("GOAWAY for an error of its own",    LastFrames(|it| wire::goaway(it, wire::INTERNAL_ERROR)), DOWN, HIT),
-        row("GOAWAY for calling too often",      LastFrames(|_| wire::goaway(0, wire::ENHANCE_YOUR_CALM)), DOWN, HIT),
-        row("GOAWAY in the middle",              LastFrames(goaway_half_way),                DOWN,          HIT),
-        row("RST_STREAM for an error",           Frames(|it| wire::reset(it, wire::INTERNAL_ERROR)), DOWN, HIT),
-        row("RST_STREAM before the call",        Frames(|it| wire::reset(it, wire::REFUSED_STREAM)), DOWN, HIT),
-        row("RST_STREAM in the middle",          Frames(reset_half_way),                 DOWN,          HIT),
-        row("RST_STREAM without an error",       Frames(|it| wire::reset(it, wire::NO_ERROR)), DOWN,    HIT),
-        row("frames that are none",              LastFrames(|_| b"HTTP/1.1 200 OK\r\n\r\n".into()), DOWN,   HIT),
-        row("a stream that nobody opened",       Frames(|_| wire::head(7)),              DOWN,          HIT),
+        row("GOAWAY without an error",       LastFrames(|_| goaway(0, NO_ERROR)),          DOWN, HIT),
+        row("GOAWAY for an error",           LastFrames(|_| goaway(0, INTERNAL_ERROR)),    DOWN, HIT),
+        row("GOAWAY for calling too often",  LastFrames(|_| goaway(0, ENHANCE_YOUR_CALM)), DOWN, HIT),
+        row("GOAWAY after this call",        LastFrames(|it| goaway(it, NO_ERROR)),        DOWN, HIT),
+        row("GOAWAY in the middle",          LastFrames(goaway_half_way),                  DOWN, HIT),
+        row("RST_STREAM without an error",   Frames(|it| reset(it, NO_ERROR)),             DOWN, HIT),
+        row("RST_STREAM for an error",       Frames(|it| reset(it, INTERNAL_ERROR)),       DOWN, HIT),
+        row("RST_STREAM before the call",    Frames(|it| reset(it, REFUSED_STREAM)),       DOWN, HIT),
+        row("RST_STREAM in the middle",      Frames(reset_half_way),                       DOWN, HIT),
+        row("frames that are none",          LastFrames(not_http2),                        DOWN, HIT),
+        row("a stream that nobody opened",   Frames(|_| wire::head(7)),                    DOWN, HIT),
     ]
 }
 
 #[rustfmt::skip]
 fn documents() -> Vec<Row> {
     let page = format!("<html>{}</html>", leak());
-    let deep = |start: &str| format!("{start}{}", "[".repeat(100_000));
-    let closed = |start: &str| format!("{}{}}}", deep(start), "]".repeat(100_000));
+    let text = format!("{:?}", leak());
+    let open = format!(r#"{{"action":"OK","unknown":{}"#, "[".repeat(LEVELS));
+    let deep_error = http(500, &[], format!(r#"{{"resultMessage":{}}}"#, deep()));
+    let latin1 = http(200, &[], b"{\"action\":\"OK\",\"subject\":\"\xe9\"}");
+    let two = r#"{"action":"UNAUTHORIZED","action":"OK"}"#;
     vec![
-        row("HTML",                              says(page),                             SENSELESS,     HIT),
-        row("JSON that is cut off",              says(r#"{"action":"OK","subject":"al"#), SENSELESS,    HIT),
-        row("JSON, and more",                    says(r#"{"action":"OK"}{"#),            SENSELESS,     HIT),
-        row("an array",                          says(r#"["A056001","fine","OK"]"#),     SENSELESS,     HIT),
-        row("a text",                            says(format!("{:?}", leak())),          SENSELESS,     HIT),
-        row("null",                              says("null"),                           SENSELESS,     HIT),
-        row("too deep",                          says(deep("")),                         SENSELESS,     HIT),
-        row("too deep in a field",               says(deep(r#"{"action":"OK","subject":"#)), SENSELESS, HIT),
-        row("too deep in details",               says(closed(r#"{"action":"OK","authorizationDetails":"#)), SENSELESS, HIT),
-        row("too deep in an unknown field",      says(deep(r#"{"action":"OK","unknown":"#)), SENSELESS, HIT),
-        row("too deep in an error",              Says(http(500, &[], closed(r#"{"resultMessage":"#))), DOWN, HIT),
-        row("no UTF-8",                          Says(http(200, &[], b"{\"action\":\"OK\",\"subject\":\"\xff\"}")), SENSELESS, HIT),
-        row("UTF-16",                            Says(http(200, &[], utf16(ok()))),      SENSELESS,     HIT),
-        row("a byte order mark",                 says(format!("\u{feff}{}", ok())),      SENSELESS,     HIT),
-        row("an action that nobody knows",       says(r#"{"action":"FINE"}"#),           SENSELESS,     HIT),
-        row("an action in small letters",        says(r#"{"action":"ok"}"#),             SENSELESS,     HIT),
-        row("an action of another type",         says(r#"{"action":["OK"]}"#),           SENSELESS,     HIT),
-        row("no action",                         says(r#"{"subject":"alice"}"#),         SENSELESS,     HIT),
-        row("two actions",                       says(r#"{"action":"UNAUTHORIZED","action":"OK"}"#), SENSELESS, HIT),
-        row("trouble of its own",                says(r#"{"action":"INTERNAL_SERVER_ERROR"}"#), SENSELESS, HIT),
-        row("scopes of another type",            says(r#"{"action":"OK","scopes":"admin"}"#), SENSELESS, HIT),
-        row("a subject of another type",         says(r#"{"action":"OK","subject":1}"#), SENSELESS,     HIT),
-        row("an expiry of another type",         says(format!(r#"{{"action":"OK","expiresAt":"{}"}}"#, leak())), SENSELESS, HIT),
-        row("an expiry beyond all numbers",      expires("9223372036854775808"),         SENSELESS,     HIT),
-        row("an expiry that is no whole number", expires("1e300"),                       SENSELESS,     HIT),
+        row("HTML",                          says(page),                                    SENSELESS, HIT),
+        row("JSON that is cut off",          says(r#"{"action":"OK","subject":"al"#),       SENSELESS, HIT),
+        row("JSON, and more",                says(r#"{"action":"OK"}{"#),                   SENSELESS, HIT),
+        row("an array",                      says(r#"["A056001","fine","OK"]"#),            SENSELESS, HIT),
+        row("a text",                        says(text),                                    SENSELESS, HIT),
+        row("null",                          says("null"),                                  SENSELESS, HIT),
+        row("too deep",                      says(deep()),                                  SENSELESS, HIT),
+        row("too deep, without an end",      says(open),                                    SENSELESS, HIT),
+        row("too deep in a text",            field("subject", &deep()),                     SENSELESS, HIT),
+        row("too deep in a list",            field("scopes", &deep()),                      SENSELESS, HIT),
+        row("too deep in details",           field("authorizationDetails", &deep()),        SENSELESS, HIT),
+        row("too deep in an error",          Says(deep_error),                              DOWN,      HIT),
+        row("no UTF-8",                      Says(latin1),                                  SENSELESS, HIT),
+        row("UTF-16",                        Says(http(200, &[], utf16(ok()))),             SENSELESS, HIT),
+        row("a byte order mark",             says(format!("\u{feff}{}", ok())),             SENSELESS, HIT),
+        row("an action that nobody knows",   says(r#"{"action":"FINE"}"#),                  SENSELESS, HIT),
+        row("an action in small letters",    says(r#"{"action":"ok"}"#),                    SENSELESS, HIT),
+        row("an action of another type",     says(r#"{"action":["OK"]}"#),                  SENSELESS, HIT),
+        row("no action",                     says(r#"{"subject":"alice"}"#),                SENSELESS, HIT),
+        row("two actions",                   says(two),                                     SENSELESS, HIT),
+        row("trouble of its own",            says(r#"{"action":"INTERNAL_SERVER_ERROR"}"#), SENSELESS, HIT),
+        row("scopes of another type",        field("scopes", r#""admin""#),                 SENSELESS, HIT),
+        row("a subject of another type",     field("subject", "1"),                         SENSELESS, HIT),
+        row("an expiry of another type",     expires(&format!("{:?}", leak())),             SENSELESS, HIT),
+        row("an expiry beyond all numbers",  expires("9223372036854775808"),                SENSELESS, HIT),
+        row("an expiry that is not whole",   expires("1e300"),                              SENSELESS, HIT),
     ]
 }
 
 #[rustfmt::skip]
 fn verdicts() -> Vec<Row> {
-    let nobody = Expected::passes("nobody");
     let injection = r#"Bearer error=\"invalid_token\"\r\nSet-Cookie: a=b"#;
+    let line_feed = r#"Bearer error=\"invalid_token\nSet-Cookie: a=b\""#;
+    let nul = r#"Bearer error=\"invalid_token\u0000\""#;
     let two = r#"Bearer error=\"invalid_token\", Basic realm=\"a\""#;
+    let basic = r#"Basic realm=\"a\""#;
     let nonce = r#"{"action":"OK","subject":"alice","dpopNonce":"a\r\nSet-Cookie: a=b"}"#;
     vec![
-        verdict("OK without facts",              says(ok()),                             nobody,        HIT),
-        verdict("OK that never expires",         expires("0"),                           GOOD,          HIT),
-        verdict("OK that expires in no time",    expires("9223372036854775807"),         GOOD,          HIT),
-        row("OK that has expired",               expires("1000"),                        GOOD,          HIT),
-        row("OK that expires right now",         expires("2000000000000"),               GOOD,          HIT),
-        row("OK that has expired for ever",      expires("-9223372036854775808"),        GOOD,          HIT),
-        verdict("a header in OK",                content("OK", injection),               nobody,        HIT),
-        verdict("a header in a nonce",           says(nonce),                            GOOD,          HIT),
-        verdict("a header in UNAUTHORIZED",      content("UNAUTHORIZED", injection),     BAD,           HIT),
-        verdict("a header in BAD_REQUEST",       content("BAD_REQUEST", injection),      MALFORMED,     HIT),
-        verdict("a header in FORBIDDEN",         content("FORBIDDEN", injection),        TOO_LITTLE,    HIT),
-        verdict("a header by line feed alone",   content("UNAUTHORIZED", r#"Bearer error=\"a\nb: c\""#), BAD, HIT),
-        verdict("a NUL in a challenge",          content("UNAUTHORIZED", r#"Bearer error=\"a\u0000\""#), BAD, HIT),
-        verdict("two challenges in one",         content("UNAUTHORIZED", two),           BAD,           HIT),
-        verdict("a challenge of another scheme", content("UNAUTHORIZED", r#"Basic realm=\"a\""#), BAD,  HIT),
+        verdict("OK without facts",                     says(ok()),                         NOBODY,    HIT),
+        verdict("OK with what nobody knows, too deep",  field("unknown", &deep()),          NOBODY,    HIT),
+        verdict("OK that never expires",                expires("0"),                       GOOD,       HIT),
+        verdict("OK that expires at the end of time",   expires("9223372036854775807"),     GOOD,       HIT),
+        row("OK that has expired",                      expires("1000"),                    GOOD,       HIT),
+        row("OK that expires right now",                expires("2000000000000"),           GOOD,       HIT),
+        row("OK that expired before all time",          expires("-9223372036854775808"),    GOOD,       HIT),
+        verdict("a header in OK",                       content("OK", injection),           NOBODY,    HIT),
+        verdict("a header in a nonce",                  says(nonce),                        GOOD,       HIT),
+        verdict("a header in UNAUTHORIZED",             content("UNAUTHORIZED", injection), BAD,        HIT),
+        verdict("a header in BAD_REQUEST",              content("BAD_REQUEST", injection),  MALFORMED,  HIT),
+        verdict("a header in FORBIDDEN",                content("FORBIDDEN", injection),    TOO_LITTLE, HIT),
+        verdict("a header in a quoted text",            content("UNAUTHORIZED", line_feed), BAD,        HIT),
+        verdict("a NUL in a challenge",                 content("UNAUTHORIZED", nul),       BAD,        HIT),
+        verdict("two challenges in one",                content("UNAUTHORIZED", two),       BAD,        HIT),
+        verdict("a challenge of another scheme",        content("UNAUTHORIZED", basic),     BAD,        HIT),
     ]
 }
 
 #[rustfmt::skip]
 fn clocks() -> Vec<Row> {
-    let behind = row("the layer's clock is behind", IsAhead(-10),                        GOOD,          HIT);
+    let behind = row("the layer's clock is behind", IsAhead(-10), GOOD, HIT);
     vec![
-        row("the layer's clock is ahead",        IsAhead(10),                            GOOD,          GOOD),
+        row("the layer's clock is ahead",  IsAhead(10), GOOD, GOOD),
         // What was out of date is not so any more.
         Row { outdated: HIT, ..behind },
     ]
@@ -301,6 +329,16 @@ fn statuses() -> Vec<Row> {
     rows
 }
 
+/// Times to come back that are none, or too soon.
+fn times() -> Vec<Row> {
+    let headers = ["0", "-1", "1.5", "soon", "18446744073709551616", ""];
+    let row = |time: &str| {
+        let fault = Says(http(503, &[&format!("Retry-After: {time}")], refusal()));
+        row(format!("come back {time:?}"), fault, DOWN, HIT)
+    };
+    headers.map(row).into()
+}
+
 /// What no client may see.
 fn leak() -> String {
     format!("{TOKEN} {CREDENTIAL}")
@@ -323,12 +361,26 @@ fn expires(at: &str) -> Fault {
     says(format!(r#"{{"action":"OK","subject":"alice","expiresAt":{at}}}"#))
 }
 
+/// OK with a field.
+fn field(name: &str, value: &str) -> Fault {
+    says(format!(r#"{{"action":"OK","{name}":{value}}}"#))
+}
+
+/// More than a parser can follow that calls itself.
+fn deep() -> String {
+    format!("{}{}", "[".repeat(LEVELS), "]".repeat(LEVELS))
+}
+
 fn content(action: &str, content: &str) -> Fault {
     says(format!(r#"{{"action":"{action}","responseContent":"{content}"}}"#))
 }
 
 fn half() -> Vec<u8> {
     http_without_length(200, &["Content-Length: 1000"], ok())
+}
+
+fn half_an_error() -> Vec<u8> {
+    http_without_length(500, &["Content-Length: 1000"], refusal())
 }
 
 fn large() -> String {
@@ -339,14 +391,14 @@ fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
-fn half_a_frame(stream: u32) -> Vec<u8> {
+fn half_a_body(stream: u32) -> Vec<u8> {
     [wire::head(stream), wire::frame(wire::DATA, 0, stream, ok().as_bytes())].concat()
 }
 
 fn goaway_half_way(stream: u32) -> Vec<u8> {
-    [half_a_frame(stream), wire::goaway(stream, wire::INTERNAL_ERROR)].concat()
+    [half_a_body(stream), goaway(0, INTERNAL_ERROR)].concat()
 }
 
 fn reset_half_way(stream: u32) -> Vec<u8> {
-    [half_a_frame(stream), wire::reset(stream, wire::INTERNAL_ERROR)].concat()
+    [half_a_body(stream), reset(stream, INTERNAL_ERROR)].concat()
 }

@@ -30,6 +30,9 @@ pub(crate) const CREDENTIAL: &str = "s3rvice-access-t0ken";
 /// No test waits for it: a call that has to end with it is made in a time that is not the real one.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Longer, so that it is always the deadline that ends a call.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A label of a name of a host has at most 63 letters, so that nobody has to be asked for this one.
 const NO_NAME: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.invalid";
 
@@ -137,8 +140,8 @@ impl Scene {
 }
 
 fn authlete(url: &str, astray: Arc<AtomicBool>) -> Authlete {
-    let transport =
-        Transport::new(TlsRoots::Pem(certificates::root().into_bytes()), DEADLINE).unwrap();
+    let roots = TlsRoots::Pem(certificates::root().into_bytes());
+    let transport = Transport::new(roots, CONNECT_TIMEOUT).unwrap();
     let lead_astray = move |mut request: http::Request<_>| {
         if astray.load(Ordering::SeqCst) {
             *request.uri_mut() = Uri::try_from(format!("http://{NO_NAME}/")).unwrap();
