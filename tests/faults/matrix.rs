@@ -192,7 +192,6 @@ fn http1() -> Vec<Row> {
         row("compression nobody asked for",     Says(gzip),                                          SENSELESS, HIT),
         row("nothing",                          Says(http(200, &[], "")),                            SENSELESS, HIT),
         row("204",                              Says(http(204, &[], "")),                            SENSELESS, HIT),
-        row("another protocol",                 Says(http(101, &["Upgrade: a"], "")),                OURS,      HIT),
         verdict("hints ahead of the answer",    Says(hints),                                         NOBODY, HIT),
     ]
 }
@@ -260,6 +259,8 @@ fn verdicts() -> Vec<Row> {
     let nul = r#"Bearer error=\"invalid_token\u0000\""#;
     let two = r#"Bearer error=\"invalid_token\", Basic realm=\"a\""#;
     let basic = r#"Basic realm=\"a\""#;
+    let umlaut = r#"Bearer error=\"ungültig\""#;
+    let tab = r#"Bearer error=\"invalid\ttoken\""#;
     let nonce = r#"{"action":"OK","subject":"alice","dpopNonce":"a\r\nSet-Cookie: a=b"}"#;
     vec![
         verdict("OK without facts",                     says(ok()),                         NOBODY,    HIT),
@@ -277,6 +278,8 @@ fn verdicts() -> Vec<Row> {
         verdict("a header in a quoted text",            content("UNAUTHORIZED", line_feed), BAD,        HIT),
         verdict("a NUL in a challenge",                 content("UNAUTHORIZED", nul),       BAD,        HIT),
         verdict("two challenges in one",                content("UNAUTHORIZED", two),       BAD,        HIT),
+        verdict("an umlaut in a challenge",             content("UNAUTHORIZED", umlaut),    BAD,        HIT),
+        verdict("a tab in a challenge",                 content("UNAUTHORIZED", tab),       BAD,        HIT),
         verdict("a challenge of another scheme",        content("UNAUTHORIZED", basic),     BAD,        HIT),
     ]
 }

@@ -12,6 +12,7 @@ use axum::{Router, body::Body, extract::Request, routing::get};
 use http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use serde_json::json;
+use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_authlete::{
     AuthLayer, Authlete, Clock, ProblemDetails, TokenInfo,
@@ -131,7 +132,9 @@ impl Scene {
             answer = &mut answer => answer.unwrap(),
             () = self.upstream.called() => {
                 tokio::time::pause();
+                let since = Instant::now();
                 let answer = answer.await.unwrap();
+                assert!(since.elapsed().as_secs() <= DEADLINE.as_secs(), "a call never ends");
                 tokio::time::resume();
                 answer
             }
