@@ -137,18 +137,18 @@ pub(crate) fn rows() -> Vec<Row> {
 fn connections() -> Vec<Row> {
     let head = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
     vec![
-        // what goes wrong, how, cold, cached
+        // what goes wrong                      how                     cold           cached
         row("nobody listens",                   Refuses,                DOWN.calls(0), HIT),
         row("the name has no address",          HasNoAddress,           DOWN.calls(0), HIT),
-        row("closed when accepted",             Greets(vec![]),         DOWN,      HIT),
-        row("closed when called",               Says(vec![]),           DOWN,      HIT),
+        row("closed when accepted",             Closes,                 DOWN,          HIT),
+        row("closed when called",               Says(vec![]),           DOWN,          HIT),
         row("no answer",                        Stops(vec![]),          LATE,          HIT),
         row("a head that does not end",         Stops(head.clone()),    LATE,          HIT),
         row("a head that drips",                Drips(head.clone()),    LATE,          HIT),
-        row("a head that breaks off",           Says(head),             DOWN,      HIT),
+        row("a head that breaks off",           Says(head),             DOWN,          HIT),
         row("a body that stops half way",       Stops(half()),          LATE,          HIT),
         row("a body that drips",                Drips(half()),          LATE,          HIT),
-        row("a body that breaks off half way",  Says(half()),           DOWN,      HIT),
+        row("a body that breaks off half way",  Says(half()),           DOWN,          HIT),
         row("an error that stops half way",     Stops(half_an_error()), LATE,          HIT),
     ]
 }

@@ -30,7 +30,9 @@ pub(crate) enum Fault {
     Refuses,
     /// The name in the URL of the call is no name of a host.
     HasNoAddress,
-    /// The connection is greeted with these bytes and closed.
+    /// The connection is closed as soon as it is accepted.
+    Closes,
+    /// Where TLS is expected, these bytes are said, and the connection is closed.
     Greets(Vec<u8>),
     /// The connection is accepted, and nothing is said; not even in TLS.
     IsMute,
@@ -56,9 +58,7 @@ use Fault::*;
 
 impl Fault {
     fn is_of_tls(&self) -> bool {
-        matches!(self, Shows(_) | IsMute)
-            || matches!(self, Greets(bytes) if !bytes.is_empty())
-            || self.is_of_http2()
+        matches!(self, Greets(_) | IsMute | Shows(_)) || self.is_of_http2()
     }
 
     fn is_of_http2(&self) -> bool {
@@ -66,7 +66,7 @@ impl Fault {
     }
 
     /// Whether it ends only with a timeout.
-    pub(crate) fn is_slow(&self) -> bool {
+    fn is_slow(&self) -> bool {
         matches!(self, IsMute | Stops(_) | Drips(_))
     }
 }
@@ -157,8 +157,8 @@ impl Upstream {
         self.state.calls.load(Ordering::SeqCst)
     }
 
-    /// A call has got here.
-    pub(crate) async fn called(&self) {
+    /// A call has got here that only a timeout ends.
+    pub(crate) async fn struck(&self) {
         self.state.struck.notified().await;
     }
 
@@ -195,19 +195,23 @@ impl State {
 
     fn count(&self) {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        self.struck.notify_one();
     }
 
     /// Serves a connection. `None` is its early end, which is of no interest.
     async fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let mut certificate = Certificate::Good;
         match self.fault() {
+            Some(Closes) => {
+                self.count();
+                return None;
+            }
             Some(Greets(bytes)) => {
                 self.count();
                 return stream.write_all(&bytes).await.ok();
             }
             Some(IsMute) => {
                 self.count();
+                self.struck.notify_one();
                 pending().await
             }
             Some(Shows(wrong)) => {
@@ -236,6 +240,9 @@ impl State {
         };
         self.count();
         stream.write_all(answer).await.ok()?;
+        if fault.as_ref().is_some_and(Fault::is_slow) {
+            self.struck.notify_one();
+        }
         match fault {
             Some(Stops(_)) => pending().await,
             Some(Drips(_)) => drip(stream).await,
