@@ -19,20 +19,8 @@ use crate::{
 /// needs no box.
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// The request that may pass, or the response that refuses it.
-pub(crate) type Decision<B, ResB> = Result<Pass<B, ResB>, Response<ResB>>;
-
-/// A request that may pass, and what is to be done when it was answered.
-pub(crate) struct Pass<B, ResB> {
-    pub(crate) request: Request<B>,
-    pub(crate) after: Option<Box<After<ResB>>>,
-}
-
-impl<B, ResB> From<Request<B>> for Pass<B, ResB> {
-    fn from(request: Request<B>) -> Self {
-        Self { request, after: None }
-    }
-}
+/// What is to be done when the request was answered, if it may pass, or the response that refuses it.
+pub(crate) type Decision<ResB> = Result<Option<Box<After<ResB>>>, Response<ResB>>;
 
 /// What is to be done to the response.
 pub(crate) struct After<ResB> {
@@ -44,7 +32,7 @@ pub(crate) struct After<ResB> {
 pub(crate) type Finish<ResB> = Box<dyn FnOnce(Response<ResB>) -> Response<ResB> + Send>;
 
 /// What is done with a request when Authlete has answered.
-pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(Request<B>, Answer) -> Decision<B, ResB> + Send>;
+pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(&mut Request<B>, Answer) -> Decision<ResB> + Send>;
 
 /// A request that waits for Authlete's answer, and the service that was polled ready for it.
 pub(crate) struct Waiting<S, B, ResB> {
@@ -71,30 +59,31 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        Asking { asking: Asking, waiting: Option<Waiting<S, B, ResB>> },
+        // The rest is in boxes, so that what is known is not slowed down by the room for what is not.
+        Asking { asking: Asking, waiting: Option<Box<Waiting<S, B, ResB>>> },
         Passed { #[pin] response: S::Future, after: Option<Box<After<ResB>>> },
-        Turning { turning: Turning, answered: Option<(Response<ResB>, Finish<ResB>)> },
+        Turning { turning: Turning, answered: Option<Box<(Response<ResB>, Finish<ResB>)>> },
         // Taken when it is ready; polled again after that, it never is.
-        Refused { response: Option<Response<ResB>> },
+        Refused { response: Option<Box<Response<ResB>>> },
     }
 }
 
 impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
     pub(crate) fn asking(asking: Asking, waiting: Waiting<S, B, ResB>) -> Self {
-        Self { state: State::Asking { asking, waiting: Some(waiting) } }
+        Self { state: State::Asking { asking, waiting: Some(Box::new(waiting)) } }
     }
 
     /// The inner service is called only if the request may pass.
-    pub(crate) fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
-        Self { state: State::decided(decision, service) }
+    pub(crate) fn decided(decision: Decision<ResB>, request: Request<B>, service: &mut S) -> Self {
+        Self { state: State::decided(decision, request, service) }
     }
 }
 
 impl<S: Service<Request<B>>, B, ResB> State<S, B, ResB> {
-    fn decided(decision: Decision<B, ResB>, service: &mut S) -> Self {
+    fn decided(decision: Decision<ResB>, request: Request<B>, service: &mut S) -> Self {
         match decision {
-            Ok(Pass { request, after }) => Self::Passed { response: service.call(request), after },
-            Err(response) => Self::Refused { response: Some(response) },
+            Ok(after) => Self::Passed { response: service.call(request), after },
+            Err(response) => Self::Refused { response: Some(Box::new(response)) },
         }
     }
 }
@@ -120,14 +109,13 @@ where
                     };
                     State::Turning {
                         turning: turn.take(),
-                        answered: Some((response, after.finish)),
+                        answered: Some(Box::new((response, after.finish))),
                     }
                 }
                 StateProjection::Turning { turning, answered } => {
                     let told = ready!(turning.as_mut().poll(context));
-                    let Some((mut response, finish)) = answered.take() else {
-                        return Poll::Pending;
-                    };
+                    let Some(answered) = answered.take() else { return Poll::Pending };
+                    let (mut response, finish) = *answered;
                     if let Some(told) = told {
                         told.tell(response.headers_mut());
                     }
@@ -135,14 +123,13 @@ where
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take();
-                    return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                    return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(*response)));
                 }
                 StateProjection::Asking { asking, waiting } => {
                     let answer = ready!(asking.as_mut().poll(context));
-                    let Some(Waiting { request, mut service, decide }) = waiting.take() else {
-                        return Poll::Pending;
-                    };
-                    State::decided(decide(request, answer), &mut service)
+                    let Some(waiting) = waiting.take() else { return Poll::Pending };
+                    let Waiting { mut request, mut service, decide } = *waiting;
+                    State::decided(decide(&mut request, answer), request, &mut service)
                 }
             };
             state.set(next);

@@ -46,17 +46,18 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
-            return AuthFuture::decided(Ok(request.into()), &mut self.inner);
+            return AuthFuture::decided(Ok(None), request, &mut self.inner);
         };
         // What was said of the token when it was issued is not all there is to know.
         let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
             let refusal = rejection::refuse(request.headers(), request.extensions(), &rejection);
-            return AuthFuture::decided(Err(refusal), &mut self.inner);
+            return AuthFuture::decided(Err(refusal), request, &mut self.inner);
         };
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         let require = self.require.clone();
-        let decide = Box::new(move |request, answer| decide(&require, request, answer));
+        let decide =
+            Box::new(move |request: &mut Request<B>, answer| decide(&require, request, answer));
         AuthFuture::asking(recheck.ask(), Waiting { request, service, decide })
     }
 }
@@ -69,9 +70,9 @@ fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
 
 fn decide<B, ResB: Default + 'static>(
     require: &Require,
-    mut request: Request<B>,
+    request: &mut Request<B>,
     answer: Answer,
-) -> Decision<B, ResB> {
+) -> Decision<ResB> {
     let decided = answer.and_then(|token| {
         if token.needs_signed_response() {
             // The layer did not know, and will not sign.
@@ -81,7 +82,7 @@ fn decide<B, ResB: Default + 'static>(
         check(require, request.extensions())
     });
     match decided {
-        Ok(()) => Ok(request.into()),
+        Ok(()) => Ok(None),
         Err(rejection) => {
             Err(rejection::refuse(request.headers(), request.extensions(), &rejection))
         }

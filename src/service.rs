@@ -20,7 +20,7 @@ use crate::{
     api::IntrospectionRequest,
     cache::{Holder, Thumbprint},
     credentials::{self, RequestHead, Scheme},
-    future::{After, Asking, AuthFuture, Decision, Finish, Pass, Waiting},
+    future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
@@ -63,6 +63,8 @@ struct Shown {
     certificate: Option<Thumbprint>,
     /// Whether Authlete was asked with its proof.
     sent: bool,
+    /// When it was looked at.
+    now: SystemTime,
 }
 
 /// Becomes true if Authlete is asked with a request's proof.
@@ -89,10 +91,13 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let decided = match self.gate.way(&request) {
-            Way::Pass => Ok(self.gate.pass(request).into()),
-            Way::Decide(shown, answer) => self.gate.decide(request, shown, answer),
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let decision = match self.gate.way(&request) {
+            Way::Pass => {
+                self.gate.pass(&mut request);
+                Ok(None)
+            }
+            Way::Decide(shown, answer) => self.gate.decide(&mut request, shown, answer),
             Way::Ask(shown, asking, sent) => {
                 // It is this service that was polled ready, so it is the one to be called; a clone
                 // takes its place. See tower's documentation of `Service`, "Be careful when cloning
@@ -100,22 +105,27 @@ where
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
-                let decide = Box::new(move |request, answer| {
-                    let shown = Shown { sent: sent.load(Ordering::Acquire), ..shown };
-                    gate.decide(request, shown, answer)
+                let decide = Box::new(move |request: &mut Request<B>, answer| {
+                    let (sent, now) = (sent.load(Ordering::Acquire), gate.now());
+                    gate.decide(request, Shown { sent, now, ..shown }, answer)
                 });
                 return AuthFuture::asking(asking, Waiting { request, service, decide });
             }
         };
-        AuthFuture::decided(decided, &mut self.inner)
+        AuthFuture::decided(decision, request, &mut self.inner)
     }
 }
 
 impl<R> Gate<R> {
     fn way<B>(&self, request: &Request<B>) -> Way {
         self.try_way(request).unwrap_or_else(|(scheme, rejection)| {
-            Way::Decide(Shown { scheme, certificate: None, sent: false }, Err(rejection))
+            let shown = Shown { scheme, certificate: None, sent: false, now: self.now() };
+            Way::Decide(shown, Err(rejection))
         })
+    }
+
+    fn now(&self) -> SystemTime {
+        self.settings.verifier.clock.now()
     }
 
     fn try_way<B>(&self, request: &Request<B>) -> Result<Way, (Scheme, Rejection)> {
@@ -140,7 +150,8 @@ impl<R> Gate<R> {
             None => None,
         };
         let thumbprint = certificate.as_ref().map(|certificate| certificate.thumbprint());
-        let shown = Shown { scheme, certificate: thumbprint, sent: false };
+        let now = verifier.clock.now();
+        let shown = Shown { scheme, certificate: thumbprint, sent: false, now };
         let holder = Holder { key: None, certificate: thumbprint };
         let presented = || {
             let mut request = IntrospectionRequest::new().token(token);
@@ -161,7 +172,6 @@ impl<R> Gate<R> {
             let asking = self.prove(request, scheme, presented(), &sent).map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
-        let now = verifier.clock.now();
         let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
         match known {
             Some(answer) if !self.lacks_facts(&answer, now) => {
@@ -247,22 +257,21 @@ impl<R> Gate<R> {
     }
 
     /// Lets a request without a token pass.
-    fn pass<B, ResB: 'static>(&self, mut request: Request<B>) -> Request<B>
+    fn pass<B, ResB: 'static>(&self, request: &mut Request<B>)
     where
         R: Renderer<ResB>,
     {
         let guard = self.guard::<ResB>().clone();
         request.extensions_mut().insert(guard);
-        request
     }
 
-    /// The request with the token's facts, or the response that refuses it.
+    /// Gives the request the token's facts, or makes the response that refuses it.
     fn decide<B, ResB: 'static>(
         &self,
-        mut request: Request<B>,
+        request: &mut Request<B>,
         shown: Shown,
         answer: Answer,
-    ) -> Decision<B, ResB>
+    ) -> Decision<ResB>
     where
         R: Renderer<ResB>,
     {
@@ -270,10 +279,10 @@ impl<R> Gate<R> {
             Ok(token) => token,
             Err(rejection) => {
                 tracing::debug!(reason = ?rejection.reason(), "request refused");
-                return Err(self.refuse(&request, shown, &rejection));
+                return Err(self.refuse(request, shown, &rejection));
             }
         };
-        let after = self.after(&mut request, shown, &token);
+        let after = self.after(request, shown, &token);
         let options = &self.settings.options;
         credentials::conceal(&options.sources, request.headers_mut(), options.strip);
         if shown.scheme == Scheme::Dpop {
@@ -283,12 +292,12 @@ impl<R> Gate<R> {
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut());
-        Ok(Pass { request, after })
+        Ok(after)
     }
 
     /// Whether a good token may be used by who shows this, for this.
     fn allow(&self, shown: Shown, token: TokenInfo) -> Answer {
-        let Settings { verifier, options, .. } = &*self.settings;
+        let options = &self.settings.options;
         if !token.is_bound_to(shown.certificate.as_ref()) {
             let description = "the access token is bound to another client certificate";
             return Err(Rejection::invalid_token(description));
@@ -302,7 +311,7 @@ impl<R> Gate<R> {
             return Err(Rejection::misconfigured("responses cannot be signed here"));
         }
         let require = options.require.as_ref();
-        require.map_or(Ok(()), |require| require.check(&token, verifier.clock.now()))?;
+        require.map_or(Ok(()), |require| require.check(&token, shown.now))?;
         Ok(token)
     }
 

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 use tokio::sync::Notify;
-use tower_authlete::emulator::{Api, Fault};
+use tower_authlete::emulator::Api;
 use tower_authlete::{
     AuthLayer, ClientCertificate, ClientCertificates, Dpop, MemoryReplays, Origin, PeerAddr,
     ProofId, Refresh, Remembering, ReplayStore,
