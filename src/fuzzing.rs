@@ -572,6 +572,12 @@ mod tests {
         }
 
         #[test]
+        fn hosts_that_proxies_name_are_hosts(host in "[a-z0-9.:@/?#%\\[\\]\\\\ \"-]{0,8}") {
+            forwarding(format!("x-forwarded-proto: https\nx-forwarded-host: {host}").as_bytes());
+            forwarding(format!("forwarded: proto=https;host=\"{host}\"").as_bytes());
+        }
+
+        #[test]
         fn answers_that_are_no_json_are_errors(api in 0..APIS, input in lines(JSON)) {
             answer(&[&[b'0' + api, b'2'][..], &input].concat());
         }
