@@ -69,6 +69,9 @@ mod details;
 pub mod emulator;
 pub mod endpoint;
 mod future;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod metadata;
 mod policy;
