@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Deref,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -39,12 +40,22 @@ pub struct AuthService<S, R> {
     gate: Gate<R>,
 }
 
-/// Decides about requests.
-pub(crate) struct Gate<R> {
+/// Decides about requests. Routers clone their services for each of them.
+struct Gate<R>(Arc<Parts<R>>);
+
+struct Parts<R> {
     settings: Arc<Settings<R>>,
     fresh: bool,
     /// Done at the first request, when the body of responses is known.
     renders: OnceLock<()>,
+}
+
+impl<R> Deref for Gate<R> {
+    type Target = Parts<R>;
+
+    fn deref(&self) -> &Parts<R> {
+        &self.0
+    }
 }
 
 /// What is to be done with a request whose credentials have been looked at.
@@ -72,7 +83,7 @@ pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self { inner, gate: Gate { settings, fresh, renders: OnceLock::new() } }
+        Self { inner, gate: Gate(Arc::new(Parts { settings, fresh, renders: OnceLock::new() })) }
     }
 }
 
@@ -284,7 +295,8 @@ impl<R> Gate<R> {
         };
         let after = self.after(request, shown, &token);
         let options = &self.settings.options;
-        credentials::conceal(&options.sources, request.headers_mut(), options.strip);
+        let proofs = options.challenges.algorithms.is_some();
+        credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
         if shown.scheme == Scheme::Dpop {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
@@ -423,8 +435,7 @@ impl Proven {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        let Self { settings, fresh, renders } = self;
-        Self { settings: settings.clone(), fresh: *fresh, renders: renders.clone() }
+        Self(self.0.clone())
     }
 }
 

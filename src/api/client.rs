@@ -172,10 +172,17 @@ impl Authlete {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, JSON);
         }
+        let sent = body.clone();
         let request = request.body(RequestBody::new(body)).map_err(|_| unsendable(api))?;
         let answer = tokio::time::timeout(*deadline, self.exchange(request)).await;
         let answer = answer.unwrap_or(Err(ErrorKind::Deadline(*deadline)));
-        answer.map_err(|kind| Error { api, kind })
+        answer.map_err(|mut kind| {
+            if let ErrorKind::Refused(refusal) = &mut kind {
+                // A server may say what it was told.
+                refusal.redact(&[&sent, credentials.as_bytes(), rest.as_bytes()]);
+            }
+            Error { api, kind }
+        })
     }
 
     async fn exchange(&self, request: Request<RequestBody>) -> Result<Bytes, ErrorKind> {
@@ -185,10 +192,12 @@ impl Authlete {
         let limit = self.0.max_response_size;
         // Boxed, since the compiler cannot see yet that the future of a boxed body is `Send`.
         let body: Collecting = Box::pin(Limited::new(body, limit).collect());
-        let body = body.await.map_err(|error| broken(error, limit))?.to_bytes();
+        let body = body.await.map(Collected::to_bytes);
         if head.status.is_success() {
-            return Ok(body);
+            return body.map_err(|error| broken(error, limit));
         }
+        // Its status tells enough, even if its body cannot be read.
+        let body = body.unwrap_or_default();
         Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body)))
     }
 }

@@ -104,6 +104,35 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Takes words out of the message that stand in what was sent, but for the names of its members.
+    pub(crate) fn redact(&mut self, sent: &[&[u8]]) {
+        let secret = |word: &str| {
+            word.len() >= MIN_SECRET
+                && sent.iter().any(|sent| {
+                    let named = format!("\"{word}\":");
+                    contains(sent, word.as_bytes()) && !contains(sent, named.as_bytes())
+                })
+        };
+        for text in [&mut self.result_message, &mut self.result_code].into_iter().flatten() {
+            let legal = |char: char| char.is_ascii_alphanumeric() || "-._~+/=".contains(char);
+            let words = text.split(|char| !legal(char)).filter(|word| secret(word));
+            let mut clean = text.clone();
+            for word in words {
+                clean = clean.replace(word, "[redacted]");
+            }
+            *text = clean;
+        }
+    }
+}
+
+/// Shorter words are not taken for secrets.
+const MIN_SECRET: usize = 8;
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
 /// A server's text in a form that can be logged.
 fn text(value: &serde_json::Value) -> Option<String> {
     let text = match value {
@@ -119,6 +148,9 @@ fn text(value: &serde_json::Value) -> Option<String> {
 impl ErrorKind {
     /// A decoding error without what serde says, since that quotes values.
     pub(crate) fn undecodable(path: String, error: &serde_json::Error) -> Self {
+        // Names of members are the server's words: what cannot be one of the API's is not told.
+        let legal = |char: char| char.is_ascii_alphanumeric() || "_.[]?".contains(char);
+        let path = if path.len() <= 100 && path.chars().all(legal) { path } else { "?".into() };
         let problem = match error.classify() {
             serde_json::error::Category::Io => "unreadable",
             serde_json::error::Category::Syntax => "no JSON",
@@ -154,7 +186,7 @@ impl Error {
         match &self.kind {
             ErrorKind::Request(_) => true,
             ErrorKind::Refused(Refusal { status, .. }) => {
-                !status.is_server_error()
+                (status.is_redirection() || status.is_client_error())
                     && ![StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT]
                         .contains(status)
             }
@@ -231,10 +263,23 @@ mod tests {
             (429, true, false),
             (500, true, false),
             (503, true, false),
+            (101, false, false),
+            (600, false, false),
         ] {
             let error = refused(status, "");
             assert_eq!((error.is_retryable(), error.is_our_fault()), (retryable, ours), "{status}");
         }
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_what_was_sent() {
+        let body = br#"{"token":"t0ken-of-alice","accessToken":"x"}"#;
+        let said =
+            r#"{"resultMessage":"[A001] the accessToken t0ken-of-alice by 's3rvice-token'"}"#;
+        let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, &HeaderMap::new(), said.as_bytes());
+        refusal.redact(&[body, b"Bearer s3rvice-token"]);
+        let expected = "[A001] the accessToken [redacted] by '[redacted]'";
+        assert_eq!(refusal.result_message.as_deref(), Some(expected));
     }
 
     #[test]

@@ -203,11 +203,11 @@ impl Form {
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let pem = percent_decode_str(text).decode_utf8().ok()?;
     let pem = pem::parse(pem.as_bytes()).ok()?;
-    (pem.tag() == "CERTIFICATE").then(|| pem.into_contents())
+    (pem.tag() == "CERTIFICATE" && !pem.contents().is_empty()).then(|| pem.into_contents())
 }
 
 /// The parts of a text between separators that do not stand in quotes.
-fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+pub(super) fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |char| {
         let literal = std::mem::take(&mut escaped);

@@ -8,6 +8,7 @@ use std::{
 use http::{Extensions, HeaderMap, Uri, uri::Authority};
 use ipnet::IpNet;
 
+use super::mtls::outside_quotes;
 use crate::{api::ConfigError, credentials::RequestHead};
 
 /// The public origin of this server, which DPoP proofs and message signatures are made for.
@@ -178,10 +179,11 @@ impl fmt::Debug for Proxies {
 fn forwarded(headers: &HeaderMap) -> Option<(&str, &str)> {
     let element = last(headers, "forwarded")?;
     let param = |name: &str| {
-        element.split(';').find_map(|pair| {
+        let mut values = outside_quotes(element, ';').filter_map(|pair| {
             let (key, value) = pair.split_once('=')?;
             key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
-        })
+        });
+        values.next().filter(|_| values.next().is_none())
     };
     Some((param("proto")?, param("host")?))
 }
@@ -199,7 +201,7 @@ fn legal(proto: &str, host: &str) -> Option<(&'static str, Authority)> {
 
 fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next().map(str::trim)
+    outside_quotes(value, ',').last().map(str::trim)
 }
 
 #[cfg(test)]
@@ -266,6 +268,9 @@ mod tests {
             "host=a/b;proto=https",
             "host=u@a;proto=https",
             "host=a;proto=ftp",
+            "host=a;proto=https;host=b",
+            "for=\"_x,host=a;proto=https\"",
+            "for=\"a;host=b;proto=https\"",
             "",
         ] {
             let headers = [
