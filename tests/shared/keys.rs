@@ -66,6 +66,12 @@ impl Key {
         BASE64.encode(Sha256::digest(start + &end))
     }
 
+    /// A coordinate of the public key.
+    #[allow(dead_code)]
+    pub(crate) fn coordinate(&self, name: &str) -> Vec<u8> {
+        BASE64.decode(self.jwk[name].as_str().unwrap()).unwrap()
+    }
+
     pub(crate) fn header(&self) -> Value {
         json!({ "typ": "dpop+jwt", "alg": self.alg, "jwk": self.jwk })
     }
