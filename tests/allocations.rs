@@ -1,0 +1,82 @@
+//! A cached check allocates what the request's extensions need, and nothing else.
+#![cfg(feature = "emulator")]
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use http::{Request, Response};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use tower::{Layer, Service, service_fn};
+use tower_authlete::{AuthLayer, Properties, RequireScopes, Scopes, TokenInfo, emulator::Emulator};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+async fn inner(request: Request<()>) -> Result<Response<()>, Infallible> {
+    assert!(request.extensions().get::<TokenInfo>().is_some());
+    Ok(Response::new(()))
+}
+
+/// The output of a future that is ready at once.
+fn ready<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a cached check waits for something"),
+    }
+}
+
+/// How many allocations a hit makes, and how many bytes.
+fn of_a_hit(runtime: &tokio::runtime::Runtime, value: &str, facts: usize) -> (usize, usize) {
+    let _guard = runtime.enter();
+    let authlete = runtime.block_on(Emulator::start());
+    let scopes = (0..facts).map(|number| format!("scope-{number}"));
+    let token = authlete.token().value(value).scopes(scopes).subject("s".repeat(facts));
+    let token = (0..facts).fold(token, |token, number| {
+        token.property(format!("key-{number}"), "v".repeat(facts))
+    });
+    runtime.block_on(token.issue());
+    let auth = AuthLayer::builder(authlete.authlete()).require(RequireScopes::all(["scope-0"]));
+    let mut service = auth.build().unwrap().layer(service_fn(inner));
+    let request = || {
+        let request = Request::builder().header("authorization", format!("Bearer {value}"));
+        request.body(()).unwrap()
+    };
+    runtime.block_on(service.call(request())).unwrap();
+    // Until the token is at hand.
+    (0..3).for_each(|_| drop(ready(service.call(request()))));
+    let request = request();
+    let region = Region::new(ALLOCATOR);
+    let response = ready(service.call(request));
+    let stats = region.change();
+    drop(response);
+    (stats.allocations, stats.bytes_allocated)
+}
+
+/// How many allocations it makes to put the three types into an empty map.
+fn of_extensions() -> (usize, usize) {
+    let token = TokenInfo::from(&tower_authlete::api::IntrospectionResponse::default());
+    let (scopes, properties) = (Scopes::default(), Properties::default());
+    let mut request = Request::new(());
+    let region = Region::new(ALLOCATOR);
+    request.extensions_mut().insert(scopes);
+    request.extensions_mut().insert(properties);
+    request.extensions_mut().insert(token);
+    let stats = region.change();
+    (stats.allocations, stats.bytes_allocated)
+}
+
+// One test, since others beside it would be counted, too.
+#[test]
+fn a_hit_allocates_what_its_extensions_need_however_large_token_and_facts_are() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let expected = of_extensions();
+    assert_eq!(expected.0, 5);
+    for (length, facts) in [(43, 1), (43, 50), (8000, 1)] {
+        assert_eq!(of_a_hit(&runtime, &"t".repeat(length), facts), expected, "{length} {facts}");
+    }
+}
