@@ -17,6 +17,7 @@ use crate::{
     proof::{ClientCertificates, MessageSignatures},
     refresh::Refresh,
     rejection::{EmptyBody, Guard},
+    resilience::Patience,
     rotate::Rotation,
     service::AuthService,
     verifier::{Check, Verifier},
@@ -140,6 +141,7 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     limits: Limits,
     refresh: Option<Refresh>,
     rotation: Option<Rotation>,
+    patience: Patience,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
     options: Options,
@@ -174,6 +176,7 @@ impl AuthLayerBuilder {
             limits,
             refresh: None,
             rotation: None,
+            patience: Patience::default(),
             #[cfg(feature = "dpop")]
             dpop: None,
             options,
@@ -276,6 +279,7 @@ impl<R> AuthLayerBuilder<R> {
             limits: self.limits,
             refresh: self.refresh,
             rotation: self.rotation,
+            patience: self.patience,
             #[cfg(feature = "dpop")]
             dpop: self.dpop,
             options: self.options,
@@ -320,6 +324,36 @@ impl<R> AuthLayerBuilder<R> {
     /// Gives tokens in use new values from time to time. Default: off.
     pub fn rotate(self, rotation: Rotation) -> Self {
         Self { rotation: Some(rotation), ..self }
+    }
+
+    /// How long a check may take in all: queueing, connecting, retries and waiting for another's call.
+    /// After that it is 503. Default: 3 s. A single call ends by the deadline of
+    /// [`AuthleteBuilder`](crate::AuthleteBuilder), too.
+    pub fn check_deadline(mut self, deadline: Duration) -> Self {
+        self.patience.deadline = deadline;
+        self
+    }
+
+    /// How often a check that failed is made again, if the connection broke or Authlete answered 429 or
+    /// 5xx: after a random part of `backoff`, doubled each time, or when Authlete says. Retries are
+    /// limited to a fifth of the calls that succeed and one a second, so that they do not multiply an
+    /// outage. A call with a DPoP proof is made again only if it was never sent. Default: once, 100 ms.
+    pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
+        self.patience.retries = retries;
+        self.patience.backoff = backoff;
+        self
+    }
+
+    /// How many calls are made at a time. Default: 256.
+    pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
+        self.patience.max_in_flight = max_in_flight;
+        self
+    }
+
+    /// How many further calls can wait for their turn; beyond that, it is 503 at once. Default: 1024.
+    pub fn max_waiting(mut self, max_waiting: usize) -> Self {
+        self.patience.max_waiting = max_waiting;
+        self
     }
 
     /// The clock by which expiry and the age of authentications are judged. Default: the system's.
@@ -371,6 +405,7 @@ impl<R> AuthLayerBuilder<R> {
         if let Some(rotation) = &self.rotation {
             rotation.validate()?;
         }
+        self.patience.validate()?;
         let limits = &self.limits;
         for (setting, age) in
             [("max_age", limits.max_age), ("negative_max_age", limits.negative_max_age)]
@@ -406,9 +441,9 @@ impl<R> AuthLayerBuilder<R> {
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits));
-        let Self { authlete, check, clock, refresh, rotation, .. } = self;
+        let Self { authlete, check, clock, refresh, rotation, patience, .. } = self;
         let guard = Guard::new(self.options.challenges.clone(), clock);
-        let verifier = Verifier::new(authlete, check, guard, cache, refresh, rotation);
+        let verifier = Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
         let settings = Settings {
             verifier: Arc::new(verifier),
             options: self.options,

@@ -79,6 +79,7 @@ mod proof;
 mod refresh;
 mod rejection;
 mod require;
+mod resilience;
 mod rotate;
 mod service;
 #[cfg(feature = "session")]

@@ -23,6 +23,7 @@ use crate::{
     future::Asking,
     refresh::{Extender, Refresh},
     rejection::{Guard, Rejection},
+    resilience::{Caller, Patience},
     rotate::{Halt, Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -36,9 +37,6 @@ use crate::{
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
 const ATTEMPTS: usize = 4;
-
-/// How many calls can be under way for requests. They outlive clients that go away.
-const MAX_FLIGHTS: usize = 1024;
 
 /// Of how many refresh tokens it is remembered which access token they came with.
 const MAX_PAIRS: u64 = 100_000;
@@ -71,6 +69,7 @@ pub(crate) struct Verifier {
     refresh_keys: KeySpace,
     flights: Flights<Answer>,
     room: Arc<Semaphore>,
+    caller: Caller,
     extender: Option<Extender>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     /// Which access token was issued with a refresh token.
@@ -88,6 +87,7 @@ impl Verifier {
         cache: Option<MemoryCache>,
         refresh: Option<Refresh>,
         rotation: Option<Rotation>,
+        patience: Patience,
     ) -> Self {
         let api = match check {
             Check::Introspection => "introspection",
@@ -96,7 +96,9 @@ impl Verifier {
         let keys = KeySpace::new(&authlete.identity(), api, "access");
         let refresh_keys = KeySpace::new(&authlete.identity(), api, "refresh");
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
-        let room = Arc::new(Semaphore::new(MAX_FLIGHTS));
+        // They outlive clients that go away.
+        let room = Arc::new(Semaphore::new(patience.max_in_flight + patience.max_waiting));
+        let caller = Caller::new(patience);
         let extender = refresh.map(Extender::new);
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
         let issued_with = Cache::new(MAX_PAIRS);
@@ -110,6 +112,7 @@ impl Verifier {
             refresh_keys,
             flights,
             room,
+            caller,
             extender,
             rotator,
             issued_with,
@@ -320,19 +323,25 @@ impl Verifier {
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {
         let answer = match self.check {
-            Check::Introspection => self.authlete.introspection(request).await.map(|response| {
-                self.learn_nonce(request, &response);
-                verdict::of_introspection(&response)
-            }),
+            Check::Introspection => {
+                // A proof that was sent would be taken for a replay.
+                let once = request.dpop.is_some();
+                let attempt = || self.authlete.introspection(request);
+                let response = self.caller.call("/auth/introspection", once, attempt).await;
+                response.map(|response| {
+                    self.learn_nonce(request, &response);
+                    verdict::of_introspection(&response)
+                })
+            }
             Check::Update => {
                 let request = TokenUpdateRequest {
                     access_token: request.token.clone(),
                     ..TokenUpdateRequest::new()
                 };
-                self.authlete
-                    .token_update(&request)
-                    .await
-                    .map(|it| verdict::of_update(&it, self.clock.now()))
+                // It changes nothing, so that it can be made again.
+                let attempt = || self.authlete.token_update(&request);
+                let response = self.caller.call("/auth/token/update", false, attempt).await;
+                response.map(|it| verdict::of_update(&it, self.clock.now()))
             }
         };
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));

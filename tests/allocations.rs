@@ -36,9 +36,8 @@ fn of_a_hit(runtime: &tokio::runtime::Runtime, value: &str, facts: usize) -> (us
     let authlete = runtime.block_on(Emulator::start());
     let scopes = (0..facts).map(|number| format!("scope-{number}"));
     let token = authlete.token().value(value).scopes(scopes).subject("s".repeat(facts));
-    let token = (0..facts).fold(token, |token, number| {
-        token.property(format!("key-{number}"), "v".repeat(facts))
-    });
+    let token = (0..facts)
+        .fold(token, |token, number| token.property(format!("key-{number}"), "v".repeat(facts)));
     runtime.block_on(token.issue());
     let auth = AuthLayer::builder(authlete.authlete()).require(RequireScopes::all(["scope-0"]));
     let mut service = auth.build().unwrap().layer(service_fn(inner));

@@ -179,6 +179,14 @@ impl Error {
         }
     }
 
+    /// Whether the call provably never got to Authlete: there was no connection.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        let ErrorKind::Connection(error) = &self.kind else { return false };
+        let error = error.downcast_ref::<hyper_util::client::legacy::Error>();
+        error.is_some_and(hyper_util::client::legacy::Error::is_connect)
+    }
+
     /// Whether it is this side that has to be mended: wrong credentials, a wrong base URL, a wrong
     /// request. Authlete answered 3xx or 4xx (but not 408 or 429).
     #[must_use]

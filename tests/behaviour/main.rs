@@ -19,6 +19,7 @@ mod lost_answers;
 mod metadata;
 mod mtls;
 mod outages;
+mod patience;
 mod policy;
 mod racing;
 mod readiness;

@@ -25,7 +25,9 @@ impl Bench {
 
     /// Settings of a layer.
     pub(crate) fn layer(&self) -> AuthLayerBuilder {
-        AuthLayer::builder(self.authlete.authlete()).clock(self.clock.clone())
+        let layer = AuthLayer::builder(self.authlete.authlete()).clock(self.clock.clone());
+        // What is tested of retries says so.
+        layer.retries(0, Duration::ZERO)
     }
 
     /// An API behind a layer with the default settings.

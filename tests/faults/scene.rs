@@ -71,7 +71,11 @@ impl Scene {
         let clock = Clock::frozen(UNIX_EPOCH + Duration::from_secs(NOW));
         let astray = Arc::<AtomicBool>::default();
         let authlete = authlete(&upstream.url, astray.clone());
-        let auth = AuthLayer::builder(authlete).clock(clock.clone()).renderer(ProblemDetails);
+        let auth = AuthLayer::builder(authlete)
+            .retries(0, std::time::Duration::ZERO)
+            .check_deadline(std::time::Duration::from_secs(120))
+            .clock(clock.clone())
+            .renderer(ProblemDetails);
         let api = Router::new().route("/", get(subject)).layer(auth.build().unwrap());
         Self { upstream, fault, astray, clock, api }
     }
