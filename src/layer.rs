@@ -17,7 +17,7 @@ use crate::{
     proof::{ClientCertificates, MessageSignatures},
     refresh::Refresh,
     rejection::{EmptyBody, Guard},
-    resilience::Patience,
+    resilience::{Health, Patience},
     rotate::Rotation,
     service::AuthService,
     verifier::{Check, Verifier},
@@ -32,12 +32,15 @@ pub(crate) struct Settings<R> {
     pub(crate) renderer: Arc<R>,
 }
 
+type Precheck = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// How requests are treated.
 pub(crate) struct Options {
     pub(crate) sources: Vec<Box<dyn TokenSource>>,
     pub(crate) max_token_length: usize,
     pub(crate) optional: bool,
     pub(crate) strip: bool,
+    pub(crate) precheck: Option<Precheck>,
     pub(crate) require: Option<Require>,
     pub(crate) challenges: Challenges,
     pub(crate) certificates: Option<ClientCertificates>,
@@ -155,12 +158,14 @@ impl AuthLayerBuilder {
             max_entries: 100_000,
             negative_max_age: Duration::from_secs(10),
             negative_max_entries: 10_000,
+            stale: Duration::ZERO,
         };
         let options = Options {
             sources: Vec::new(),
             max_token_length: 16 * 1024,
             optional: false,
             strip: false,
+            precheck: None,
             require: None,
             challenges: Challenges::default(),
             certificates: None,
@@ -344,6 +349,40 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
+    /// For how long after its `max_age` a good answer may still be used while Authlete cannot be asked:
+    /// never past the token's expiry, never for a token that was forgotten or revoked here, and never
+    /// after an answer that said no. It is asked for again as soon as it can be, and
+    /// [`TokenInfo::is_stale`](crate::TokenInfo::is_stale) tells. A token that was revoked elsewhere lives
+    /// on for so much longer. Default: 0; at most a day.
+    pub fn stale_on_error(mut self, up_to: Duration) -> Self {
+        self.limits.stale = up_to;
+        self
+    }
+
+    /// Asks again about tokens in use that long before their `max_age` ends, in the background (at a
+    /// random point in the second half of it), so that steady traffic never waits. Default: 0, off; less
+    /// than `max_age`.
+    pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
+        self.patience.ahead = ahead;
+        self
+    }
+
+    /// Tells by a token's shape whether it can be one of the service's: tokens that cannot are refused
+    /// without asking anybody. Default: any token.
+    ///
+    /// ```
+    /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
+    /// let auth = tower_authlete::AuthLayer::builder(authlete)
+    ///     .precheck(|token| token.len() == 43)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn precheck(mut self, fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.options.precheck = Some(Box::new(fits));
+        self
+    }
+
     /// How many calls are made at a time. Default: 256.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.patience.max_in_flight = max_in_flight;
@@ -407,13 +446,19 @@ impl<R> AuthLayerBuilder<R> {
         }
         self.patience.validate()?;
         let limits = &self.limits;
-        for (setting, age) in
-            [("max_age", limits.max_age), ("negative_max_age", limits.negative_max_age)]
-        {
+        for (setting, age) in [
+            ("max_age", limits.max_age),
+            ("negative_max_age", limits.negative_max_age),
+            ("stale_on_error", limits.stale),
+        ] {
             if age > DAY {
                 let remedy = "give at most a day: it is how long a revoked token can live on";
                 return Err(ConfigError::new(setting, format!("{} s", age.as_secs()), remedy));
             }
+        }
+        if !self.patience.ahead.is_zero() && self.patience.ahead >= limits.max_age {
+            let problem = format!("{} ms", self.patience.ahead.as_millis());
+            return Err(ConfigError::new("refresh_ahead", problem, "give less than max_age"));
         }
         for (setting, entries) in [
             ("max_entries", limits.max_entries),
@@ -499,6 +544,21 @@ impl AuthHandle {
     ) -> Result<TokenUpdateResponse, Error> {
         let (verifier, token) = (self.verifier.clone(), Secret::from(token));
         finish(async move { verifier.update(token.expose(), request).await }).await
+    }
+
+    /// How the layer and its Authlete are doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.verifier.health()
+    }
+
+    /// Opens a connection to Authlete by a call that has no effect, so that the first request need not
+    /// wait for it, and wrong credentials are found at the start.
+    ///
+    /// # Errors
+    /// If Authlete could not be asked or refused the call.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.verifier.warm_up().await
     }
 
     /// Revokes a token (`/auth/token/revoke`). When this returns `Ok`, no request that has not been

@@ -185,7 +185,7 @@ impl Rejection {
     }
 
     /// Whether it is the fault of the client.
-    fn is_of_client(&self) -> bool {
+    pub(crate) fn is_of_client(&self) -> bool {
         !matches!(self.reason(), Reason::Unavailable | Reason::Misconfigured)
     }
 

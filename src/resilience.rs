@@ -1,15 +1,81 @@
 //! How Authlete is asked when it is in trouble: not too often, not for too long, and not in vain.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::Semaphore;
 use tower::retry::budget::{Budget, TpsBudget};
 
-use crate::api::{ConfigError, Error, ErrorKind};
+use crate::{
+    api::{ConfigError, Error, ErrorKind},
+    clock::millis,
+};
 
 /// How a retry is paid for: of a hundred calls that succeed, twenty may be retries, and one a second
 /// in any case.
 const BUDGET: (Duration, u32, f32) = (Duration::from_secs(10), 1, 0.2);
+
+/// For how long after a failure a call is not waited for by who can do without.
+const DOWN: Duration = Duration::from_secs(1);
+
+/// What became of the calls of late. Times are in ms since the epoch; 0: none.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    last_success: AtomicU64,
+    last_failure: AtomicU64,
+}
+
+impl Record {
+    pub(crate) fn add(&self, succeeded: bool, now: SystemTime) {
+        let last = if succeeded { &self.last_success } else { &self.last_failure };
+        last.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// Whether the last call failed, a moment ago.
+    pub(crate) fn is_down(&self, now: SystemTime) -> bool {
+        let failure = self.last_failure.load(Ordering::Relaxed);
+        let recent = millis(now).saturating_sub(failure) < DOWN.as_millis() as u64;
+        failure > self.last_success.load(Ordering::Relaxed) && recent
+    }
+
+    pub(crate) fn health(&self, entries: u64, in_flight: usize) -> Health {
+        let at = |last: &AtomicU64| {
+            let millis = last.load(Ordering::Relaxed);
+            (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+        };
+        Health {
+            last_success: at(&self.last_success),
+            last_failure: at(&self.last_failure),
+            entries,
+            in_flight,
+        }
+    }
+}
+
+/// How a layer and its Authlete are doing, for a readiness probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// When Authlete last answered a check, whatever it said.
+    pub last_success: Option<SystemTime>,
+    /// When a check last failed: it says nothing about tokens.
+    pub last_failure: Option<SystemTime>,
+    /// How many good tokens are known, roughly.
+    pub entries: u64,
+    /// How many calls are under way.
+    pub in_flight: usize,
+}
+
+impl Health {
+    /// Whether Authlete answered the last check.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.last_success.is_some() && self.last_success >= self.last_failure
+    }
+}
 
 /// What a layer does about calls that take long or fail.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +88,8 @@ pub(crate) struct Patience {
     pub(crate) backoff: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_waiting: usize,
+    /// How long before its age ends an answer in use is asked for again.
+    pub(crate) ahead: Duration,
 }
 
 impl Default for Patience {
@@ -32,6 +100,7 @@ impl Default for Patience {
             backoff: Duration::from_millis(100),
             max_in_flight: 256,
             max_waiting: 1024,
+            ahead: Duration::ZERO,
         }
     }
 }
@@ -51,6 +120,7 @@ impl Patience {
 /// Makes calls with patience.
 pub(crate) struct Caller {
     pub(crate) patience: Patience,
+    pub(crate) record: Record,
     in_flight: Semaphore,
     budget: TpsBudget,
 }
@@ -60,6 +130,7 @@ impl Caller {
         let (span, min_per_second, part) = BUDGET;
         Self {
             patience,
+            record: Record::default(),
             in_flight: Semaphore::new(patience.max_in_flight),
             budget: TpsBudget::new(span, min_per_second, part),
         }

@@ -153,6 +153,10 @@ impl<R> Gate<R> {
         if !self.accepts(scheme) {
             return Err(refuse(Rejection::no_credentials()));
         }
+        if options.precheck.as_ref().is_some_and(|fits| !fits(token)) {
+            let description = "the access token is none of this service";
+            return Err(refuse(Rejection::invalid_token(description)));
+        }
         let key = verifier.key(token);
         let certificate = match &options.certificates {
             Some(certificates) => certificates

@@ -67,6 +67,8 @@ struct Facts {
     update: Option<Box<TokenUpdateResponse>>,
     /// How to refuse in the way of the layer that found it out.
     guard: Option<Guard>,
+    /// Whether Authlete should have been asked again, but could not be.
+    stale: bool,
     /// Whether it is all that can be known by asking, rather than what was said of the token when it
     /// was issued.
     complete: bool,
@@ -93,6 +95,7 @@ impl TokenInfo {
             rest: Arc::new(known),
             update: update.map(Box::new),
             guard: None,
+            stale: false,
             complete,
         }))
     }
@@ -109,6 +112,18 @@ impl TokenInfo {
 
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.0.guard.as_ref()
+    }
+
+    /// As it is used though Authlete should have been asked again.
+    pub(crate) fn stale(self) -> Self {
+        self.with(|facts| facts.stale = true)
+    }
+
+    /// Whether these facts are older than `max_age`, because Authlete could not be asked. See
+    /// [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.0.stale
     }
 
     /// With what it shares with others in one place.

@@ -22,8 +22,8 @@ use crate::{
     clock::Clock,
     future::Asking,
     refresh::{Extender, Refresh},
-    rejection::{Guard, Rejection},
-    resilience::{Caller, Patience},
+    rejection::{Guard, Reason, Rejection},
+    resilience::{Caller, Health, Patience},
     rotate::{Halt, Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -140,6 +140,33 @@ impl Verifier {
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
     /// is known nor what others asked is good enough.
     pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+        let Presented { key, holder, .. } = presented;
+        if fresh {
+            return self.ask_now(presented, true).await;
+        }
+        // In an outage nobody waits who can do without.
+        if self.caller.record.is_down(self.clock.now())
+            && let Some(stale) = self.stale(&key, holder)
+        {
+            self.ask_in_background(presented);
+            return Ok(stale);
+        }
+        let answer = self.clone().ask_now(presented, false).await;
+        match answer {
+            Err(rejection) if rejection.reason() == Reason::Unavailable => {
+                self.stale(&key, holder).ok_or(rejection)
+            }
+            answer => answer,
+        }
+    }
+
+    /// What may be used though Authlete should have been asked again.
+    fn stale(&self, key: &Key, holder: Holder) -> Option<TokenInfo> {
+        let cache = self.cache.as_ref()?;
+        cache.stale(key, holder, self.clock.now()).filter(TokenInfo::is_complete)
+    }
+
+    async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
         let mut fresh = fresh;
         for _ in 0..ATTEMPTS {
             let mut joined = false;
@@ -276,23 +303,49 @@ impl Verifier {
         self.join(flights, key, holder)
     }
 
-    /// Looks again, in the background, at a token that is known but needs a longer life. Tells whether
-    /// Authlete is asked with what is presented.
+    /// Looks again, in the background, at a token that is known but needs a longer life, or of which
+    /// what is known gets old. Tells whether Authlete is asked with what is presented.
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
         key: &Key,
         known: &TokenInfo,
         presented: impl FnOnce() -> Presented,
     ) -> bool {
-        let Some(extender) = &self.extender else { return false };
-        if !extender.look(key, known, self.clock.now()) {
-            return false;
-        }
-        let presented = presented();
-        let boarding = self.join(&mut self.flights.lock(), *key, presented.holder);
+        let now = self.clock.now();
+        let extends = self.extender.as_ref().is_some_and(|it| it.look(key, known, now));
+        (extends || self.is_ending(key, now)) && self.ask_in_background(presented())
+    }
+
+    /// Whether what is known of a token is to be asked for again, ahead of time.
+    fn is_ending(&self, key: &Key, now: SystemTime) -> bool {
+        let ahead = self.caller.patience.ahead;
+        let Some(cache) = self.cache.as_ref().filter(|_| !ahead.is_zero()) else { return false };
+        // Not all at once: each key has a part of its own, between half of it and all.
+        let part = 0.5 + key.lot(256) as f64 / 512.0;
+        !self.caller.record.is_down(now) && cache.ends_within(key, ahead.mul_f64(part), now)
+    }
+
+    /// Asks, unless somebody does already. Tells whether it does.
+    fn ask_in_background(self: &Arc<Self>, presented: Presented) -> bool {
+        let Presented { key, holder, .. } = presented;
+        let boarding = self.join(&mut self.flights.lock(), key, holder);
         let Boarding::Start(_, landing) = boarding else { return false };
         tokio::spawn(landing.fly(presented));
         true
+    }
+
+    /// How it and its Authlete are doing.
+    pub(crate) fn health(&self) -> Health {
+        let entries = self.cache.as_ref().map_or(0, MemoryCache::len);
+        self.caller.record.health(entries, self.caller.in_flight())
+    }
+
+    /// Makes a call of which only matters that it is answered.
+    pub(crate) async fn warm_up(&self) -> Result<(), Error> {
+        let request = IntrospectionRequest::new().token("warm-up");
+        let answer = self.authlete.introspection(&request).await;
+        self.caller.record.add(answer.is_ok(), self.clock.now());
+        answer.map(|_| ())
     }
 
     /// A flight that others may join, unless there is one.
@@ -345,6 +398,8 @@ impl Verifier {
             }
         };
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
+        let known = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
+        self.caller.record.add(known, self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }

@@ -27,6 +27,8 @@ pub(crate) struct Limits {
     pub(crate) max_entries: u64,
     pub(crate) negative_max_age: Duration,
     pub(crate) negative_max_entries: u64,
+    /// For how long after its age a good answer is still kept, for outages.
+    pub(crate) stale: Duration,
 }
 
 pub(crate) struct MemoryCache {
@@ -81,7 +83,7 @@ impl MemoryCache {
             good: Cache::builder()
                 .max_capacity(limits.max_entries)
                 .weigher(|_, entry: &Good| entry.weight)
-                .time_to_live(life(limits.max_age))
+                .time_to_live(life(limits.max_age.saturating_add(limits.stale)))
                 .build(),
             bad: Cache::builder()
                 .max_capacity(limits.negative_max_entries)
@@ -116,6 +118,25 @@ impl MemoryCache {
         let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
         let valid = same && now < entry.until && entry.era == self.era();
         valid.then_some(Err(entry.rejection))
+    }
+
+    /// What was known of a token for this holder, if it may still be used when Authlete cannot be asked.
+    pub(crate) fn stale(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<TokenInfo> {
+        let now = millis(now);
+        let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
+        let end = entry.until.saturating_add(span(self.limits.stale));
+        (now < end && !entry.token.is_past(now)).then(|| entry.token.stale())
+    }
+
+    /// Whether what is known of a good token is so for less than this.
+    pub(crate) fn ends_within(&self, key: &Key, ahead: Duration, now: SystemTime) -> bool {
+        let soon = millis(now).saturating_add(span(ahead));
+        self.good(key).is_some_and(|entry| entry.until <= soon)
+    }
+
+    /// How many good tokens are known, roughly.
+    pub(crate) fn len(&self) -> u64 {
+        self.good.entry_count()
     }
 
     fn good(&self, key: &Key) -> Option<Good> {
@@ -215,5 +236,10 @@ impl MemoryCache {
 
 /// When an age that begins now ends, in ms since the epoch.
 fn end(now: SystemTime, age: Duration) -> u64 {
-    millis(now).saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    millis(now).saturating_add(span(age))
+}
+
+/// In ms.
+fn span(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

@@ -145,3 +145,173 @@ async fn settings_that_make_no_sense_are_refused() {
     assert_eq!(bench.layer().max_in_flight(0).build().unwrap_err().setting(), "max_in_flight");
     assert!(bench.layer().check_deadline(SECOND).max_waiting(0).build().is_ok());
 }
+
+#[tokio::test]
+async fn in_an_outage_what_is_out_of_date_may_be_used_for_a_while() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_age(60 * SECOND).stale_on_error(120 * SECOND));
+    let token = bench.authlete.token().subject("alice").expires_in(150 * SECOND).issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    for _ in 0..3 {
+        assert_eq!(api.get(&token).await.body, "alice");
+        assert_eq!(api.get_at("/read", &token).await.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(api.get("another").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // Never past the token's own expiry.
+    bench.clock.advance(90 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn nor_past_the_bound_nor_without_the_setting() {
+    let bench = Bench::new().await;
+    for (stale, expected) in [
+        (0, StatusCode::SERVICE_UNAVAILABLE),
+        (31, StatusCode::OK),
+        (30, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let api = bench.api_with(|layer| layer.stale_on_error(stale * SECOND));
+        let token = bench.authlete.token().subject("alice").issue().await;
+        api.get(&token).await;
+        bench.clock.advance(90 * SECOND);
+        bench.authlete.fault(Fault::status(503));
+        assert_eq!(api.get(&token).await.status, expected, "{stale}");
+        bench.authlete.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn what_was_forgotten_or_refused_is_never_used() {
+    for how in ["forget", "revoke", "no"] {
+        let bench = Bench::new().await;
+        let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
+        let token = bench.authlete.token().subject("alice").issue().await;
+        api.get(&token).await;
+        bench.clock.advance(60 * SECOND);
+        match how {
+            "forget" => api.handle.forget(&token),
+            "revoke" => api.handle.revoke(&token).await.unwrap(),
+            _ => {
+                assert!(bench.authlete.revoke(&token));
+                assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+                bench.clock.advance(10 * SECOND);
+            }
+        }
+        bench.authlete.fault(Fault::status(503));
+        assert_ne!(api.get(&token).await.status, StatusCode::OK, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_asked_again_as_soon_as_it_can_be() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.clear_faults();
+    // Revoked elsewhere meanwhile.
+    assert!(bench.authlete.revoke(&token));
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn in_an_outage_nobody_waits_who_can_do_without() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503).times(1));
+    assert_eq!(api.get("another").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let hold = bench.authlete.hold(Api::Introspection);
+    // Authlete answers nothing, and yet:
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::Introspection, 3).await;
+    drop(hold);
+}
+
+#[tokio::test]
+async fn what_is_stale_is_marked() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
+    let stale = |token: tower_authlete::TokenInfo| async move { token.is_stale().to_string() };
+    let router = axum::Router::new().route("/", axum::routing::get(stale)).layer(auth.clone());
+    let api = Protected { router, ..Protected::new(&auth) };
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.body, "false");
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503).times(1));
+    assert_eq!(api.get(&token).await.body, "true");
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get(&token).await.body, "false");
+}
+
+#[tokio::test]
+async fn steady_traffic_never_waits_for_a_new_answer() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.refresh_ahead(20 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    bench.clock.advance(39 * SECOND);
+    api.get(&token).await;
+    assert_eq!(bench.introspections(), 1, "it is too early");
+    bench.clock.advance(12 * SECOND);
+    let hold = bench.authlete.hold(Api::Introspection);
+    for _ in 0..3 {
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    }
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    hold.release();
+    while api.handle.health().in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    // The new answer is good for another 60 s; a revocation shows within that all the same.
+    assert!(bench.authlete.revoke(&token));
+    bench.clock.advance(60 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(bench.introspections(), 3);
+}
+
+#[tokio::test]
+async fn health_tells_how_it_is_doing() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    assert!(!api.handle.health().is_ready(), "nothing is known yet");
+    api.handle.warm_up().await.unwrap();
+    let health = api.handle.health();
+    assert!(health.is_ready() && health.last_success == Some(bench.clock.now()));
+    bench.clock.advance(SECOND);
+    bench.authlete.fault(Fault::status(503));
+    api.get("token").await;
+    assert!(!api.handle.health().is_ready());
+    bench.authlete.clear_faults();
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
+    assert!(api.handle.health().is_ready() && api.handle.health().in_flight == 0);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_found_at_the_start() {
+    let bench = Bench::new().await;
+    let authlete = bench.authlete.client_builder().service_access_token("wrong").build().unwrap();
+    let auth: tower_authlete::AuthLayer = tower_authlete::AuthLayer::new(authlete);
+    assert!(auth.handle().warm_up().await.unwrap_err().is_our_fault());
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_without_a_call() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.precheck(|token| token.len() == 43));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    let answer = api.get("made-up").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""));
+    assert_eq!(bench.introspections(), 1);
+}
