@@ -39,7 +39,8 @@
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
-//! all. Keys are digests: no token is kept. What was said to the holder of a key is never used for
+//! all. In an outage, and only if it is [allowed](AuthLayerBuilder::stale_on_error), a good answer serves
+//! beyond its age. Keys are digests: no token is kept. What was said to the holder of a key is never used for
 //! another, nor for a bearer.
 //!
 //! # Features
