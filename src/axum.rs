@@ -32,20 +32,21 @@ impl IntoResponse for ExtractError {
     }
 }
 
-fn find<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<Option<T>, ExtractError> {
+fn find(parts: &Parts) -> Result<Option<&TokenInfo>, ExtractError> {
     match Guard::find(&parts.extensions) {
-        Ok(_) => Ok(parts.extensions.get().cloned()),
+        Ok(_) => Ok(parts.extensions.get()),
         Err(rejection) => Err(ExtractError::new(parts, &rejection)),
     }
 }
 
 macro_rules! extractor {
-    ($($type:ident)*) => {$(
+    ($($type:ident $of:expr;)*) => {$(
         impl<S: Sync> FromRequestParts<S> for $type {
             type Rejection = ExtractError;
 
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractError> {
                 find(parts)?
+                    .map($of)
                     .ok_or_else(|| ExtractError::new(parts, &Rejection::no_credentials()))
             }
         }
@@ -57,10 +58,14 @@ macro_rules! extractor {
                 parts: &mut Parts,
                 _: &S,
             ) -> Result<Option<Self>, ExtractError> {
-                find(parts)
+                Ok(find(parts)?.map($of))
             }
         }
     )*};
 }
 
-extractor!(TokenInfo Scopes Properties);
+extractor! {
+    TokenInfo TokenInfo::clone;
+    Scopes |token: &TokenInfo| token.scopes().clone();
+    Properties |token: &TokenInfo| token.properties().clone();
+}

@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) max_token_length: usize,
     pub(crate) optional: bool,
     pub(crate) strip: bool,
+    pub(crate) token_info_alone: bool,
     pub(crate) precheck: Option<Precheck>,
     pub(crate) require: Option<Require>,
     pub(crate) challenges: Challenges,
@@ -165,6 +166,7 @@ impl AuthLayerBuilder {
             max_token_length: 16 * 1024,
             optional: false,
             strip: false,
+            token_info_alone: false,
             precheck: None,
             require: None,
             challenges: Challenges::default(),
@@ -265,6 +267,14 @@ impl<R> AuthLayerBuilder<R> {
     /// other [sources](TokenSource::header). Otherwise they are marked sensitive. Default: off.
     pub fn strip_credentials(mut self) -> Self {
         self.options.strip = true;
+        self
+    }
+
+    /// Puts [`TokenInfo`](crate::TokenInfo) alone into the extensions of requests, which saves two
+    /// allocations; [`Scopes`](crate::Scopes) and [`Properties`](crate::Properties) are found by it. The
+    /// extractors of axum find all three in any case. Default: all three are put there.
+    pub fn token_info_alone(mut self) -> Self {
+        self.options.token_info_alone = true;
         self
     }
 

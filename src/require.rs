@@ -10,7 +10,7 @@ use crate::{
     future::{AuthFuture, Decision, Waiting},
     policy::Require,
     rejection::{self, Guard, Rejection},
-    token::TokenInfo,
+    token::{Scopes, TokenInfo},
     verdict::Answer,
     verifier::Recheck,
 };
@@ -78,7 +78,8 @@ fn decide<B, ResB: Default + 'static>(
             // The layer did not know, and will not sign.
             return Err(Rejection::misconfigured("responses cannot be signed here"));
         }
-        token.insert_into(request.extensions_mut());
+        let alone = request.extensions().get::<Scopes>().is_none();
+        token.insert_into(request.extensions_mut(), alone);
         check(require, request.extensions())
     });
     match decided {

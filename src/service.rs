@@ -307,7 +307,7 @@ impl<R> Gate<R> {
             request.extensions_mut().insert(Proven { verifier, sent: shown.sent });
         }
         self.guard::<ResB>();
-        token.insert_into(request.extensions_mut());
+        token.insert_into(request.extensions_mut(), options.token_info_alone);
         Ok(after)
     }
 

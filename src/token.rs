@@ -152,10 +152,12 @@ impl TokenInfo {
         self.0.complete
     }
 
-    /// Lets the inner service know.
-    pub(crate) fn insert_into(self, extensions: &mut Extensions) {
-        extensions.insert(Scopes(Held::Of(self.clone())));
-        extensions.insert(Properties(Held::Of(self.clone())));
+    /// Lets the inner service know, of all or of this alone.
+    pub(crate) fn insert_into(self, extensions: &mut Extensions, alone: bool) {
+        if !alone {
+            extensions.insert(Scopes(Held::Of(self.clone())));
+            extensions.insert(Properties(Held::Of(self.clone())));
+        }
         extensions.insert(self);
     }
 

@@ -31,7 +31,12 @@ fn ready<F: Future>(future: F) -> F::Output {
 }
 
 /// How many allocations a hit makes, and how many bytes.
-fn of_a_hit(runtime: &tokio::runtime::Runtime, value: &str, facts: usize) -> (usize, usize) {
+fn of_a_hit(
+    runtime: &tokio::runtime::Runtime,
+    value: &str,
+    facts: usize,
+    alone: bool,
+) -> (usize, usize) {
     let _guard = runtime.enter();
     let authlete = runtime.block_on(Emulator::start());
     let scopes = (0..facts).map(|number| format!("scope-{number}"));
@@ -40,6 +45,7 @@ fn of_a_hit(runtime: &tokio::runtime::Runtime, value: &str, facts: usize) -> (us
         .fold(token, |token, number| token.property(format!("key-{number}"), "v".repeat(facts)));
     runtime.block_on(token.issue());
     let auth = AuthLayer::builder(authlete.authlete()).require(RequireScopes::all(["scope-0"]));
+    let auth = if alone { auth.token_info_alone() } else { auth };
     let mut service = auth.build().unwrap().layer(service_fn(inner));
     let request = || {
         let request = Request::builder().header("authorization", format!("Bearer {value}"));
@@ -73,9 +79,14 @@ fn of_extensions() -> (usize, usize) {
 #[test]
 fn a_hit_allocates_what_its_extensions_need_however_large_token_and_facts_are() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(of_a_hit(&runtime, &"t".repeat(43), 1, true).0, 3);
     let expected = of_extensions();
     assert_eq!(expected.0, 5);
     for (length, facts) in [(43, 1), (43, 50), (8000, 1)] {
-        assert_eq!(of_a_hit(&runtime, &"t".repeat(length), facts), expected, "{length} {facts}");
+        assert_eq!(
+            of_a_hit(&runtime, &"t".repeat(length), facts, false),
+            expected,
+            "{length} {facts}"
+        );
     }
 }

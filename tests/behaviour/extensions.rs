@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use tower_authlete::{
-    Properties, Scopes, TokenInfo,
+    AuthLayer, Properties, Scopes, TokenInfo,
     api::{AuthzDetails, AuthzDetailsElement, GrantType},
 };
 
@@ -139,7 +139,13 @@ const KINDS: [&str; 3] = ["token", "scopes", "properties"];
 #[tokio::test]
 async fn extractors_find_what_the_layer_left() {
     let bench = Bench::new().await;
-    let auth = bench.layer().optional().build().unwrap();
+    extractors_find(&bench, bench.layer().optional().build().unwrap()).await;
+    // Also if that is one thing only.
+    let alone = bench.layer().optional().token_info_alone();
+    extractors_find(&bench, alone.build().unwrap()).await;
+}
+
+async fn extractors_find(bench: &Bench, auth: AuthLayer) {
     let api = Protected { router: extracting().layer(auth.clone()), ..Protected::new(&auth) };
     let token = bench.authlete.token().issue().await;
     for kind in KINDS {
