@@ -1,0 +1,242 @@
+//! Scopes and properties, and one place for those that many tokens share.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use moka::sync::Cache;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use super::TokenInfo;
+use crate::api::{IntrospectionResponse, Property};
+
+/// How many sets of scopes, of properties and of further facts are held in one place.
+const MAX_INTERNED: u64 = 10_000;
+
+/// Where scopes or properties are.
+#[derive(Clone)]
+pub(super) enum Held<T> {
+    /// In a place of their own.
+    Own(Arc<[T]>),
+    /// In what is known of this token.
+    Of(TokenInfo),
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self::Own(Arc::default())
+    }
+}
+
+/// The scopes of a token. Cloning is cheap.
+#[derive(Clone, Default)]
+pub struct Scopes(pub(super) Held<Box<str>>);
+
+impl PartialEq for Scopes {
+    fn eq(&self, other: &Self) -> bool {
+        self.slice() == other.slice()
+    }
+}
+
+impl Eq for Scopes {}
+
+impl Scopes {
+    /// Whether the token has this scope. Scopes are compared to the letter (RFC 6749 §3.3).
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        self.iter().any(|held| held == scope)
+    }
+
+    /// The scopes, in Authlete's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.slice().iter().map(AsRef::as_ref)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slice().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slice().is_empty()
+    }
+
+    fn slice(&self) -> &[Box<str>] {
+        match &self.0 {
+            Held::Own(scopes) => scopes,
+            Held::Of(token) => token.0.scopes.slice(),
+        }
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Scopes {
+    fn from_iter<I: IntoIterator<Item = S>>(scopes: I) -> Self {
+        Self(Held::Own(scopes.into_iter().map(|scope| scope.as_ref().into()).collect()))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Display for Scopes {
+    /// The form of the `scope` parameter: names separated by spaces.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.iter().enumerate() {
+            write!(f, "{}{scope}", if index == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// The extra properties of a token. Cloning is cheap.
+///
+/// ```
+/// use serde::Deserialize;
+/// use tower_authlete::{Properties, api::Property};
+///
+/// #[derive(Deserialize)]
+/// struct Account {
+///     plan: String,
+///     seats: u32,
+/// }
+///
+/// let properties: Properties =
+///     [Property::new("plan", "gold"), Property::hidden("seats", "5")].into_iter().collect();
+/// assert_eq!(properties.get("plan"), Some("gold"));
+/// let account: Account = properties.deserialize()?;
+/// assert_eq!((account.plan.as_str(), account.seats), ("gold", 5));
+/// # Ok::<(), tower_authlete::PropertiesError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Properties(pub(super) Held<Property>);
+
+impl PartialEq for Properties {
+    fn eq(&self, other: &Self) -> bool {
+        self.slice() == other.slice()
+    }
+}
+
+impl Eq for Properties {}
+
+impl Properties {
+    /// The value of a property, hidden or not.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|property| property.value.as_str())
+    }
+
+    /// Whether a property is hidden from client applications: do not put such a value into a
+    /// response.
+    #[must_use]
+    pub fn is_hidden(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|property| property.hidden)
+    }
+
+    /// The properties that client applications may see, as keys and values.
+    pub fn visible(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter()
+            .filter(|property| !property.hidden)
+            .map(|property| (property.key.as_str(), property.value.as_str()))
+    }
+
+    /// All properties.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Property> {
+        self.slice().iter()
+    }
+
+    fn slice(&self) -> &[Property] {
+        match &self.0 {
+            Held::Own(properties) => properties,
+            Held::Of(token) => token.0.properties.slice(),
+        }
+    }
+
+    /// All properties, hidden ones included, as a type of yours. Keys become fields; numbers,
+    /// booleans, options and enums are read from their text.
+    ///
+    /// # Errors
+    /// If a field is missing or its value is not of its type.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, PropertiesError> {
+        let pairs: Vec<_> =
+            self.iter().map(|property| (property.key.as_str(), property.value.as_str())).collect();
+        let form = serde_html_form::to_string(pairs).map_err(|_| PropertiesError(()))?;
+        serde_html_form::from_str(&form).map_err(|_| PropertiesError(()))
+    }
+
+    fn find(&self, key: &str) -> Option<&Property> {
+        self.iter().find(|property| property.key == key)
+    }
+}
+
+impl FromIterator<Property> for Properties {
+    fn from_iter<I: IntoIterator<Item = Property>>(properties: I) -> Self {
+        Self(Held::Own(properties.into_iter().collect()))
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |property: &Property| property.hidden.then_some("[hidden]");
+        let shown: BTreeMap<_, _> = self
+            .iter()
+            .map(|property| (&property.key, hidden(property).unwrap_or(&property.value)))
+            .collect();
+        shown.fmt(f)
+    }
+}
+
+/// One place for what many tokens have in common. What is rare falls out of it, and is then held by its
+/// tokens alone.
+pub(crate) struct Interner {
+    rest: Cache<[u8; 32], Arc<IntrospectionResponse>>,
+    scopes: Cache<[u8; 32], Arc<[Box<str>]>>,
+    properties: Cache<[u8; 32], Arc<[Property]>>,
+}
+
+impl Interner {
+    pub(crate) fn new() -> Self {
+        Self {
+            rest: Cache::new(MAX_INTERNED),
+            scopes: Cache::new(MAX_INTERNED),
+            properties: Cache::new(MAX_INTERNED),
+        }
+    }
+
+    pub(super) fn rest(&self, rest: &mut Arc<IntrospectionResponse>) {
+        share(&self.rest, rest);
+    }
+
+    pub(super) fn scopes(&self, scopes: &mut Scopes) {
+        if let Held::Own(own) = &mut scopes.0 {
+            share(&self.scopes, own);
+        }
+    }
+
+    pub(super) fn properties(&self, properties: &mut Properties) {
+        if let Held::Own(own) = &mut properties.0 {
+            share(&self.properties, own);
+        }
+    }
+}
+
+/// Replaces a value by an equal one that others have, too.
+fn share<T: Serialize + ?Sized + Send + Sync + 'static>(
+    pool: &Cache<[u8; 32], Arc<T>>,
+    value: &mut Arc<T>,
+) {
+    // Equal JSON is equal facts: it is what they were read from.
+    let Ok(json) = serde_json::to_vec(&**value) else { return };
+    let digest: [u8; 32] = Sha256::digest(json).into();
+    *value = pool.get_with(digest, || value.clone());
+}
+
+/// The properties of a token are not of the shape that was asked for. It does not tell more, since
+/// a cause would quote values that can be hidden.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the token's properties are not of the shape that was asked for")]
+pub struct PropertiesError(());

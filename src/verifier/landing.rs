@@ -1,0 +1,112 @@
+//! Calls under way, and what becomes of their answers.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{Change, Presented, Verifier};
+use crate::{
+    cache::{Flight, Holder, Key, Table},
+    rejection::Rejection,
+    verdict::{Answer, is_gone},
+};
+
+/// What to do about a token that is not known well enough.
+pub(super) enum Boarding {
+    /// It has become known meanwhile.
+    Known(Answer),
+    /// Somebody asks already.
+    Join(Arc<Flight<Answer>>),
+    /// Nobody asks yet.
+    Start(Arc<Flight<Answer>>, Landing),
+    /// Too many ask.
+    Full,
+}
+
+/// A call that takes itself off the table of flights, whatever becomes of it.
+pub(super) struct Landing {
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) key: Key,
+    pub(super) holder: Holder,
+    pub(super) flight: Arc<Flight<Answer>>,
+    pub(super) sender: watch::Sender<Option<Answer>>,
+    /// Its place among the calls under way.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+impl Landing {
+    pub(super) async fn fly(self, presented: Presented) {
+        let verifier = &*self.verifier;
+        let answer = verifier.call(&presented.request).await;
+        let extender = verifier.extender.as_ref();
+        let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
+            let now = verifier.clock.now();
+            extender.seen(&self.key, now);
+            let until = extender.wants(&self.key, info, now)?;
+            Some((extender, until, extender.leave(self.key, now)?))
+        });
+        let token = presented.token();
+        match wanted {
+            None => self.land(answer),
+            Some((extender, until, _leave)) if extender.waits() => {
+                let answer = self.extended(token, until, answer).await;
+                self.land(answer);
+            }
+            Some((_, until, _leave)) => {
+                let change = self.land_and_depart(answer);
+                match verifier.extend(token, until).await {
+                    Some((_, response)) if is_gone(&response) => verifier.forget(token),
+                    Some((request, response)) => {
+                        verifier.write_through(&change, self.key, &request, &response);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// The answer after the token was extended.
+    async fn extended(&self, token: &str, until: SystemTime, answer: Answer) -> Answer {
+        let Some((request, response)) = self.verifier.extend(token, until).await else {
+            return answer;
+        };
+        // What set out before the update does not know of it.
+        self.verifier.flights.lock().forget_others(&self.key, &self.flight);
+        if is_gone(&response) {
+            return Err(Rejection::invalid_token("the access token does not exist"));
+        }
+        let info = answer?;
+        Ok(info.updated(&request, &response).unwrap_or(info))
+    }
+
+    fn land(&self, answer: Answer) {
+        self.land_in(&mut self.verifier.flights.lock(), &answer);
+        self.sender.send_replace(Some(answer));
+    }
+
+    /// Lands, and lets a change depart that goes by the answer.
+    fn land_and_depart(&self, answer: Answer) -> Change<'_> {
+        let change = {
+            let mut flights = self.verifier.flights.lock();
+            self.land_in(&mut flights, &answer);
+            self.verifier.depart(&mut flights, self.key)
+        };
+        self.sender.send_replace(Some(answer));
+        change
+    }
+
+    fn land_in(&self, flights: &mut Table<Answer>, answer: &Answer) {
+        let current = flights.land(&self.key, &self.flight);
+        let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
+        if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
+            flights.forget_changes(&self.key);
+            cache.put(self.key, self.holder, answer, self.verifier.clock.now());
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.verifier.flights.lock().land(&self.key, &self.flight);
+    }
+}
