@@ -51,6 +51,7 @@
 //! | `rustls` | default | HTTPS to Authlete |
 //! | `session` | default | sessions of browsers, whose tokens are held here |
 //! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
+//! | `metrics` | | counters for the `metrics` facade: refused, calls, degraded, full |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
@@ -75,6 +76,7 @@ mod future;
 pub mod fuzzing;
 mod layer;
 mod metadata;
+mod meter;
 mod policy;
 mod proof;
 mod refresh;

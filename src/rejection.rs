@@ -20,6 +20,7 @@ use crate::{
     challenge::{Challenge, Challenges},
     clock::Clock,
     credentials::Scheme,
+    meter,
     token::TokenInfo,
 };
 
@@ -81,6 +82,16 @@ impl Reason {
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A name for counters.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::Unavailable => "unavailable",
+            Self::Misconfigured => "misconfigured",
+            reason => reason.error().unwrap_or_default(),
         }
     }
 
@@ -477,6 +488,7 @@ pub(crate) fn refuse<B: Default + 'static>(
     rejection: &Rejection,
 ) -> Response<B> {
     tracing::debug!(reason = ?rejection.reason(), "request refused");
+    meter::refused(rejection.reason());
     let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
     let Some(guard) = Guard::of(extensions) else {
         return EmptyBody.render(rejection, rejection.head(headers, &Challenges::default(), used));

@@ -23,6 +23,7 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
+    meter,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
@@ -294,6 +295,7 @@ impl<R> Gate<R> {
             Ok(token) => token,
             Err(rejection) => {
                 tracing::debug!(reason = ?rejection.reason(), "request refused");
+                meter::refused(rejection.reason());
                 return Err(self.refuse(request, shown, &rejection));
             }
         };

@@ -21,6 +21,7 @@ use crate::{
     cache::{Flight, Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
     clock::Clock,
     future::Asking,
+    meter,
     refresh::{Extender, Refresh},
     rejection::{Guard, Reason, Rejection},
     resilience::{Caller, Health, Patience},
@@ -170,7 +171,9 @@ impl Verifier {
     /// What may be used though Authlete should have been asked again.
     fn stale(&self, key: &Key, holder: Holder) -> Option<TokenInfo> {
         let cache = self.cache.as_ref()?;
-        cache.stale(key, holder, self.clock.now()).filter(TokenInfo::is_complete)
+        let stale = cache.stale(key, holder, self.clock.now()).filter(TokenInfo::is_complete)?;
+        meter::stale();
+        Some(stale)
     }
 
     async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
@@ -193,6 +196,7 @@ impl Verifier {
                 }
                 Boarding::Full => {
                     tracing::warn!("too many access tokens are being checked");
+                    meter::full("calls");
                     return Err(verdict::unknown());
                 }
             };
@@ -406,6 +410,7 @@ impl Verifier {
         };
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
         let known = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
+        meter::called(known);
         self.caller.record.add(known, self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();

@@ -30,6 +30,7 @@ use crate::{
     api::{ConfigError, Secret},
     cache::Thumbprint,
     clock::Clock,
+    meter,
     rejection::Rejection,
 };
 
@@ -385,6 +386,7 @@ impl Prover {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
             }
             Remembered::Unknown => {
+                meter::full("replay_store");
                 tracing::error!(
                     "a DPoP proof cannot be remembered, so its request is refused; give the replay \
                      store more room, or see why it cannot be reached"

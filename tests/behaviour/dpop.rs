@@ -424,11 +424,17 @@ async fn a_flood_of_proofs_is_503_and_nothing_is_forgotten() {
     let holder = Holder::with(&bench, small, |layer| layer).await;
     let proof = holder.proof(json!({}));
     assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let mut full = 0;
     for _ in 0..60 {
         full += u32::from(holder.get().await.status == StatusCode::SERVICE_UNAVAILABLE);
     }
     assert!(full >= 60 - 16, "{full}");
+    let counted = recorder.snapshotter().snapshot().into_vec();
+    let counted = counted.iter().find(|(key, ..)| key.key().name() == "tower_authlete_full_total");
+    let expected = metrics_util::debugging::DebugValue::Counter(u64::from(full));
+    assert_eq!(counted.map(|(.., value)| value), Some(&expected));
     assert_refused(&holder.present(&proof).await, "invalid_dpop_proof", "replay");
     bench.clock.advance(121 * SECOND);
     assert_eq!(holder.get().await.status, StatusCode::OK);
