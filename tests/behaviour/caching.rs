@@ -221,3 +221,37 @@ async fn two_services_do_not_share_what_is_known() {
         assert_eq!(second.get(&token).await.body, "two");
     }
 }
+
+#[tokio::test]
+async fn what_is_in_use_is_forgotten_with_all_else() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").issue().await;
+    for _ in 0..5 {
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    }
+    assert!(bench.authlete.revoke(&token));
+    api.handle.forget_all();
+    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn of_many_tokens_in_use_none_is_taken_for_another() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    // More than can all have a place of their own.
+    let mut tokens = Vec::new();
+    for number in 0..200 {
+        let subject = number.to_string();
+        tokens.push((bench.authlete.token().subject(&subject).issue().await, subject));
+    }
+    for (token, subject) in &tokens {
+        for _ in 0..4 {
+            assert_eq!(api.get(token).await.body, *subject);
+        }
+    }
+    for (token, subject) in &tokens {
+        assert_eq!(api.get(token).await.body, *subject);
+    }
+    assert_eq!(bench.introspections(), 200);
+}

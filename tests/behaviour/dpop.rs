@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use http::{HeaderName, StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayerBuilder, Dpop, DpopAlgorithm, MemoryReplays, Origin, PeerAddr, Refresh,
+    AuthLayerBuilder, Clock, Dpop, DpopAlgorithm, MemoryReplays, Origin, PeerAddr, Refresh,
     api::{TokenUpdateAction, TokenUpdateRequest},
     emulator::{Api, Fault},
 };
@@ -570,4 +570,141 @@ async fn settings_that_make_no_sense_are_refused() {
     }
     let update = bench.layer().check(tower_authlete::Check::Update).dpop(Dpop::at(ORIGIN));
     assert_eq!(update.build().unwrap_err().setting(), "dpop");
+}
+
+#[tokio::test]
+async fn a_proof_that_is_wrong_in_itself_is_never_sent_to_authlete() {
+    let bench = Bench::new().await;
+    let now = 2_000_000_000;
+    for changes in [
+        json!({ "htm": "POST" }),
+        json!({ "htu": "https://evil.example/" }),
+        json!({ "iat": now - 61 }),
+        json!({ "iat": now + 61 }),
+        json!({ "iat": -1 }),
+        json!({ "ath": BASE64.encode("other") }),
+        json!({ "jti": "" }),
+    ] {
+        Holder::new(&bench).await.refused(changes).await;
+    }
+    // A key that says that it is on another curve, and signs all the same.
+    let mut key = Key::es384();
+    key.jwk["crv"] = json!("P-256");
+    let token = Holder::bound(&bench, &key).await;
+    let holder = Holder { key, token, ..Holder::new(&bench).await };
+    holder.refused(json!({})).await;
+    assert_eq!(bench.introspections(), 0);
+}
+
+#[tokio::test]
+async fn a_header_that_is_an_array_is_not_read_by_position() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let proof = holder.proof(json!({}));
+    let array = json!(["dpop+jwt", holder.key.alg, holder.key.jwk, null]);
+    let header = proof.split('.').next().unwrap();
+    let answer =
+        holder.present(&proof.replacen(header, &BASE64.encode(array.to_string()), 1)).await;
+    assert_refused(&answer, "invalid_dpop_proof", "an array");
+    assert!(answer.challenge().contains("header of the DPoP proof"), "{}", answer.challenge());
+}
+
+#[tokio::test]
+async fn a_jti_is_used_up_for_one_url_only() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    for (path, expected) in [
+        ("/", StatusCode::OK),
+        ("/read", StatusCode::OK),
+        ("/", StatusCode::UNAUTHORIZED),
+        ("/read", StatusCode::UNAUTHORIZED),
+    ] {
+        let proof = holder.proof(json!({ "jti": "one", "htu": format!("{ORIGIN}{path}") }));
+        let token = format!("DPoP {}", holder.token);
+        let answer = holder.api.send_at(path, &[("authorization", &token), ("dpop", &proof)]).await;
+        assert_eq!(answer.status, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_nonce_of_a_server_whose_clock_is_ahead_by_one_period_is_known() {
+    let bench = Bench::new().await;
+    let nonces = |dpop: Dpop| dpop.nonces("k".repeat(32), 60 * SECOND);
+    let holder = Holder::with(&bench, nonces, |layer| layer).await;
+    for (ahead, known) in [(60, true), (120, false)] {
+        let clock = Clock::frozen(bench.clock.now() + ahead * SECOND);
+        let other = Holder::with(&bench, nonces, |layer| layer.clock(clock)).await;
+        let proof = other.proof(json!({ "iat": 2_000_000_000 + ahead }));
+        let nonce = other.present(&proof).await.header(NONCE).to_owned();
+        assert_ne!(nonce, "");
+        let answer = holder.present(&holder.proof(json!({ "nonce": nonce }))).await;
+        assert_eq!(answer.status == StatusCode::OK, known, "{ahead}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_to_be_asked_about_does_not_go_by_what_another_request_made_known() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
+    let mut waiting = Box::pin(holder.get());
+    assert!(waiting.as_mut().now_or_never().is_none());
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    holder.api.handle.forget(&holder.token);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+    assert_eq!(waiting.await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_layer_believes_no_layer_of_another_make() {
+    let (bench, other) = (Bench::new().await, Bench::new().await);
+    let holder = Holder::new(&bench).await;
+    let outer = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    for inner in [
+        other.layer().dpop(Dpop::at(ORIGIN)).build().unwrap(),
+        bench.layer().dpop(Dpop::at("https://other.example")).build().unwrap(),
+    ] {
+        let inner = Protected::new(&inner);
+        let router = inner.router.layer(outer.clone());
+        let api = Protected { router, ..inner };
+        let proof = holder.proof(json!({}));
+        let headers = [("authorization", &*format!("DPoP {}", holder.token)), ("dpop", &proof)];
+        assert_eq!(api.send(&headers).await.status, StatusCode::UNAUTHORIZED);
+        outer.handle().forget(&holder.token);
+    }
+}
+
+#[tokio::test]
+async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let inner = Protected::new(&auth.no_cache());
+    let router = inner.router.layer(auth);
+    let holder = Holder::new(&bench).await;
+    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    for asked in 1..=3 {
+        assert_eq!(holder.get().await.status, StatusCode::OK);
+        assert_eq!(bench.introspections(), asked);
+    }
+    assert!(bench.authlete.revoke(&holder.token));
+    assert_refused_token(&holder.get().await);
+}
+
+#[tokio::test]
+async fn of_several_headers_of_proxies_the_last_one_counts() {
+    let bench = Bench::new().await;
+    let dpop = Dpop::at(Origin::forwarded_by(["10.0.0.1"]));
+    let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
+    let send = async |hosts: [&str; 2]| {
+        let request = http::Request::get("/")
+            .header("authorization", format!("DPoP {}", holder.token))
+            .header("dpop", holder.proof(json!({})));
+        let request = hosts.iter().fold(request, |request, host| {
+            request.header("forwarded", format!("proto=https;host={host}"))
+        });
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
+        crate::support::send(holder.api.router.clone(), request).await.status
+    };
+    assert_eq!(send(["evil.example", "api.example.com"]).await, StatusCode::OK);
+    assert_eq!(send(["api.example.com", "evil.example"]).await, StatusCode::UNAUTHORIZED);
 }

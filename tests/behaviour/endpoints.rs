@@ -386,3 +386,37 @@ async fn an_issued_token_is_not_good_beyond_its_expiry() {
     bench.clock.advance(Duration::from_secs(3600));
     assert_eq!(server.api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn what_the_issue_told_is_not_used_when_it_is_out_of_date() {
+    let bench = Bench::new().await;
+    let server = Server::with(&bench, |layer| layer.stale_on_error(Duration::from_secs(600)));
+    let (token, _) = server.tokens(PASSWORD).await;
+    assert_eq!(server.api.get(&token).await.body, "alice");
+    bench.clock.advance(Duration::from_secs(60));
+    bench.authlete.fault(Fault::status(503).on(Api::Introspection));
+    assert_eq!(server.api.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_token_that_turns_out_to_take_signed_responses_is_refused_by_its_route() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().build().unwrap();
+    let server = Server::new(&bench);
+    let token = TokenEndpoint::new(bench.authlete.authlete(), &auth.handle())
+        .decide(async |_| Decision::issue("alice"));
+    let mut api = Protected::new(&auth);
+    api.router = Router::new()
+        .route("/", axum::routing::get(|| async {}).route_layer(Require::acr(["gold"])))
+        .layer(auth);
+    let endpoints = Router::new().route_service("/token", token);
+    let server = Server { api, endpoints, ..server };
+    for (signed, expected) in [(false, StatusCode::OK), (true, StatusCode::INTERNAL_SERVER_ERROR)] {
+        let (token, _) = server.tokens(PASSWORD).await;
+        let body = json!({
+            "action": "OK", "subject": "alice", "acr": "gold", "responseSigningRequired": signed,
+        });
+        bench.authlete.fault(Fault::json(body).on(Api::Introspection).times(1));
+        assert_eq!(server.api.get(&token).await.status, expected, "{signed}");
+    }
+}

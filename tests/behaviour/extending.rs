@@ -282,3 +282,26 @@ async fn an_answer_that_set_out_before_an_update_is_not_used_after_it() {
     assert_eq!(request.await.unwrap().status, StatusCode::FORBIDDEN);
     assert_eq!(bench.introspections(), 2);
 }
+
+#[tokio::test]
+async fn a_fresh_answer_that_set_out_before_an_extension_is_asked_for_again() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().refresh(refresh().wait()).build().unwrap();
+    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+    let get = |api: &Protected| {
+        let (api, token) = (api.clone(), token.clone());
+        tokio::spawn(async move { api.get(&token).await.status })
+    };
+    let update = bench.authlete.hold(Api::TokenUpdate);
+    let extends = get(&cached);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    let introspection = bench.authlete.hold(Api::Introspection);
+    let asks = get(&fresh);
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    update.release();
+    assert_eq!(extends.await.unwrap(), StatusCode::OK);
+    introspection.release();
+    assert_eq!(asks.await.unwrap(), StatusCode::OK);
+    assert_eq!(bench.introspections(), 3);
+}

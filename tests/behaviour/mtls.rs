@@ -211,3 +211,24 @@ async fn a_trusted_proxy_tells_the_certificate_and_nobody_else() {
     assert_eq!(get("11.0.0.1:1", &header).await, StatusCode::UNAUTHORIZED, "forged");
     assert_eq!(get("10.0.0.1:1", "rubbish").await, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_proxy_tells_one_certificate_of_bearable_length() {
+    let bench = Bench::new().await;
+    let proxies = ClientCertificates::from_client_cert_header(["10.0.0.0/8"]);
+    let api = bench.api_with(|layer| layer.client_certificates(proxies));
+    let token = bench.authlete.token().issue().await;
+    let get = async |values: &[usize]| {
+        let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+        let request = values.iter().fold(request, |request, length| {
+            let header = base64::prelude::BASE64_STANDARD.encode(vec![0; *length]);
+            request.header("client-cert", format!(":{header}:"))
+        });
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
+        send(api.router.clone(), request).await.status
+    };
+    assert_eq!(get(&[2000]).await, StatusCode::OK);
+    assert_eq!(get(&[2000, 2000]).await, StatusCode::BAD_REQUEST);
+    assert_eq!(get(&[25_000]).await, StatusCode::BAD_REQUEST);
+}

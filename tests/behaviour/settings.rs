@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_authlete::{AuthLayerBuilder, RequireScopes};
+use tower_authlete::{AuthLayerBuilder, Check, MessageSignatures, RequireScopes};
 
 use crate::support::Bench;
 
@@ -10,9 +10,16 @@ use crate::support::Bench;
 async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
-    let cases: [(&str, Wrong); 6] = [
+    let cases: [(&str, Wrong); 10] = [
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
+        ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
+        ("refresh_ahead", |layer| layer.refresh_ahead(Duration::from_secs(61))),
+        ("refresh_ahead", |layer| layer.refresh_ahead(Duration::from_secs(60))),
+        ("message_signatures", |layer| {
+            let signatures = MessageSignatures::at("https://api.example.com");
+            layer.check(Check::Update).message_signatures(signatures)
+        }),
         ("max_entries", |layer| layer.max_entries(0)),
         ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),
