@@ -1,0 +1,286 @@
+//! What `src/cache/` takes from std, tokio, arc-swap and moka, made of loom's primitives: the tests name
+//! this crate `std`, `tokio`, `arc_swap` and `moka`, so that the sources are checked as they are.
+//!
+//! What is lock-free promises no more here than acquire and release: a reader may see an old value
+//! unless the change happened before.
+
+pub use ::std::*;
+
+use ::std::sync as real;
+
+/// A value whose changes are ordered, and seen by whom they happen before.
+struct Register<T> {
+    newest: sync::atomic::AtomicU64,
+    /// Not loom's, so that it orders nothing.
+    values: real::Mutex<Vec<T>>,
+}
+
+impl<T: Clone> Register<T> {
+    fn new(value: T) -> Self {
+        let newest = sync::atomic::AtomicU64::new(0);
+        Self { newest, values: real::Mutex::new(vec![value]) }
+    }
+
+    fn get(&self) -> T {
+        let seen = self.newest.load(real::atomic::Ordering::Acquire);
+        self.values.lock().unwrap()[seen as usize].clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut T)) {
+        let last = self.newest.fetch_add(1, real::atomic::Ordering::AcqRel);
+        let mut values = self.values.lock().unwrap();
+        let mut value = values[last as usize].clone();
+        change(&mut value);
+        values.push(value);
+    }
+}
+
+/// `arc_swap::ArcSwapOption`.
+pub struct ArcSwapOption<T>(Register<Option<real::Arc<T>>>);
+
+impl<T> Default for ArcSwapOption<T> {
+    fn default() -> Self {
+        Self(Register::new(None))
+    }
+}
+
+impl<T> ArcSwapOption<T> {
+    pub fn load(&self) -> Option<real::Arc<T>> {
+        self.0.get()
+    }
+
+    pub fn store(&self, value: Option<real::Arc<T>>) {
+        self.0.change(|it| *it = value);
+    }
+}
+
+pub mod collections {
+    use ::std::{
+        collections::hash_map,
+        hash::{BuildHasherDefault, DefaultHasher},
+        ops::{Deref, DerefMut},
+    };
+
+    type Inner<K, V> = hash_map::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+    /// In the same order each time, as loom demands.
+    pub struct HashMap<K, V>(Inner<K, V>);
+
+    impl<K, V> HashMap<K, V> {
+        #[expect(clippy::new_without_default, reason = "as std's is used")]
+        pub fn new() -> Self {
+            Self(Inner::default())
+        }
+    }
+
+    impl<K, V> Deref for HashMap<K, V> {
+        type Target = Inner<K, V>;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
+    impl<K, V> DerefMut for HashMap<K, V> {
+        fn deref_mut(&mut self) -> &mut Self::Target {
+            &mut self.0
+        }
+    }
+}
+
+pub mod sync {
+    pub use ::std::sync::{Arc, PoisonError};
+    pub use loom::sync::{Mutex, MutexGuard};
+
+    use ::std::{collections::BTreeMap, hash::Hash, time::Duration};
+
+    use super::Register;
+
+    pub mod atomic {
+        pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+        use ::std::sync::OnceLock;
+        use loom::sync::atomic::AtomicU64 as Checked;
+
+        /// Made when it is first touched: the most of the thousands that there are never are.
+        #[derive(Default)]
+        pub struct AtomicU64(u64, OnceLock<Checked>);
+
+        impl AtomicU64 {
+            pub fn new(value: u64) -> Self {
+                Self(value, OnceLock::new())
+            }
+
+            fn checked(&self) -> &Checked {
+                self.1.get_or_init(|| Checked::new(self.0))
+            }
+
+            pub fn load(&self, order: Ordering) -> u64 {
+                self.checked().load(order)
+            }
+
+            pub fn store(&self, value: u64, order: Ordering) {
+                self.checked().store(value, order);
+            }
+
+            pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+                self.checked().fetch_add(value, order)
+            }
+
+            pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+                self.checked().fetch_max(value, order)
+            }
+        }
+    }
+
+    /// `moka::sync::Cache`, which evicts nothing by itself.
+    pub struct Cache<K, V>(Register<BTreeMap<Vec<u8>, (K, V)>>);
+
+    impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
+        pub fn builder() -> Self {
+            Self(Register::new(BTreeMap::new()))
+        }
+
+        pub fn max_capacity(self, _: u64) -> Self {
+            self
+        }
+
+        pub fn weigher(self, _: impl Fn(&K, &V) -> u32) -> Self {
+            self
+        }
+
+        pub fn time_to_live(self, _: Duration) -> Self {
+            self
+        }
+
+        pub fn build(self) -> Self {
+            self
+        }
+
+        pub fn get(&self, key: &K) -> Option<V> {
+            self.0.get().get(&name(key)).map(|(_, value)| value.clone())
+        }
+
+        pub fn insert(&self, key: K, value: V) {
+            self.0.change(|it| drop(it.insert(name(&key), (key, value))));
+        }
+
+        pub fn invalidate(&self, key: &K) {
+            self.0.change(|it| drop(it.remove(&name(key))));
+        }
+
+        /// Moka does it later: who relies on it at once is wrong.
+        pub fn invalidate_all(&self) {}
+
+        pub fn entry_count(&self) -> u64 {
+            self.0.get().len() as u64
+        }
+    }
+
+    /// What a key feeds to a hasher.
+    fn name(key: &impl Hash) -> Vec<u8> {
+        struct Bytes(Vec<u8>);
+        impl ::std::hash::Hasher for Bytes {
+            fn finish(&self) -> u64 {
+                0
+            }
+
+            fn write(&mut self, bytes: &[u8]) {
+                self.0.extend(bytes);
+            }
+        }
+        let mut bytes = Bytes(Vec::new());
+        key.hash(&mut bytes);
+        bytes.0
+    }
+
+    /// `tokio::sync::watch`.
+    pub mod watch {
+        use ::std::{
+            future::poll_fn,
+            mem,
+            sync::Arc,
+            task::{Poll, Waker},
+        };
+        use loom::sync::{Mutex, MutexGuard};
+
+        struct State<T> {
+            value: T,
+            closed: bool,
+            waiting: Vec<Waker>,
+        }
+
+        type Shared<T> = Arc<Mutex<State<T>>>;
+
+        pub struct Sender<T>(Shared<T>);
+
+        pub struct Receiver<T>(Shared<T>);
+
+        pub struct Ref<'r, T>(MutexGuard<'r, State<T>>);
+
+        #[derive(Debug)]
+        pub struct Closed;
+
+        pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
+            let state = State { value, closed: false, waiting: Vec::new() };
+            let shared = Arc::new(Mutex::new(state));
+            (Sender(shared.clone()), Receiver(shared))
+        }
+
+        impl<T> Sender<T> {
+            pub fn send_replace(&self, value: T) -> T {
+                self.change(|state| mem::replace(&mut state.value, value))
+            }
+
+            fn change<U>(&self, change: impl FnOnce(&mut State<T>) -> U) -> U {
+                let (changed, waiting) = {
+                    let mut state = self.0.lock().unwrap();
+                    (change(&mut state), mem::take(&mut state.waiting))
+                };
+                waiting.into_iter().for_each(Waker::wake);
+                changed
+            }
+        }
+
+        impl<T> Drop for Sender<T> {
+            fn drop(&mut self) {
+                self.change(|state| state.closed = true);
+            }
+        }
+
+        impl<T> Clone for Receiver<T> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone())
+            }
+        }
+
+        impl<T> Receiver<T> {
+            pub async fn wait_for(
+                &mut self,
+                mut enough: impl FnMut(&T) -> bool,
+            ) -> Result<Ref<'_, T>, Closed> {
+                let shared = &self.0;
+                poll_fn(move |context| {
+                    let mut state = shared.lock().unwrap();
+                    if enough(&state.value) {
+                        return Poll::Ready(Ok(Ref(state)));
+                    }
+                    if state.closed {
+                        return Poll::Ready(Err(Closed));
+                    }
+                    state.waiting.push(context.waker().clone());
+                    Poll::Pending
+                })
+                .await
+            }
+        }
+
+        impl<T> ::std::ops::Deref for Ref<'_, T> {
+            type Target = T;
+
+            fn deref(&self) -> &T {
+                &self.0.value
+            }
+        }
+    }
+}
