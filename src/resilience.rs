@@ -12,6 +12,7 @@ use tower::retry::budget::{Budget, TpsBudget};
 use crate::{
     api::{ConfigError, Error, ErrorKind},
     clock::millis,
+    rejection::Reason,
 };
 
 /// How a retry is paid for: of a hundred calls that succeed, twenty may be retries, and one a second
@@ -26,19 +27,28 @@ const DOWN: Duration = Duration::from_secs(1);
 pub(crate) struct Record {
     last_success: AtomicU64,
     last_failure: AtomicU64,
+    /// A failure that is not this server's fault.
+    last_outage: AtomicU64,
 }
 
 impl Record {
-    pub(crate) fn add(&self, succeeded: bool, now: SystemTime) {
-        let last = if succeeded { &self.last_success } else { &self.last_failure };
-        last.store(millis(now), Ordering::Relaxed);
+    /// Adds what became of a call: without a reason, it was answered.
+    pub(crate) fn add(&self, failed: Option<Reason>, now: SystemTime) {
+        let now = millis(now);
+        match failed {
+            None => self.last_success.store(now, Ordering::Relaxed),
+            Some(_) => self.last_failure.store(now, Ordering::Relaxed),
+        }
+        if failed == Some(Reason::Unavailable) {
+            self.last_outage.store(now, Ordering::Relaxed);
+        }
     }
 
-    /// Whether the last call failed, a moment ago.
+    /// Whether Authlete could not be asked the last time, a moment ago.
     pub(crate) fn is_down(&self, now: SystemTime) -> bool {
-        let failure = self.last_failure.load(Ordering::Relaxed);
-        let recent = millis(now).saturating_sub(failure) < DOWN.as_millis() as u64;
-        failure > self.last_success.load(Ordering::Relaxed) && recent
+        let outage = self.last_outage.load(Ordering::Relaxed);
+        let recent = millis(now).saturating_sub(outage) < DOWN.as_millis() as u64;
+        outage > self.last_success.load(Ordering::Relaxed) && recent
     }
 
     pub(crate) fn health(&self, entries: u64, in_flight: usize) -> Health {

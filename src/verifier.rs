@@ -355,7 +355,8 @@ impl Verifier {
     pub(crate) async fn warm_up(&self) -> Result<(), Error> {
         let request = IntrospectionRequest::new().token("warm-up");
         let answer = self.authlete.introspection(&request).await;
-        self.caller.record.add(answer.is_ok(), self.clock.now());
+        let failed = answer.as_ref().err().map(verdict::of_failure);
+        self.caller.record.add(failed.as_ref().map(Rejection::reason), self.clock.now());
         answer.map(|_| ())
     }
 
@@ -409,9 +410,9 @@ impl Verifier {
             }
         };
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
-        let known = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
-        meter::called(known);
-        self.caller.record.add(known, self.clock.now());
+        let failed = answer.as_ref().err().filter(|rejection| !rejection.is_of_client());
+        meter::called(failed.is_none());
+        self.caller.record.add(failed.map(Rejection::reason), self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }

@@ -243,3 +243,56 @@ fn end(now: SystemTime, age: Duration) -> u64 {
 fn span(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::IntrospectionResponse, cache::KeySpace, verdict};
+
+    /// A cache that knows a token, which was looked up once.
+    fn known(answer: serde_json::Value) -> (MemoryCache, Key, SystemTime) {
+        let minute = Duration::from_secs(60);
+        let cache = MemoryCache::new(Limits {
+            max_age: minute,
+            max_entries: 10,
+            negative_max_age: minute,
+            negative_max_entries: 10,
+            stale: Duration::ZERO,
+        });
+        let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), SystemTime::now());
+        let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
+        cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
+        assert!(cache.get(&key, Holder::BEARER, now).is_some());
+        (cache, key, now)
+    }
+
+    #[test]
+    fn a_look_up_that_a_removal_overtakes_puts_nothing_at_hand() {
+        for all in [false, true] {
+            let (cache, key, now) = known(serde_json::json!({ "action": "OK" }));
+            let (ticket, entry) = (cache.front.ticket(&key), cache.good(&key).unwrap());
+            if all {
+                cache.remove_all()
+            } else {
+                cache.remove(&key)
+            }
+            cache.front.offer(ticket, &key, entry);
+            assert!(cache.get(&key, Holder::BEARER, now).is_none(), "{all}");
+        }
+    }
+
+    #[test]
+    fn what_was_kept_before_all_was_forgotten_is_not_valid_though_it_is_still_there() {
+        let (cache, key, now) = known(serde_json::json!({ "action": "OK" }));
+        let entry = cache.good(&key).unwrap();
+        cache.remove_all();
+        cache.good.insert(key, entry);
+        assert!(cache.get(&key, Holder::BEARER, now).is_none());
+        assert!(cache.stale(&key, Holder::BEARER, now).is_none());
+        let (cache, key, now) = known(serde_json::json!({ "action": "UNAUTHORIZED" }));
+        let entry = cache.bad.get(&key).unwrap();
+        cache.remove_all();
+        cache.bad.insert(key, entry);
+        assert!(cache.get(&key, Holder::BEARER, now).is_none());
+    }
+}

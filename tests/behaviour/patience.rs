@@ -96,13 +96,18 @@ async fn a_proof_that_was_sent_is_not_sent_again() {
 #[tokio::test]
 async fn a_check_ends_at_its_deadline_whatever_it_waits_for() {
     let bench = Bench::new().await;
-    let deadline = Duration::from_millis(50);
-    let api = bench.api_with(|layer| layer.check_deadline(deadline).max_in_flight(1));
+    // Calls themselves could take for ever.
+    let authlete = bench.authlete.client_builder().deadline(3600 * SECOND).build().unwrap();
+    let auth = tower_authlete::AuthLayer::builder(authlete)
+        .check_deadline(Duration::from_millis(50))
+        .max_in_flight(1)
+        .build();
+    let api = Protected::new(&auth.unwrap());
     let _hold = bench.authlete.hold(Api::Introspection);
     // One waits for Authlete, one for that call, and one for its turn.
-    let answers = join_all([api.get("one"), api.get("one"), api.get("two")]).await;
+    let answers = join_all([api.get("one"), api.get("one"), api.get("two")]);
+    let answers = tokio::time::timeout(60 * SECOND, answers).await.unwrap();
     assert!(answers.iter().all(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(bench.introspections(), 1);
 }
 
 #[tokio::test]
@@ -360,7 +365,9 @@ async fn what_is_no_outage_lets_nothing_out_of_date_pass() {
     assert!(answer.challenge().contains("use_dpop_nonce"), "{}", answer.challenge());
     // Our own credentials are wrong.
     bench.authlete.fault(Fault::status(401));
-    assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    for _ in 0..2 {
+        assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }
 
 #[tokio::test]
