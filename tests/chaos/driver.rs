@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Nothing is waited for longer. It is never reached.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How much is told of what was done before something went wrong.
 const REMEMBERED: usize = 40;
@@ -196,7 +196,8 @@ impl Driver {
         let life = self.rng.random_range(20..400);
         let has = [self.rng.random_bool(0.6), self.rng.random_bool(0.6)];
         let scopes = SCOPES.iter().zip(has).filter(|(_, has)| *has).map(|(scope, _)| *scope);
-        let lives_until = self.now() + self.pace.seconds(life);
+        // Authlete knows whole milliseconds only.
+        let lives_until = whole_millis(self.now() + self.pace.seconds(life));
         let token = self.world.authlete.token().value(&value).subject(&subject);
         token.scopes(scopes).expires_at(lives_until).issue().await;
         let (order, now) = (self.next(), self.now());
@@ -389,6 +390,11 @@ impl Driver {
 
     async fn recover(&mut self) {
         self.settle().await;
+        if !self.pace.frozen {
+            // What was begun in the background may not have got to Authlete yet.
+            tokio::time::sleep(self.pace.second).await;
+            self.world.quiet().await;
+        }
         self.world.authlete.clear_faults();
         let end = (self.next(), self.now());
         self.faults.last_mut().unwrap().end = Some(end);
@@ -486,7 +492,8 @@ impl Driver {
     async fn look(&mut self, waiting: Waiting) {
         self.tally.requests += 1;
         let Waiting { token, layer, bounds, scope, began, at, what, task } = waiting;
-        let Ok(answer) = tokio::time::timeout(PATIENCE, task).await else {
+        let patience = if self.problem.is_some() { Duration::ZERO } else { PATIENCE };
+        let Ok(answer) = tokio::time::timeout(patience, task).await else {
             return self.wrong(&what, "it is never answered");
         };
         let Ok((status, body, ended, until)) = answer else {
@@ -517,4 +524,9 @@ impl Driver {
         self.tally.wrong += 1;
         self.problem.get_or_insert_with(|| format!("{what}: {problem}"));
     }
+}
+
+fn whole_millis(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    at - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
 }
