@@ -39,7 +39,7 @@ const PACE: Pace = Pace { second: Duration::from_millis(50), frozen: false };
 const WORLDS: usize = 12;
 
 /// After so many operations a world ends, and another one begins: what is left of it is a leak.
-const LAP: u64 = 2000;
+const LAP: u64 = 300;
 
 #[derive(Parser)]
 struct Arguments {
