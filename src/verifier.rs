@@ -380,10 +380,9 @@ impl Verifier {
         let (sender, flight) = Flight::new(purpose);
         flights.depart(key, flight.clone());
         let (verifier, flying) = (self.clone(), flight.clone());
-        Boarding::Start(
-            flight,
-            Landing { verifier, key, holder, flight: flying, sender, _room: room },
-        )
+        let (departed, _room) = (self.clock.now(), room);
+        let landing = Landing { verifier, key, holder, flight: flying, departed, sender, _room };
+        Boarding::Start(flight, landing)
     }
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {

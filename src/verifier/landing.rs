@@ -29,6 +29,8 @@ pub(super) struct Landing {
     pub(super) key: Key,
     pub(super) holder: Holder,
     pub(super) flight: Arc<Flight<Answer>>,
+    /// From when the age of the answer counts: it may have been decided at once.
+    pub(super) departed: SystemTime,
     pub(super) sender: watch::Sender<Option<Answer>>,
     /// Its place among the calls under way.
     pub(super) _room: OwnedSemaphorePermit,
@@ -100,7 +102,7 @@ impl Landing {
         let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
         if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
             flights.forget_changes(&self.key);
-            cache.put(self.key, self.holder, answer, self.verifier.clock.now());
+            cache.put(self.key, self.holder, answer, self.departed);
         }
     }
 }

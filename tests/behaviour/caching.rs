@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
-use tower_authlete::emulator::Fault;
+use tower_authlete::emulator::{Api, Fault};
 
 use crate::support::{Bench, Protected};
 
@@ -39,6 +39,24 @@ async fn an_answer_is_used_for_max_age_at_most() {
         assert_eq!(api.get(&token).await.status, StatusCode::OK);
         assert_eq!(bench.introspections() - before, 2);
     }
+}
+
+#[tokio::test]
+async fn its_age_counts_from_when_it_was_asked_for() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let (request, ()) = tokio::join!(api.get(&token), async {
+        bench.authlete.arrived(Api::Introspection, 1).await;
+        // Revoked elsewhere, after it was decided and before it is told.
+        assert!(bench.authlete.revoke(&token));
+        bench.clock.advance(Duration::from_secs(2));
+        hold.release();
+    });
+    assert_eq!(request.status, StatusCode::OK);
+    bench.clock.advance(Duration::from_secs(58));
+    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
