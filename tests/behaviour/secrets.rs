@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use http::StatusCode;
 use tower_authlete::{AuthLayer, emulator::Fault};
-use tracing::Level;
+use tracing::{Dispatch, Level};
 
 use crate::support::{Bench, Protected};
 
@@ -33,6 +33,10 @@ impl io::Write for Log {
 
 /// Everything of this crate that is logged, to the finest level.
 fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    // With one subscriber alone, tracing asks that of the thread that first comes by a line of the log,
+    // which can be another test's and have none. So there are two.
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
