@@ -222,6 +222,12 @@ impl Rejection {
         self.with(|parts| parts.reason = reason)
     }
 
+    /// Logs and counts that a request is refused.
+    pub(crate) fn note(&self) {
+        tracing::debug!(reason = ?self.reason(), "request refused");
+        meter::refused(self.reason());
+    }
+
     /// What kind of refusal it is.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -487,8 +493,7 @@ pub(crate) fn refuse<B: Default + 'static>(
     extensions: &Extensions,
     rejection: &Rejection,
 ) -> Response<B> {
-    tracing::debug!(reason = ?rejection.reason(), "request refused");
-    meter::refused(rejection.reason());
+    rejection.note();
     let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
     let Some(guard) = Guard::of(extensions) else {
         return EmptyBody.render(rejection, rejection.head(headers, &Challenges::default(), used));

@@ -1,7 +1,6 @@
 //! How Authlete is asked when it is in trouble: not too often, not for too long, and not in vain.
 
 use std::{
-    fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
@@ -209,10 +208,4 @@ fn jittered(span: Duration) -> Duration {
     // A hasher with random keys is the standard library's source of randomness.
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
     span.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX))
-}
-
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("patience", &self.patience).finish_non_exhaustive()
-    }
 }

@@ -236,8 +236,7 @@ impl Verifier {
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = Flight::new(Purpose::SHARED);
-                    flights.depart(key, flight.clone());
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
                     let (verifier, rotator) = (self.clone(), rotator.clone());
                     (flight.clone(), Some(Rotating { verifier, rotator, key, flight, sender }))
                 }

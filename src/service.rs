@@ -23,7 +23,6 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
-    meter,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
@@ -185,7 +184,9 @@ impl<R> Gate<R> {
                 return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
             }
             let sent = Sent::default();
-            let asking = self.prove(request, scheme, presented(), &sent).map_err(refuse)?;
+            let proven = proven.is_some();
+            let asking = self.prove(request, scheme, presented(), proven, &sent);
+            let asking = asking.map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
         let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
@@ -220,6 +221,7 @@ impl<R> Gate<R> {
         request: &Request<B>,
         scheme: Scheme,
         mut presented: Presented,
+        proven: bool,
         sent: &Sent,
     ) -> Result<Asking, Rejection> {
         let Settings { verifier, options, .. } = &*self.settings;
@@ -244,12 +246,10 @@ impl<R> Gate<R> {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
             let proof = credentials::proof(head.headers)?;
             presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
-            let proven = request.extensions().get::<Proven>();
-            let proven = proven.is_some_and(|proven| proven.is_by(verifier));
             let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
             return Ok(Box::pin(verifier.ask_with_proof(prover, presented, fresh, proven, sent)));
         }
-        let _ = (scheme, sent);
+        let _ = (scheme, proven, sent);
         Ok(Box::pin(verifier.clone().ask(presented, fresh)))
     }
 
@@ -294,8 +294,7 @@ impl<R> Gate<R> {
         let token = match answer.and_then(|token| self.allow(shown, token)) {
             Ok(token) => token,
             Err(rejection) => {
-                tracing::debug!(reason = ?rejection.reason(), "request refused");
-                meter::refused(rejection.reason());
+                rejection.note();
                 return Err(self.refuse(request, shown, &rejection));
             }
         };

@@ -18,7 +18,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
+    cache::{Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
     clock::Clock,
     future::Asking,
     meter,
@@ -377,8 +377,7 @@ impl Verifier {
         purpose: Purpose,
     ) -> Boarding {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
-        let (sender, flight) = Flight::new(purpose);
-        flights.depart(key, flight.clone());
+        let (sender, flight) = flights.depart(key, purpose);
         let (verifier, flying) = (self.clone(), flight.clone());
         let (departed, _room) = (self.clock.now(), room);
         let landing = Landing { verifier, key, holder, flight: flying, departed, sender, _room };

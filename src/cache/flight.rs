@@ -37,12 +37,6 @@ pub(crate) struct Flight<T> {
 }
 
 impl<T> Flight<T> {
-    /// A flight, and the sender by which it lands.
-    pub(crate) fn new(purpose: Purpose) -> (watch::Sender<Option<T>>, Arc<Self>) {
-        let (sender, outcome) = watch::channel(None);
-        (sender, Arc::new(Self { purpose, stale: AtomicBool::new(false), outcome }))
-    }
-
     /// Waits for the outcome; `None` if the call broke off. It can be dropped at any time.
     pub(crate) async fn outcome(&self) -> Option<T>
     where
@@ -96,8 +90,7 @@ impl<T> Flights<T> {
             let other = {
                 let mut flights = self.lock();
                 let Some(other) = flights.join(&key, Purpose::SHARED) else {
-                    let (sender, flight) = Flight::new(Purpose::SHARED);
-                    flights.depart(key, flight.clone());
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
                     return Berth { flights: self, key, flight, _sender: sender };
                 };
                 other
@@ -127,8 +120,16 @@ impl<T> Table<T> {
         self.flights.get(key)?.iter().find(|flight| flight.purpose == purpose).cloned()
     }
 
-    pub(crate) fn depart(&mut self, key: Key, flight: Arc<Flight<T>>) {
-        self.flights.entry(key).or_default().push(flight);
+    /// A new flight, and the sender by which it lands.
+    pub(crate) fn depart(
+        &mut self,
+        key: Key,
+        purpose: Purpose,
+    ) -> (watch::Sender<Option<T>>, Arc<Flight<T>>) {
+        let (sender, outcome) = watch::channel(None);
+        let flight = Arc::new(Flight { purpose, stale: AtomicBool::new(false), outcome });
+        self.flights.entry(key).or_default().push(flight.clone());
+        (sender, flight)
     }
 
     /// Takes a flight off the table; false if its token was forgotten meanwhile.

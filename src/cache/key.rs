@@ -50,14 +50,11 @@ impl KeySpace {
     /// `identity` names the service and our credentials there, `use_` what is asked of it, `kind` what
     /// has a key.
     pub(crate) fn new(identity: &[u8; 32], use_: &str, kind: &str) -> Self {
-        let mut name = Sha256::new();
-        part(&mut name, identity);
-        part(&mut name, use_.as_bytes());
-        part(&mut name, kind.as_bytes());
+        let name = digest_of([identity, use_.as_bytes(), kind.as_bytes()]);
         // Fills a block of the digest, so that it is done with here and the key of a usual token takes
         // one block more.
         let mut digest = Sha256::new();
-        digest.update(name.finalize());
+        digest.update(name);
         digest.update([0; 32]);
         Self(digest)
     }
@@ -73,6 +70,13 @@ impl KeySpace {
         parts.into_iter().for_each(|text| part(&mut digest, text.as_bytes()));
         Key(digest.finalize().into())
     }
+}
+
+/// A digest of what these parts name together.
+pub(crate) fn digest_of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    parts.into_iter().for_each(|bytes| part(&mut digest, bytes));
+    digest.finalize().into()
 }
 
 /// Lengths keep parts apart: `("ab", "c")` and `("a", "bc")` are not the same.

@@ -5,6 +5,8 @@ mod front;
 mod key;
 mod memory;
 
+#[cfg(feature = "dpop")]
+pub(crate) use self::key::digest_of;
 pub(crate) use self::{
     flight::{Berth, Flight, Flights, Purpose, Table},
     key::{Holder, Key, KeySpace, Thumbprint},

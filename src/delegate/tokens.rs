@@ -125,8 +125,7 @@ impl Tokens {
             if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Err(flight);
             }
-            let (sender, flight) = Flight::new(Purpose::SHARED);
-            flights.depart(key, flight.clone());
+            let (sender, flight) = flights.depart(key, Purpose::SHARED);
             let tokens = self.clone();
             (flight.clone(), Asking { tokens, key, flight, sender })
         };

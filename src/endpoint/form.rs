@@ -13,7 +13,10 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::json;
 use tower::BoxError;
 
-use crate::api::{Error, Secret};
+use crate::{
+    api::{Error, Secret},
+    layer::finish,
+};
 
 /// The largest request (bytes) that is read.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -63,6 +66,26 @@ impl Form {
         })?;
         let basic = head.headers.typed_get();
         Ok(Self { headers: head.headers, parameters: parameters.into(), basic })
+    }
+
+    /// Answers a request by what is made of its form, or refuses one that is none.
+    pub(super) fn serve<B, F>(
+        request: Request<B>,
+        respond: impl FnOnce(Self) -> F + Send + 'static,
+    ) -> EndpointFuture
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Box::pin(async move {
+            match Self::read(request).await {
+                // What is begun is finished, even if the client goes away.
+                Ok(form) => Ok(finish(respond(form)).await),
+                Err(refusal) => Ok(refusal),
+            }
+        })
     }
 
     /// A parameter that is there once.

@@ -286,14 +286,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let endpoint = self.clone();
-        Box::pin(async move {
-            let form = match Form::read(request).await {
-                Ok(form) => form,
-                Err(refusal) => return Ok(refusal),
-            };
-            // What is begun is finished, even if the client goes away.
-            Ok(crate::layer::finish(async move { endpoint.respond(&form).await }).await)
-        })
+        Form::serve(request, move |form| async move { endpoint.respond(&form).await })
     }
 }
 

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::{ConfigError, Secret},
-    cache::Thumbprint,
+    cache::{Thumbprint, digest_of},
     clock::Clock,
     meter,
     rejection::Rejection,
@@ -313,7 +313,7 @@ impl Prover {
             .ok_or("the signature of the DPoP proof is wrong")?;
         let thumbprint =
             thumbprint(&jwk.0).ok_or("the key of the DPoP proof is of no known kind")?;
-        let id = digest([&thumbprint[..], claims.jti.as_bytes(), claims.htu.as_bytes()]);
+        let id = digest_of([&thumbprint[..], claims.jti.as_bytes(), claims.htu.as_bytes()]);
         let until = Duration::try_from_secs_f64(claims.iat).ok();
         let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.window));
         Ok(Proof {
@@ -404,15 +404,6 @@ fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
         return None;
     }
     serde_json::from_slice(&bytes).ok()
-}
-
-fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().into()
 }
 
 /// Whether two URLs are the same but for query and fragment, after normalisation (RFC 3986 §6.2).

@@ -76,8 +76,7 @@ impl<St: SessionStore> Renewal<St> {
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = Flight::new(Purpose::SHARED);
-                    flights.depart(key, flight.clone());
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
                     let (renewal, id) = (self.clone(), id.clone());
                     (flight.clone(), Some(Renewing { renewal, id, key, flight, sender }))
                 }

@@ -25,7 +25,7 @@ impl Verifier {
     fn forget_line(&self, key: Key) {
         let mut next = Some(key);
         while let Some(key) = next {
-            self.replace(key, None);
+            self.forget_value(key);
             next = self.rotator.as_ref().and_then(|rotator| rotator.end_overlap(&key));
         }
     }
@@ -148,8 +148,7 @@ impl Verifier {
     }
 
     pub(super) fn depart(&self, flights: &mut Table<Answer>, key: Key) -> Change<'_> {
-        let (_, flight) = Flight::new(Purpose::Change);
-        flights.depart(key, flight.clone());
+        let (_, flight) = flights.depart(key, Purpose::Change);
         Change { verifier: self, key, flight }
     }
 

@@ -148,8 +148,7 @@ impl Verifier {
         now: SystemTime,
         purpose: Purpose,
     ) -> Boarding {
-        let (sender, flight) = Flight::new(purpose);
-        flights.depart(self.key, flight.clone());
+        let (sender, flight) = flights.depart(self.key, purpose);
         let (verifier, flying) = (self.clone(), flight.clone());
         Boarding::Start(flight, Landing { verifier, flight: flying, sender, now })
     }
@@ -192,8 +191,7 @@ impl Verifier {
     }
 
     fn depart(&self, flights: &mut Table<Answer>) -> Change<'_> {
-        let (_, flight) = Flight::new(Purpose::Change);
-        flights.depart(self.key, flight.clone());
+        let (_, flight) = flights.depart(self.key, Purpose::Change);
         Change { verifier: self, flight }
     }
 
