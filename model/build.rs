@@ -1,0 +1,7 @@
+//! Tells the sources that are included here that this is a model.
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(model)");
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"dpop\"))");
+    println!("cargo::rustc-cfg=model");
+}
