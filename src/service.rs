@@ -2,9 +2,8 @@
 
 use std::{
     fmt,
-    ops::Deref,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -41,21 +40,9 @@ pub struct AuthService<S, R> {
 }
 
 /// Decides about requests. Routers clone their services for each of them.
-struct Gate<R>(Arc<Parts<R>>);
-
-struct Parts<R> {
+struct Gate<R> {
     settings: Arc<Settings<R>>,
     fresh: bool,
-    /// Done at the first request, when the body of responses is known.
-    renders: OnceLock<()>,
-}
-
-impl<R> Deref for Gate<R> {
-    type Target = Parts<R>;
-
-    fn deref(&self) -> &Parts<R> {
-        &self.0
-    }
 }
 
 /// What is to be done with a request whose credentials have been looked at.
@@ -83,7 +70,7 @@ pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self { inner, gate: Gate(Arc::new(Parts { settings, fresh, renders: OnceLock::new() })) }
+        Self { inner, gate: Gate { settings, fresh } }
     }
 }
 
@@ -271,7 +258,7 @@ impl<R> Gate<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
-        self.renders.get_or_init(|| verifier.guard.renders::<ResB>(renderer.clone()));
+        verifier.guard.renders::<ResB>(renderer);
         &verifier.guard
     }
 
@@ -443,7 +430,7 @@ impl Proven {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { settings: self.settings.clone(), fresh: self.fresh }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         TokenUpdateRequest,
     },
     cache::{Flights, Holder, Key, KeySpace, Known, MemoryCache, Purpose, Table},
-    clock::{Clock, millis},
+    clock::Clock,
     future::Asking,
     meter,
     refresh::{Extender, Refresh},
@@ -152,7 +152,7 @@ impl Verifier {
             }
         };
         let overlapping = self.overlapping(&key, holder, now);
-        (key, overlapping.map(|answer| Known { answer, ends: u64::MAX }).or(known))
+        (key, overlapping.map(|answer| Known { answer, ends: false }).or(known))
     }
 
     /// What is known already.
@@ -339,19 +339,19 @@ impl Verifier {
     }
 
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
-    /// what is known `ends` (ms since the epoch) soon. Tells whether Authlete is asked with what is
+    /// what is known `ends` soon. Tells whether Authlete is asked with what is
     /// presented.
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
         key: &Key,
         known: &TokenInfo,
-        ends: u64,
+        ends: bool,
         now: SystemTime,
         presented: impl FnOnce() -> Presented,
     ) -> bool {
         let extends = self.extender.as_ref().is_some_and(|it| it.look(key, known, now));
-        let ends = ends <= millis(now) && !self.caller.record.is_down(now);
-        (extends || ends) && self.ask_in_background(presented())
+        (extends || (ends && !self.caller.record.is_down(now)))
+            && self.ask_in_background(presented())
     }
 
     /// Asks, unless somebody does already. Tells whether it does.

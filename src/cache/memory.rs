@@ -73,8 +73,8 @@ struct Bad {
 /// What is known of a token.
 pub(crate) struct Known {
     pub(crate) answer: Result<TokenInfo, Rejection>,
-    /// From when Authlete should be asked again if it is in use, in ms since the epoch.
-    pub(crate) ends: u64,
+    /// Whether Authlete should be asked again soon.
+    pub(crate) ends: bool,
 }
 
 impl Good {
@@ -123,7 +123,7 @@ impl MemoryCache {
         let now = millis(now);
         self.front.get(tag, |key, entry| {
             let usable = entry.is_of(holder) && entry.is_valid(now);
-            usable.then(|| (*key, self.known(key, entry)))
+            usable.then(|| (*key, self.known(key, entry, now)))
         })
     }
 
@@ -136,11 +136,13 @@ impl MemoryCache {
         holder: Holder,
         now: SystemTime,
     ) -> Option<Known> {
+        let now = millis(now);
         let ticket = self.front.ticket(key);
-        let Some(entry) = self.valid(key, holder, millis(now)) else {
-            return self.known_bad(key, holder, millis(now));
+        let Some(entry) = self.valid(key, holder, now) else {
+            let answer = Err(self.known_bad(key, holder, now)?);
+            return Some(Known { answer, ends: false });
         };
-        let known = self.known(key, &entry);
+        let known = self.known(key, &entry, now);
         self.front.offer(ticket, tag, key, entry);
         Some(known)
     }
@@ -152,25 +154,26 @@ impl MemoryCache {
         holder: Holder,
         now: SystemTime,
     ) -> Option<Result<TokenInfo, Rejection>> {
-        let good = self.valid(key, holder, millis(now)).map(|entry| Ok(entry.token));
-        good.or_else(|| Some(self.known_bad(key, holder, millis(now))?.answer))
+        let now = millis(now);
+        let good = self.valid(key, holder, now).map(|entry| Ok(entry.token));
+        good.or_else(|| self.known_bad(key, holder, now).map(Err))
     }
 
-    fn known(&self, key: &Key, entry: &Good) -> Known {
+    fn known(&self, key: &Key, entry: &Good, now: u64) -> Known {
         // Not all at once: each key has a part of its own of that time, between half of it and all.
         let ahead = self.ahead * (256 + key.lot(256) as u64) / 512;
-        Known { answer: Ok(entry.token.clone()), ends: entry.until.saturating_sub(ahead) }
+        Known { answer: Ok(entry.token.clone()), ends: now.saturating_add(ahead) >= entry.until }
     }
 
     fn valid(&self, key: &Key, holder: Holder, now: u64) -> Option<Good> {
         self.good(key).filter(|entry| entry.is_of(holder) && entry.is_valid(now))
     }
 
-    fn known_bad(&self, key: &Key, holder: Holder, now: u64) -> Option<Known> {
+    fn known_bad(&self, key: &Key, holder: Holder, now: u64) -> Option<Rejection> {
         let entry = self.bad.get(key)?;
         let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
         let valid = same && now < entry.until && entry.era == self.era();
-        valid.then_some(Known { answer: Err(entry.rejection), ends: entry.until })
+        valid.then_some(entry.rejection)
     }
 
     /// What was known of a token for this holder, if it may still be used when Authlete cannot be asked.
