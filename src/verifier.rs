@@ -135,6 +135,7 @@ impl Verifier {
     }
 
     /// The key of an access token that is in use, and what is known of it already.
+    #[inline]
     pub(crate) fn look_up(
         &self,
         token: &str,
@@ -163,6 +164,7 @@ impl Verifier {
 
     /// What is known of the value that a token has got so little time ago that this one is still
     /// accepted.
+    #[inline]
     fn overlapping(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
         let successor = self.rotator.as_ref()?.overlapping(key, now)?;
         self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
@@ -341,6 +343,7 @@ impl Verifier {
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
     /// what is known `ends` soon. Tells whether Authlete is asked with what is
     /// presented.
+    #[inline]
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
         key: &Key,

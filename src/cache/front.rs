@@ -69,20 +69,24 @@ impl Front {
         }
     }
 
+    #[inline]
     pub(crate) fn tag(&self, token: &str) -> Tag {
         let hash = self.tagger.hash(token.as_bytes());
         Tag(hash.h1, hash.h2)
     }
 
+    #[inline]
     fn slot(&self, tag: Tag) -> &Slot {
         &self.slots[tag.0 as usize % SLOTS]
     }
 
+    #[inline]
     fn forgotten(&self, key: &Key) -> &AtomicU64 {
         &self.forgotten[key.lot(LOTS)].0
     }
 
     /// What `read` makes of what is at hand of a token.
+    #[inline]
     pub(crate) fn get<T>(
         &self,
         tag: Tag,
@@ -120,5 +124,21 @@ impl Front {
             times.fetch_add(1, Ordering::AcqRel);
         }
         self.slots.iter().for_each(|slot| slot.hot.store(None));
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(model))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_differ_by_token_and_nobody_can_foretell_them() {
+        let (one, other) = (Front::new(), Front::new());
+        let tags = ["", "token", "token2", "tokem"].map(|token| one.tag(token));
+        for (index, tag) in tags.iter().enumerate() {
+            assert!(!tags[..index].contains(tag), "{index}");
+        }
+        assert!(one.tag("token") == tags[1] && other.tag("token") != tags[1]);
     }
 }

@@ -78,10 +78,12 @@ pub(crate) struct Known {
 }
 
 impl Good {
+    #[inline]
     fn is_of(&self, holder: Holder) -> bool {
         self.key.as_deref() == holder.key.as_ref()
     }
 
+    #[inline]
     fn is_valid(&self, now: u64) -> bool {
         now < self.until && !self.token.is_past(now)
     }
@@ -109,11 +111,13 @@ impl MemoryCache {
         }
     }
 
+    #[inline]
     pub(crate) fn tag(&self, token: &str) -> Tag {
         self.front.tag(token)
     }
 
     /// What is known of a token that is at hand, for this holder, and still valid.
+    #[inline]
     pub(crate) fn at_hand(
         &self,
         tag: Tag,
@@ -159,6 +163,7 @@ impl MemoryCache {
         good.or_else(|| self.known_bad(key, holder, now).map(Err))
     }
 
+    #[inline]
     fn known(&self, key: &Key, entry: &Good, now: u64) -> Known {
         // Not all at once: each key has a part of its own of that time, between half of it and all.
         let ahead = self.ahead * (256 + key.lot(256) as u64) / 512;
