@@ -123,7 +123,7 @@ impl fmt::Display for Report {
             )?;
         }
         if !self.differences.is_empty() {
-            let what = "The limits were taken with other tools, by which counts differ, too:";
+            let what = "The limits were taken with other tools, which change counts, too; see benches/README.md:";
             write!(f, "\n{what}\n  {}\n", self.differences.join("\n  "))?;
         }
         Ok(())

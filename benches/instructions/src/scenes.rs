@@ -65,62 +65,53 @@ fn bare(requests: u64) {
 }
 
 fn hit(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
-    Stage::of(service).count(requests, StatusCode::OK, |_| good(0));
+    behind(auth()).count(requests, StatusCode::OK, |_| good(0));
 }
 
 fn hit_token_info_alone(requests: u64) {
-    let layer = auth().token_info_alone().build().expect("a layer");
-    Stage::of(layer.layer(service_fn(handler))).count(requests, StatusCode::OK, |_| good(0));
+    behind(auth().token_info_alone()).count(requests, StatusCode::OK, |_| good(0));
 }
 
 /// So many that what is at hand of tokens in use does not hold them, taken in turns.
 fn hit_of_many_tokens(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
-    Stage::of(service).count(requests, StatusCode::OK, good);
+    behind(auth()).count(requests, StatusCode::OK, good);
 }
 
 fn hit_with_proof(requests: u64) {
     // The time that the keys' proofs are made at.
     let clock = Clock::frozen(UNIX_EPOCH + Duration::from_secs(2_000_000_000));
     let dpop = Dpop::at("https://api.example.com").replay_store(MemoryReplays::new(10_000));
-    let layer = auth().clock(clock).dpop(dpop).build().expect("a layer");
     let key = Key::es256();
     let request = |_| {
         let proof = key.proof_for(&token(0), json!({}));
         let authorization = format!("DPoP {}", token(0));
         request(&[("authorization", &authorization), ("dpop", &proof)])
     };
-    Stage::of(layer.layer(service_fn(handler))).count(requests, StatusCode::OK, request);
+    behind(auth().clock(clock).dpop(dpop)).count(requests, StatusCode::OK, request);
 }
 
 fn refusal_scopes(requests: u64) {
-    let layer = auth().require(RequireScopes::all(["reports.write"])).build().expect("a layer");
-    let service = layer.layer(service_fn(handler));
-    Stage::of(service).count(requests, StatusCode::FORBIDDEN, |_| good(0));
+    let layer = auth().require(RequireScopes::all(["reports.write"]));
+    behind(layer).count(requests, StatusCode::FORBIDDEN, |_| good(0));
 }
 
 fn refusal_no_credentials(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
-    Stage::of(service).count(requests, StatusCode::UNAUTHORIZED, |_| request(&[]));
+    behind(auth()).count(requests, StatusCode::UNAUTHORIZED, |_| request(&[]));
 }
 
 fn refusal_known_bad_token(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
-    Stage::of(service).count(requests, StatusCode::UNAUTHORIZED, |_| bearer(BAD));
+    behind(auth()).count(requests, StatusCode::UNAUTHORIZED, |_| bearer(BAD));
 }
 
 fn refusal_illegal_token(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
     let illegal = token(0).replacen('0', ",", 1);
-    Stage::of(service).count(requests, StatusCode::BAD_REQUEST, |_| bearer(&illegal));
+    behind(auth()).count(requests, StatusCode::BAD_REQUEST, |_| bearer(&illegal));
 }
 
 fn miss(requests: u64) {
-    let service = auth().build().expect("a layer").layer(service_fn(handler));
-    let mut stage = Stage::of(service);
+    let mut stage = behind(auth());
     stage.warm_up(200, |number| good(u64::MAX - number));
-    stage.counted(requests, StatusCode::OK, good);
+    stage.count_now(requests, StatusCode::OK, good);
 }
 
 /// A service, and where it runs.
@@ -144,7 +135,7 @@ where
         for _ in 0..3 {
             self.warm_up(requests, &request);
         }
-        self.counted(requests, expected, request);
+        self.count_now(requests, expected, request);
     }
 
     fn warm_up(&mut self, requests: u64, request: impl Fn(u64) -> Request<()>) {
@@ -154,7 +145,7 @@ where
         }
     }
 
-    fn counted(
+    fn count_now(
         &mut self,
         requests: u64,
         expected: StatusCode,
@@ -207,6 +198,13 @@ const MAX_AGE: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The one token that is not good.
 const BAD: &str = "bad-but-just-as-long-as-those-that-are-good";
+
+/// The service behind a layer.
+fn behind(
+    layer: AuthLayerBuilder,
+) -> Stage<impl Service<Request<()>, Response = Response<()>, Error = Infallible>> {
+    Stage::of(layer.build().expect("a layer").layer(service_fn(handler)))
+}
 
 fn auth() -> AuthLayerBuilder {
     let layer = AuthLayer::builder(authlete()).require(RequireScopes::all(["reports.read"]));
