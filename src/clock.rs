@@ -90,9 +90,8 @@ impl Clock {
 #[cfg(target_os = "linux")]
 #[inline]
 fn last_tick() -> SystemTime {
-    let tick = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let nanos = u32::try_from(tick.tv_nsec).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::new(tick.tv_sec.try_into().unwrap_or_default(), nanos)
+    let tick = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+    tick.map_or_else(|_| SystemTime::now(), |tick| SystemTime::UNIX_EPOCH + Duration::from(tick))
 }
 
 #[cfg(not(target_os = "linux"))]
