@@ -21,6 +21,7 @@ mod mtls;
 mod outages;
 mod patience;
 mod policy;
+mod prechecks;
 mod racing;
 mod readiness;
 mod refusals;
