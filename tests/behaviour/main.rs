@@ -7,10 +7,12 @@ mod check_by_update;
 mod credentials;
 mod delegating;
 mod dpop;
+mod endings;
 mod endpoints;
 mod extending;
 mod extensions;
 mod flights;
+mod floods;
 mod grpc;
 #[path = "../shared/keys.rs"]
 mod keys;
