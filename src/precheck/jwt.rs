@@ -262,3 +262,64 @@ struct Claims {
     exp: Option<f64>,
     iss: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    // A key, and tokens by it, made with Python's `cryptography`.
+    const N: &str = "icd6dLhgXAq6A3B7naVVQxSvzGGI8-AOxU15wM5PszH4OmBo8iHOggXi4mMR_Rfrq-dnq2XkY0JrTW194lV0ANwr5D67hsOH3seNvYA3UGmxOBgipzIyyO7lKYxbxkKoOqnq6L0aEFA26ddoRr_lF2lVSQAM9Swo487AkjBWnm9bPRuJj6Fd8UPXfHlDwvwVV8cCFLW4rLdh6QU-OF9l6f3pzq0upe0tG5tYkVNapkLrD2JiuBLkpOLK9F82W9dLRUS6AaT7CidgR8cHqdL55H3nb6Thy2blnML3OExO7hi9RC8kL2zuVN6F5thNxkNr8FK4Vrh5XiFA3-BsVnpzkw";
+    const RS256: &str = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJSUzI1NiIsImtpZCI6InJzYSJ9.e30.YR0y3TvIxH0OyFXJlt9caXNcn-wSRbtCBBJlNNq1WiGjmpd4Oz3u7T9kNcZIxo-RGhahWIJqisPzrvwYBUsYbUJIqPVLrM7ho4FPq9iOCsdNKdlQA5owAR7LzMF3W2YRssRlwPLOuayli8c9fQA291uB-QrZoF7wboPDd6B6KTq9avS2zIheygn3EQ5EGP0OSb7t2K_7YSKU3FTfzqVqO3ww_zbJ8irEce0hrOvPm_lOIeA1d7HOBHtvdD985IeMoCus04K8sMIQzfMTP20_Apyyf6_iEmomh7WW6i4Pld5-sZm-S98EI0d2DsI4zMxX6G308b9I7QY4kIFASwZekQ";
+    const PS256: &str = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJQUzI1NiIsImtpZCI6InJzYSJ9.e30.gJF1K0c3BX_TnbYXGJ0AGkKAgTYAqLLXk3ibY0TebhRmGoV-TjOcEuraQsKoBBz-0Yhr74fyiMgquWbBv_nsksZijnMULQEsDwKhBkrI8zrsOVfQVsuZZza2jyLWXwRPJlriImox8-JVpVKm_rB6HS5AyYcDAM6ULdrltFRJGCbRwaT4Kg0-43elR6ZqpRNQKXAc30hk6LowF8Ww-4QhYwYRzMuTeZKckJlPcrdCBmFrx6u7UhKSrZnalw10kFJCWYyvsPtBO2xthR21VQ-snUAw08xymAFsSR-bHWcIekbLSLNYA9aT3umB85A90iTvPNhPsciX_ZZaFQ7GYZv9vg";
+
+    #[test]
+    fn a_key_that_is_for_one_algorithm_is_for_no_other() {
+        let fitting = |only: &str| {
+            let key = format!(r#"{{"kty":"RSA","kid":"rsa",{only}"n":"{N}","e":"AQAB"}}"#);
+            let keys = JwtKeys::from_json(format!(r#"{{"keys":[{key}]}}"#)).unwrap();
+            [RS256, PS256].map(|token| JwtPrecheck::new(&keys).fits(token, None))
+        };
+        assert_eq!(fitting(""), [true, true]);
+        assert_eq!(fitting(r#""alg":"RS256","#), [true, false]);
+        assert_eq!(fitting(r#""alg":"PS256","#), [false, true]);
+        assert_eq!(fitting(r#""alg":"RS512","#), [false, false]);
+    }
+
+    /// What made-up headers and claims are made of, beside all the rest.
+    const PIECES: [&str; 12] = [
+        r#"{"typ":"at+jwt","alg":"EdDSA","kid":"2026"}"#,
+        r#"{"typ":"at+jwt","alg":"none"}"#,
+        r#"{"typ":"at+jwt","alg":"ä"}"#,
+        r#"{"typ":"at+jwt","alg":"RS256"}"#,
+        r#"{"exp":1e308}"#,
+        r#"{"exp":-1}"#,
+        r#"{"exp":9999999999}"#,
+        r#"{"iss":"x"}"#,
+        "{}",
+        "[]",
+        "{",
+        "null",
+    ];
+
+    fn made_up() -> impl Strategy<Value = String> {
+        let part = prop_oneof![select(&PIECES[..]).prop_map(str::to_owned), any::<String>()];
+        let encoded = part.prop_map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        let part = prop_oneof![4 => encoded, 1 => any::<String>()];
+        vec(part, 0..5).prop_map(|parts| parts.join("."))
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_made_up_fits_or_panics(token in made_up()) {
+            let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"2026",
+                "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+            let keys = JwtKeys::from_json(key).unwrap();
+            let strict = JwtPrecheck::new(&keys).known_keys_only();
+            prop_assert!(!strict.fits(&token, Some(SystemTime::now())));
+            prop_assert!(!strict.fits(&token, None));
+        }
+    }
+}

@@ -113,6 +113,7 @@ async fn a_jwt_that_the_service_cannot_have_issued_costs_no_call() {
     let unsigned = &good[..good.rfind('.').unwrap()];
     let other = jwt(key, "one", json!({}), json!({ "scope": "admin" }));
     let swapped = format!("{}{}", &other[..other.rfind('.').unwrap()], &good[unsigned.len()..]);
+    let arrays = r#"[2000003600,"https://as.example.com"]"#;
     for (what, token) in [
         ("a random string", "made-up".to_owned()),
         ("two parts", unsigned.to_owned()),
@@ -120,7 +121,7 @@ async fn a_jwt_that_the_service_cannot_have_issued_costs_no_call() {
         ("another's signature", swapped),
         ("four parts", format!("{good}.x")),
         ("no JSON", "a.b.c".to_owned()),
-        ("arrays", key.signed_text(r#"["ES256","at+jwt","one"]"#, "[]")),
+        ("arrays", key.signed_text(r#"["ES256","at+jwt","one"]"#, arrays)),
         ("another's key", jwt(&thief, "one", json!({}), json!({}))),
         ("no type", jwt(key, "one", json!({ "typ": null }), json!({}))),
         ("an ID token", jwt(key, "one", json!({ "typ": "JWT" }), json!({}))),
