@@ -14,6 +14,7 @@ use crate::{
     credentials::TokenSource,
     metadata::ProtectedResource,
     policy::Require,
+    precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     refresh::Refresh,
     rejection::{EmptyBody, Guard},
@@ -31,8 +32,6 @@ pub(crate) struct Settings<R> {
     pub(crate) options: Options,
     pub(crate) renderer: Arc<R>,
 }
-
-type Precheck = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// How requests are treated.
 pub(crate) struct Options {
@@ -379,19 +378,23 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// Tells by a token's shape whether it can be one of the service's: tokens that cannot are refused
-    /// without asking anybody. Default: any token.
+    /// What the service's tokens look like: tokens that look different are refused without asking
+    /// anybody. What is given one after another must all fit. Default: any token.
     ///
     /// ```
     /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
     /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .precheck(|token| token.len() == 43)
+    ///     .precheck(|token: &str| token.len() == 43)
     ///     .build()?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn precheck(mut self, fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.options.precheck = Some(Box::new(fits));
+    pub fn precheck(mut self, precheck: impl Into<Precheck>) -> Self {
+        let precheck = precheck.into();
+        self.options.precheck = Some(match self.options.precheck.take() {
+            Some(before) => before.and(precheck),
+            None => precheck,
+        });
         self
     }
 
@@ -500,7 +503,9 @@ impl<R> AuthLayerBuilder<R> {
         let cache = (!off).then(|| MemoryCache::new(self.limits));
         let Self { authlete, check, clock, refresh, rotation, patience, .. } = self;
         let guard = Guard::new(self.options.challenges.clone(), clock);
-        let verifier = Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
+        let mut verifier =
+            Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
+        verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
         let settings = Settings {
             verifier: Arc::new(verifier),
             options: self.options,

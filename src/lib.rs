@@ -48,10 +48,11 @@
 //! |---|---|---|
 //! | `axum` | default | extractors for axum handlers |
 //! | `dpop` | default | proofs of possession (RFC 9449) |
+//! | `jwt` | default | signatures of access tokens that are JWTs, before Authlete is asked |
 //! | `rustls` | default | HTTPS to Authlete |
 //! | `session` | default | sessions of browsers, whose tokens are held here |
 //! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
-//! | `metrics` | | counters for the `metrics` facade: refused, calls, degraded, full |
+//! | `metrics` | | counters for the `metrics` facade: refused, calls, degraded, full, precheck |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
@@ -78,6 +79,7 @@ mod layer;
 mod metadata;
 mod meter;
 mod policy;
+mod precheck;
 mod proof;
 mod refresh;
 mod rejection;
@@ -92,6 +94,9 @@ mod token;
 mod verdict;
 mod verifier;
 
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use self::precheck::{JwtKeys, JwtPrecheck};
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use self::proof::{
@@ -106,6 +111,7 @@ pub use self::{
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     policy::{Require, RequireScopes},
+    precheck::Precheck,
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },

@@ -23,6 +23,11 @@ pub(crate) fn full(what: &'static str) {
     count("tower_authlete_full_total", "kind", what);
 }
 
+/// A token was refused by what it looks like, without a call.
+pub(crate) fn prechecked(kind: &'static str) {
+    count("tower_authlete_precheck_refused_total", "kind", kind);
+}
+
 #[cfg(feature = "metrics")]
 fn count(name: &'static str, label: &'static str, value: &'static str) {
     metrics::counter!(name, label => value).increment(1);

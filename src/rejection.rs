@@ -161,6 +161,11 @@ impl Rejection {
         Self::new(Reason::UseDpopNonce, "the DPoP proof has to hold the nonce of DPoP-Nonce")
     }
 
+    /// A token that the service cannot have issued.
+    pub(crate) fn foreign_token() -> Self {
+        Self::invalid_token("the access token is none of this service")
+    }
+
     pub(crate) fn invalid_token(description: &'static str) -> Self {
         Self::new(Reason::InvalidToken, description)
     }

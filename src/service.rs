@@ -22,6 +22,7 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
+    meter,
     policy::Require,
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
@@ -140,9 +141,9 @@ impl<R> Gate<R> {
         if !self.accepts(scheme) {
             return Err(refuse(Rejection::no_credentials()));
         }
-        if options.precheck.as_ref().is_some_and(|fits| !fits(token)) {
-            let description = "the access token is none of this service";
-            return Err(refuse(Rejection::invalid_token(description)));
+        if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token)) {
+            meter::prechecked("shape");
+            return Err(refuse(Rejection::foreign_token()));
         }
         let certificate = match &options.certificates {
             Some(certificates) => certificates

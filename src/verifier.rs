@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     future::Asking,
     meter,
+    precheck::Precheck,
     refresh::{Extender, Refresh},
     rejection::{Guard, Reason, Rejection},
     resilience::{Caller, Health, Patience},
@@ -79,6 +80,8 @@ pub(crate) struct Verifier {
     room: Arc<Semaphore>,
     caller: Caller,
     extender: Option<Extender>,
+    /// What tokens have to be like of which nothing is known, if that takes more than a glance.
+    pub(crate) precheck: Option<Precheck>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     /// Which access token was issued with a refresh token.
     issued_with: Cache<Key, Key>,
@@ -122,6 +125,7 @@ impl Verifier {
             room,
             caller,
             extender,
+            precheck: None,
             rotator,
             issued_with,
             clocks_differ,
@@ -173,6 +177,7 @@ impl Verifier {
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
     /// is known nor what others asked is good enough.
     pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+        self.look_closer(presented.token())?;
         let Presented { key, holder, .. } = presented;
         if fresh {
             return self.ask_now(presented, true).await;
@@ -191,6 +196,18 @@ impl Verifier {
             }
             answer => answer,
         }
+    }
+
+    /// Refuses what cannot be one of the service's tokens.
+    fn look_closer(&self, token: &str) -> Result<(), Rejection> {
+        let Some(precheck) = &self.precheck else { return Ok(()) };
+        // A token that is extended lives longer than it tells.
+        let now = self.extender.is_none().then(|| self.clock.now());
+        if precheck.fits_closely(token, now) {
+            return Ok(());
+        }
+        meter::prechecked("jwt");
+        Err(Rejection::foreign_token())
     }
 
     /// What may be used though Authlete should have been asked again.

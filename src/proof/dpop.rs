@@ -10,19 +10,16 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fluent_uri::Uri;
 use http::HeaderValue;
 use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind,
+    Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk},
 };
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
-};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
     Origin,
+    jose::{Compact, json, takes},
     nonce::Nonces,
     replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
 };
@@ -105,22 +102,6 @@ impl DpopAlgorithm {
             Self::EdDsa => "EdDSA",
             Self::Ps256 => "PS256",
             Self::Rs256 => "RS256",
-        }
-    }
-
-    /// Whether a key is of its kind.
-    fn takes(self, jwk: &Jwk) -> bool {
-        match &jwk.algorithm {
-            AlgorithmParameters::EllipticCurve(key) => match self {
-                Self::Es256 => key.curve == EllipticCurve::P256,
-                Self::Es384 => key.curve == EllipticCurve::P384,
-                _ => false,
-            },
-            AlgorithmParameters::OctetKeyPair(key) => {
-                self == Self::EdDsa && key.curve == EllipticCurve::Ed25519
-            }
-            AlgorithmParameters::RSA(_) => matches!(self, Self::Ps256 | Self::Rs256),
-            _ => false,
         }
     }
 
@@ -302,17 +283,18 @@ impl Prover {
             return Err("the DPoP proof is too long");
         }
         let malformed = "the DPoP proof is no compact JWS";
-        let (message, signature) = proof.rsplit_once('.').ok_or(malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(malformed)?;
-        let header: Header = json(header).ok_or("the header of the DPoP proof is malformed")?;
-        let claims: Claims = json(claims).ok_or("the claims of the DPoP proof are malformed")?;
-        let jwk = self.key(header)?;
+        let proof = Compact::parse(proof).ok_or(malformed)?;
+        let header: Header =
+            json(proof.header).ok_or("the header of the DPoP proof is malformed")?;
+        let claims: Claims =
+            json(proof.claims).ok_or("the claims of the DPoP proof are malformed")?;
+        let algorithm = header.alg;
+        let (jwk, key) = self.key(header)?;
         self.check(&claims, purpose)?;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed)?;
-        signed(&jwk.1, jwk.2, message.as_bytes(), &signature)
-            .ok_or("the signature of the DPoP proof is wrong")?;
-        let thumbprint =
-            thumbprint(&jwk.0).ok_or("the key of the DPoP proof is of no known kind")?;
+        if !proof.is_by(&key, algorithm) {
+            return Err("the signature of the DPoP proof is wrong");
+        }
+        let thumbprint = thumbprint(&jwk).ok_or("the key of the DPoP proof is of no known kind")?;
         let id = digest_of([&thumbprint[..], claims.jti.as_bytes(), claims.htu.as_bytes()]);
         let until = Duration::try_from_secs_f64(claims.iat).ok();
         let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.window));
@@ -325,13 +307,14 @@ impl Prover {
     }
 
     /// The public key of a proof.
-    fn key(&self, header: Header) -> Result<(Jwk, DecodingKey, DpopAlgorithm), &'static str> {
+    fn key(&self, header: Header) -> Result<(Jwk, DecodingKey), &'static str> {
         if !header.typ.eq_ignore_ascii_case("dpop+jwt") {
             return Err("the DPoP proof is not of type dpop+jwt");
         }
-        let algorithm = DpopAlgorithm::of(header.alg)
-            .filter(|algorithm| self.settings.algorithms.contains(algorithm))
-            .ok_or("the algorithm of the DPoP proof is not accepted here")?;
+        let algorithm = DpopAlgorithm::of(header.alg);
+        if !algorithm.is_some_and(|algorithm| self.settings.algorithms.contains(&algorithm)) {
+            return Err("the algorithm of the DPoP proof is not accepted here");
+        }
         if header.crit.is_some() {
             return Err("the DPoP proof has extensions that are not understood");
         }
@@ -340,11 +323,11 @@ impl Prover {
         }
         let unknown = "the key of the DPoP proof is malformed";
         let jwk: Jwk = serde_json::from_value(Value::Object(header.jwk)).map_err(|_| unknown)?;
-        if !algorithm.takes(&jwk) {
+        if !takes(header.alg, &jwk) {
             return Err("the key of the DPoP proof is not for its algorithm");
         }
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| unknown)?;
-        Ok((jwk, key, algorithm))
+        Ok((jwk, key))
     }
 
     fn check(&self, claims: &Claims, purpose: &ProofFor<'_>) -> Result<(), &'static str> {
@@ -397,15 +380,6 @@ impl Prover {
     }
 }
 
-fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
-    // Structs would also be read from arrays, by position.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    serde_json::from_slice(&bytes).ok()
-}
-
 /// Whether two URLs are the same but for query and fragment, after normalisation (RFC 3986 §6.2).
 fn same_url(claimed: &str, ours: &str) -> bool {
     claimed == ours || normal(claimed).is_some_and(|claimed| Some(claimed) == normal(ours))
@@ -418,32 +392,6 @@ fn normal(url: &str) -> Option<String> {
     let normal = uri.normalize();
     let slash = if normal.path().as_str().is_empty() { "/" } else { "" };
     host.then(|| format!("{normal}{slash}"))
-}
-
-/// Whether a signature is by this key.
-fn signed(
-    key: &DecodingKey,
-    algorithm: DpopAlgorithm,
-    message: &[u8],
-    signature: &[u8],
-) -> Option<()> {
-    let plain = |algorithm: &'static dyn VerificationAlgorithm| {
-        let key = UnparsedPublicKey::new(algorithm, key.try_get_as_bytes().ok()?);
-        key.verify(message, signature).ok()
-    };
-    let rsa = |algorithm| match key.kind() {
-        DecodingKeyKind::RsaModulusExponent { n, e } => {
-            RsaPublicKeyComponents { n, e }.verify(algorithm, message, signature).ok()
-        }
-        _ => None,
-    };
-    match algorithm {
-        DpopAlgorithm::Es256 => plain(&ECDSA_P256_SHA256_FIXED),
-        DpopAlgorithm::Es384 => plain(&ECDSA_P384_SHA384_FIXED),
-        DpopAlgorithm::EdDsa => plain(&ED25519),
-        DpopAlgorithm::Ps256 => rsa(&RSA_PSS_2048_8192_SHA256),
-        DpopAlgorithm::Rs256 => rsa(&RSA_PKCS1_2048_8192_SHA256),
-    }
 }
 
 /// RFC 7638 §3: the digest of the members that make the key, in the order of their names.

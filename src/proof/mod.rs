@@ -3,6 +3,8 @@
 
 #[cfg(feature = "dpop")]
 mod dpop;
+#[cfg(any(feature = "dpop", feature = "jwt"))]
+pub(crate) mod jose;
 mod mtls;
 #[cfg(feature = "dpop")]
 mod nonce;

@@ -339,7 +339,7 @@ async fn wrong_credentials_are_found_at_the_start() {
 #[tokio::test]
 async fn nonsense_is_refused_without_a_call() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.precheck(|token| token.len() == 43));
+    let api = bench.api_with(|layer| layer.precheck(|token: &str| token.len() == 43));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     let answer = api.get("made-up").await;

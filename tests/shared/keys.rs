@@ -93,9 +93,14 @@ impl Key {
     pub(crate) fn signed(&self, header: Value, claims: Value) -> String {
         let part = |mut value: Value| {
             value.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-            BASE64.encode(value.to_string())
+            value.to_string()
         };
-        let signed = format!("{}.{}", part(header), part(claims));
+        self.signed_text(&part(header), &part(claims))
+    }
+
+    /// The same of any texts.
+    pub(crate) fn signed_text(&self, header: &str, claims: &str) -> String {
+        let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
         let signature = BASE64.encode((self.sign)(signed.as_bytes()));
         format!("{signed}.{signature}")
     }

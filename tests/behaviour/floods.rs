@@ -1,0 +1,71 @@
+//! Made-up tokens do no harm to good ones.
+
+use futures_util::{FutureExt, future::join_all};
+use http::StatusCode;
+use tower_authlete::emulator::Api;
+
+use crate::support::{Bench, Protected};
+
+const OK: StatusCode = StatusCode::OK;
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
+/// Good tokens are served at once, which they cannot be by a call.
+async fn are_at_hand(api: &Protected, tokens: &[String]) {
+    for token in tokens {
+        let answer = api.get(token).now_or_never().expect("nobody waits");
+        assert_eq!(answer.status, OK);
+    }
+}
+
+#[tokio::test]
+async fn five_thousand_made_up_tokens_neither_evict_nor_delay_a_good_one() {
+    const GOOD: usize = 50;
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| {
+        // No more room than the good ones take.
+        let layer = layer.max_entries(GOOD as u64).negative_max_entries(100);
+        layer.max_in_flight(4).max_waiting(8)
+    });
+    let mut good = Vec::new();
+    for _ in 0..GOOD {
+        let token = bench.authlete.token().issue().await;
+        assert_eq!(api.get(&token).await.status, OK);
+        good.push(token);
+    }
+    are_at_hand(&api, &good).await;
+    let entries = api.handle.health().entries;
+
+    let hold = bench.authlete.hold(Api::Introspection);
+    let mut flood = Vec::new();
+    for number in 0..5_000 {
+        let there = api.clone();
+        flood.push(tokio::spawn(
+            async move { there.get(&format!("made-up-{number}")).await.status },
+        ));
+        if number % 250 == 0 {
+            tokio::task::yield_now().await;
+            are_at_hand(&api, &good).await;
+        }
+    }
+    bench.authlete.arrived(Api::Introspection, GOOD as u64 + 4).await;
+    are_at_hand(&api, &good).await;
+    assert_eq!(
+        bench.introspections(),
+        GOOD as u64 + 4,
+        "no more at a time, and none for good ones"
+    );
+    assert_eq!(api.handle.health().in_flight, 4);
+    hold.release();
+    let statuses = join_all(flood).await;
+    let of = |status| statuses.iter().filter(|it| *it.as_ref().unwrap() == status).count();
+    assert_eq!((of(StatusCode::UNAUTHORIZED), of(UNAVAILABLE)), (12, 4_988));
+
+    // One after another, as fast as Authlete answers: many more than either pool holds.
+    for number in 0..1_000 {
+        let answer = api.get(&format!("another-{number}")).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    are_at_hand(&api, &good).await;
+    assert_eq!(bench.introspections(), GOOD as u64 + 12 + 1_000);
+    assert_eq!((api.handle.health().entries, api.handle.health().in_flight), (entries, 0));
+}
