@@ -11,19 +11,20 @@ use std::{
 };
 
 use http::{
-    HeaderName, HeaderValue, Request, Response,
+    Extensions, HeaderName, HeaderValue, Request, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use tower_service::Service;
 
 use crate::{
     api::IntrospectionRequest,
-    cache::{Holder, Known, Thumbprint},
+    cache::{Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
     meter,
     policy::Require,
+    proof::ClientCertificate,
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
@@ -53,6 +54,27 @@ enum Way {
     /// All there is to know is known.
     Decide(Shown, Answer),
     Ask(Shown, Asking, Sent),
+}
+
+/// What a request presents.
+struct Found<'r> {
+    scheme: Scheme,
+    token: &'r str,
+    certificate: Option<ClientCertificate>,
+}
+
+impl Found<'_> {
+    /// The holder without the key of a proof, which has not been verified yet.
+    fn holder(&self) -> Holder {
+        let certificate = self.certificate.as_ref().map(ClientCertificate::thumbprint);
+        Holder { key: None, certificate }
+    }
+
+    fn presented(&self, key: Key) -> Presented {
+        let mut request = IntrospectionRequest::new().token(self.token);
+        request.client_certificate = self.certificate.as_ref().map(ClientCertificate::to_pem);
+        Presented { key, holder: self.holder(), request }
+    }
 }
 
 /// What a request showed beside its token.
@@ -128,73 +150,86 @@ impl<R> Gate<R> {
     }
 
     fn try_way<B>(&self, request: &Request<B>) -> Result<Way, (Scheme, Rejection)> {
+        let Some(found) = self.find(RequestHead::of(request), request.extensions())? else {
+            return Ok(Way::Pass);
+        };
         let Settings { verifier, options, .. } = &*self.settings;
-        let head = RequestHead::of(request);
-        let bearer = |rejection| (Scheme::Bearer, rejection);
-        let found = credentials::find(&options.sources, head, options.max_token_length);
-        let (scheme, token) = match found.map_err(bearer)? {
-            Some(found) => found,
-            None if options.optional => return Ok(Way::Pass),
-            None => return Err(bearer(Rejection::no_credentials())),
-        };
-        let refuse = |rejection| (scheme, rejection);
-        if !self.accepts(scheme) {
-            return Err(refuse(Rejection::no_credentials()));
+        if found.scheme == Scheme::Dpop || options.signatures.is_some() {
+            return self.way_of_proof(request, &found).map_err(|it| (found.scheme, it));
         }
-        if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token)) {
-            meter::prechecked("shape");
-            return Err(refuse(Rejection::foreign_token()));
-        }
-        let certificate = match &options.certificates {
-            Some(certificates) => certificates
-                .find(head.headers, request.extensions())
-                .map_err(|malformed| refuse(Rejection::invalid_request(malformed)))?,
-            None => None,
-        };
-        let thumbprint = certificate.as_ref().map(|certificate| certificate.thumbprint());
-        let now = verifier.clock.recently();
-        let shown = Shown { scheme, certificate: thumbprint, sent: false, now };
-        let holder = Holder { key: None, certificate: thumbprint };
-        let presented = |key| {
-            let mut request = IntrospectionRequest::new().token(token);
-            request.client_certificate = certificate.as_ref().map(|it| it.to_pem());
-            Presented { key, holder, request }
-        };
-        if scheme == Scheme::Dpop || options.signatures.is_some() {
-            // Authlete has just been asked by the layer outside, and would take the same proof for a
-            // replay.
-            let proven = request.extensions().get::<Proven>();
-            let proven = proven.filter(|proven| proven.is_by(verifier));
-            if let (Some(Proven { sent: true, .. }), Some(known)) =
-                (proven, request.extensions().get::<TokenInfo>())
-            {
-                return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
-            }
-            let sent = Sent::default();
-            let proven = proven.is_some();
-            let presented = presented(verifier.key(token));
-            let asking = self.prove(request, scheme, presented, proven, &sent);
-            let asking = asking.map_err(refuse)?;
-            return Ok(Way::Ask(shown, asking, sent));
-        }
+        let shown = self.shown(&found);
+        let Shown { now, certificate, .. } = shown;
         let (key, known) = match self.fresh {
-            true => (verifier.key(token), None),
-            false => verifier.look_up(token, holder, now),
+            true => (verifier.key(found.token), None),
+            false => verifier.look_up(found.token, found.holder(), now),
         };
         match known {
             Some(Known { answer, ends }) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer
-                    && known.is_bound_to(thumbprint.as_ref())
+                    && known.is_bound_to(certificate.as_ref())
                 {
-                    verifier.keep_alive(&key, known, ends, now, || presented(key));
+                    verifier.keep_alive(&key, known, ends, now, || found.presented(key));
                 }
                 Ok(Way::Decide(shown, answer))
             }
             _ => {
-                let asking = Box::pin(verifier.clone().ask(presented(key), self.fresh));
+                let asking = Box::pin(verifier.clone().ask(found.presented(key), self.fresh));
                 Ok(Way::Ask(shown, asking, Sent::default()))
             }
         }
+    }
+
+    /// What a request presents, if it presents anything.
+    fn find<'r>(
+        &self,
+        head: RequestHead<'r>,
+        extensions: &Extensions,
+    ) -> Result<Option<Found<'r>>, (Scheme, Rejection)> {
+        let options = &self.settings.options;
+        let found = credentials::find(&options.sources, head, options.max_token_length);
+        let (scheme, token) = match found.map_err(|rejection| (Scheme::Bearer, rejection))? {
+            Some(found) => found,
+            None if options.optional => return Ok(None),
+            None => return Err((Scheme::Bearer, Rejection::no_credentials())),
+        };
+        if !self.accepts(scheme) {
+            return Err((scheme, Rejection::no_credentials()));
+        }
+        if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token)) {
+            meter::prechecked("shape");
+            return Err((scheme, Rejection::foreign_token()));
+        }
+        let certificate = match &options.certificates {
+            Some(certificates) => certificates
+                .find(head.headers, extensions)
+                .map_err(|malformed| (scheme, Rejection::invalid_request(malformed)))?,
+            None => None,
+        };
+        Ok(Some(Found { scheme, token, certificate }))
+    }
+
+    fn shown(&self, found: &Found<'_>) -> Shown {
+        let certificate = found.holder().certificate;
+        let now = self.settings.verifier.clock.recently();
+        Shown { scheme: found.scheme, certificate, sent: false, now }
+    }
+
+    /// The way of a request that proves something.
+    fn way_of_proof<B>(&self, request: &Request<B>, found: &Found<'_>) -> Result<Way, Rejection> {
+        let verifier = &self.settings.verifier;
+        let shown = self.shown(found);
+        // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
+        let proven = request.extensions().get::<Proven>();
+        let proven = proven.filter(|proven| proven.is_by(verifier));
+        if let (Some(Proven { sent: true, .. }), Some(known)) =
+            (proven, request.extensions().get::<TokenInfo>())
+        {
+            return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
+        }
+        let sent = Sent::default();
+        let presented = found.presented(verifier.key(found.token));
+        let asking = self.prove(request, found.scheme, presented, proven.is_some(), &sent)?;
+        Ok(Way::Ask(shown, asking, sent))
     }
 
     /// Whether tokens may be presented in this way.
