@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
-    cache::{Berth, Flight, Flights, Key, Purpose},
+    cache::{Berth, Flight, Flights, Key, Purpose, Standing},
     verdict::is_gone,
     verifier::Verifier,
 };
@@ -185,16 +185,16 @@ impl Rotator {
     /// Ends the overlap of a token, also of one that is just getting a new value. Tells the key of
     /// the value that it got.
     pub(crate) fn end_overlap(&self, key: &Key) -> Option<Key> {
-        let flights = self.flights.lock();
-        flights.mark(key);
+        let mut flights = self.flights.lock();
+        flights.overtake(key, None);
         let successor = self.successors.get(key)?;
         successor.overlaps.store(false, Ordering::Release);
         Some(successor.key)
     }
 
     pub(crate) fn end_all_overlaps(&self) {
-        let flights = self.flights.lock();
-        flights.mark_all();
+        let mut flights = self.flights.lock();
+        flights.overtake_all();
         for (_, successor) in &self.successors {
             successor.overlaps.store(false, Ordering::Release);
         }
@@ -298,9 +298,8 @@ impl Rotating {
         let value = self.rotated(&token).await;
         let at = self.verifier.clock.now();
         let mut flights = self.rotator.flights.lock();
-        flights.land(&self.key, &self.flight);
         // If the token was forgotten meanwhile, neither value is to be known.
-        let forgotten = self.flight.is_stale();
+        let forgotten = flights.land(&self.key, &self.flight) != Standing::Newest;
         let successor = value.map(|value| {
             let key = self.verifier.key(value.expose());
             let overlaps = AtomicBool::new(!forgotten);

@@ -18,7 +18,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flights, Holder, Key, KeySpace, Known, MemoryCache, Purpose, Table},
+    cache::{Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
     clock::Clock,
     future::Asking,
     meter,
@@ -36,16 +36,11 @@ use crate::{
     service::Sent,
 };
 
+mod boarding;
 mod changes;
 mod landing;
 
-use self::{
-    changes::Change,
-    landing::{Boarding, Landing},
-};
-
-/// Who keeps forgetting a token faster than Authlete answers gets no answer.
-const ATTEMPTS: usize = 4;
+use self::boarding::Boarding;
 
 /// Of how many refresh tokens it is remembered which access token they came with.
 const MAX_PAIRS: u64 = 100_000;
@@ -67,6 +62,9 @@ pub enum Check {
     Update,
 }
 
+/// What a flight brings.
+type Asked = Landed<Answer>;
+
 pub(crate) struct Verifier {
     pub(crate) authlete: Authlete,
     pub(crate) check: Check,
@@ -76,7 +74,7 @@ pub(crate) struct Verifier {
     pub(crate) guard: Guard,
     keys: KeySpace,
     refresh_keys: KeySpace,
-    flights: Flights<Answer>,
+    flights: Flights<Asked>,
     room: Arc<Semaphore>,
     caller: Caller,
     extender: Option<Extender>,
@@ -218,50 +216,6 @@ impl Verifier {
         Some(stale)
     }
 
-    async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
-        let mut fresh = fresh;
-        for _ in 0..ATTEMPTS {
-            let mut joined = false;
-            let (boarding, forgotten) = self.board(&presented, fresh);
-            let flight = match boarding {
-                Boarding::Known(answer) => return answer,
-                Boarding::Join(flight) => {
-                    joined = true;
-                    flight
-                }
-                Boarding::Start(flight, landing) => {
-                    // A task of its own, so that no request that goes away takes the others'
-                    // answer with it. It is started after the lock is released, since a runtime
-                    // that is shutting down drops it at once, and it then locks by itself.
-                    tokio::spawn(landing.fly(presented.clone()));
-                    flight
-                }
-                Boarding::Full => {
-                    tracing::warn!("too many access tokens are being checked");
-                    meter::full("calls");
-                    return Err(verdict::unknown());
-                }
-            };
-            let answer = flight.outcome().await.unwrap_or_else(|| Err(verdict::unknown()));
-            // The proof of who asked first may be at fault, and ours not.
-            fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
-            let for_us = !(joined && fresh);
-            let (stale, now_forgotten) = {
-                let flights = self.flights.lock();
-                (flight.is_stale(), flights.forgotten(&presented.key))
-            };
-            if for_us && !stale && forgotten == now_forgotten {
-                return answer;
-            }
-            // A proof is not sent twice: it would be taken for a replay.
-            if !joined && presented.request.dpop.is_some() {
-                let known = self.known(&presented.key, presented.holder, self.clock.now());
-                return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
-            }
-        }
-        Err(verdict::unknown())
-    }
-
     /// The same for a token that comes with a proof, which is verified here whether or not Authlete is
     /// asked. `proven`: this request's proof has been used up already, by this request.
     #[cfg(feature = "dpop")]
@@ -331,32 +285,6 @@ impl Verifier {
         }
     }
 
-    /// What to do, and how often tokens of this one's lot were forgotten by then.
-    fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> (Boarding, u64) {
-        let mut flights = self.flights.lock();
-        let forgotten = flights.forgotten(&presented.key);
-        (self.board_in(&mut flights, presented, fresh), forgotten)
-    }
-
-    fn board_in(
-        self: &Arc<Self>,
-        flights: &mut Table<Answer>,
-        presented: &Presented,
-        fresh: bool,
-    ) -> Boarding {
-        let Presented { key, holder, .. } = *presented;
-        if fresh || self.cache.is_none() {
-            return self.start(flights, key, holder, Purpose::Alone);
-        }
-        // A flight may have landed since we last looked. What an issue told does not do: whether it
-        // is enough was looked at before.
-        let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-        if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
-            return Boarding::Known(answer);
-        }
-        self.join(flights, key, holder)
-    }
-
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
     /// what is known `ends` soon. Tells whether Authlete is asked with what is
     /// presented.
@@ -396,30 +324,6 @@ impl Verifier {
         let failed = answer.as_ref().err().map(verdict::of_failure);
         self.caller.record.add(failed.as_ref().map(Rejection::reason), self.clock.now());
         answer.map(|_| ())
-    }
-
-    /// A flight that others may join, unless there is one.
-    fn join(self: &Arc<Self>, flights: &mut Table<Answer>, key: Key, holder: Holder) -> Boarding {
-        let purpose = Purpose::Shared(holder);
-        match flights.join(&key, purpose) {
-            Some(flight) => Boarding::Join(flight),
-            None => self.start(flights, key, holder, purpose),
-        }
-    }
-
-    fn start(
-        self: &Arc<Self>,
-        flights: &mut Table<Answer>,
-        key: Key,
-        holder: Holder,
-        purpose: Purpose,
-    ) -> Boarding {
-        let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
-        let (sender, flight) = flights.depart(key, purpose);
-        let (verifier, flying) = (self.clone(), flight.clone());
-        let (departed, _room) = (self.clock.now(), room);
-        let landing = Landing { verifier, key, holder, flight: flying, departed, sender, _room };
-        Boarding::Start(flight, landing)
     }
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {

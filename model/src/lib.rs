@@ -1,5 +1,6 @@
-//! What `src/cache/` takes from std, tokio, arc-swap and moka, made of loom's primitives: the tests name
-//! this crate `std`, `tokio`, `arc_swap` and `moka`, so that the sources are checked as they are.
+//! What `src/cache/` and `src/verifier/` take from std, tokio, arc-swap, moka and tracing, made of loom's
+//! primitives: the tests name this crate `std`, `tokio` and so on, so that the sources are checked as they
+//! are.
 //!
 //! What is lock-free promises no more here than acquire and release: a reader may see an old value
 //! unless the change happened before.
@@ -54,6 +55,40 @@ impl<T> ArcSwapOption<T> {
     }
 }
 
+pub mod hash {
+    pub use ::std::hash::*;
+
+    /// Not random, so that each run is the same.
+    #[derive(Default)]
+    pub struct RandomState;
+
+    impl RandomState {
+        pub fn new() -> Self {
+            Self
+        }
+    }
+
+    impl BuildHasher for RandomState {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            DefaultHasher::new()
+        }
+    }
+}
+
+/// `tracing::warn!`.
+#[macro_export]
+macro_rules! warn {
+    ($($_:tt)*) => {};
+}
+
+/// `tokio::spawn`: who starts a task runs it, which takes one thread less and waits for nobody.
+pub fn spawn(task: impl Future<Output = ()>) {
+    let mut context = task::Context::from_waker(task::Waker::noop());
+    assert!(pin::pin!(task).poll(&mut context).is_ready());
+}
+
 pub mod collections {
     use ::std::{
         collections::hash_map,
@@ -89,7 +124,7 @@ pub mod collections {
 }
 
 pub mod sync {
-    pub use ::std::sync::{Arc, PoisonError};
+    pub use ::std::sync::{Arc, LazyLock, PoisonError};
     pub use loom::sync::{Mutex, MutexGuard};
 
     use ::std::{collections::BTreeMap, hash::Hash, time::Duration};
@@ -169,6 +204,12 @@ pub mod sync {
             self.0.change(|it| drop(it.remove(&name(key))));
         }
 
+        pub fn remove(&self, key: &K) -> Option<V> {
+            let value = self.get(key);
+            self.invalidate(key);
+            value
+        }
+
         /// Moka does it later: who relies on it at once is wrong.
         pub fn invalidate_all(&self) {}
 
@@ -192,6 +233,17 @@ pub mod sync {
         let mut bytes = Bytes(Vec::new());
         key.hash(&mut bytes);
         bytes.0
+    }
+
+    /// `tokio::sync::Semaphore` with room for all.
+    pub struct Semaphore;
+
+    pub struct OwnedSemaphorePermit;
+
+    impl Semaphore {
+        pub fn try_acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, ()> {
+            Ok(OwnedSemaphorePermit)
+        }
     }
 
     /// `tokio::sync::watch`.

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -18,7 +15,7 @@ pub(crate) enum Purpose {
     /// A question, whose answer is for all who ask it in the same way.
     Shared(Holder),
     /// A question of one's own.
-    Alone,
+    Alone(Holder),
     /// A change of the token.
     Change,
 }
@@ -26,13 +23,20 @@ pub(crate) enum Purpose {
 impl Purpose {
     /// A question that does not depend on who asks it.
     pub(crate) const SHARED: Self = Self::Shared(Holder::BEARER);
+
+    /// Whether what is learnt of a token may be newer than what such a flight will say. A yes is about
+    /// the token, a no only about who presented it.
+    fn is_overtaken(self, by_no_to: Option<Holder>) -> bool {
+        match self {
+            Self::Shared(holder) | Self::Alone(holder) => by_no_to.is_none_or(|no| no == holder),
+            Self::Change => true,
+        }
+    }
 }
 
 /// A call under way. All who wait for it get its outcome, also a failure.
 pub(crate) struct Flight<T> {
     purpose: Purpose,
-    /// The token was forgotten since the call set out: its answer is worth nothing.
-    stale: AtomicBool,
     outcome: watch::Receiver<Option<T>>,
 }
 
@@ -45,14 +49,25 @@ impl<T> Flight<T> {
         let mut outcome = self.outcome.clone();
         outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
+}
 
-    pub(crate) fn is_stale(&self) -> bool {
-        self.stale.load(Ordering::Acquire)
-    }
+/// What a flight is good for when it lands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing else was learnt since it set out.
+    Newest,
+    /// Something else was, and nobody knows which is newer.
+    Overtaken,
+    /// Its token was forgotten since it set out: it is worth nothing.
+    Forgotten,
+}
 
-    fn mark(&self) {
-        self.stale.store(true, Ordering::Release);
-    }
+/// An answer that has landed.
+#[derive(Clone)]
+pub(crate) struct Landed<T> {
+    answer: T,
+    /// How often tokens of its lot had been forgotten by then; `None` if it is worth nothing.
+    forgotten: Option<u64>,
 }
 
 /// The calls under way.
@@ -63,13 +78,18 @@ impl<T> Flight<T> {
 pub(crate) struct Flights<T>(Mutex<Table<T>>);
 
 pub(crate) struct Table<T> {
-    flights: HashMap<Key, Vec<Arc<Flight<T>>>>,
+    flights: HashMap<Key, Vec<Place<T>>>,
     /// How often tokens were forgotten, by the lots into which their keys fall.
     forgotten: Vec<u64>,
 }
 
-/// Whoever waits for an answer compares how often tokens were forgotten before and after, since a flight
-/// that has landed is not marked any more.
+struct Place<T> {
+    flight: Arc<Flight<T>>,
+    overtaken: bool,
+}
+
+/// Whoever waits for an answer compares how often tokens were forgotten when it landed and when it is
+/// used, since a flight that has landed is on the table no more.
 const LOTS: usize = 1024;
 
 impl<T> Flights<T> {
@@ -100,6 +120,20 @@ impl<T> Flights<T> {
     }
 }
 
+impl<T: Clone> Flights<Landed<T>> {
+    /// Waits for what a flight tells, or `broken_off`. `None` if the token was forgotten since.
+    pub(crate) async fn answer(
+        &self,
+        key: &Key,
+        flight: &Flight<Landed<T>>,
+        broken_off: T,
+    ) -> Option<T> {
+        let Some(landed) = flight.outcome().await else { return Some(broken_off) };
+        let current = landed.forgotten == Some(self.lock().forgotten(key));
+        current.then_some(landed.answer)
+    }
+}
+
 /// The place of a flight that does not take place.
 pub(crate) struct Berth<'f, T> {
     flights: &'f Flights<T>,
@@ -117,7 +151,9 @@ impl<T> Drop for Berth<'_, T> {
 impl<T> Table<T> {
     /// A flight of the same purpose.
     pub(crate) fn join(&self, key: &Key, purpose: Purpose) -> Option<Arc<Flight<T>>> {
-        self.flights.get(key)?.iter().find(|flight| flight.purpose == purpose).cloned()
+        let mut places = self.flights.get(key)?.iter();
+        let place = places.find(|place| place.flight.purpose == purpose)?;
+        Some(place.flight.clone())
     }
 
     /// A new flight, and the sender by which it lands.
@@ -127,23 +163,32 @@ impl<T> Table<T> {
         purpose: Purpose,
     ) -> (watch::Sender<Option<T>>, Arc<Flight<T>>) {
         let (sender, outcome) = watch::channel(None);
-        let flight = Arc::new(Flight { purpose, stale: AtomicBool::new(false), outcome });
-        self.flights.entry(key).or_default().push(flight.clone());
+        let flight = Arc::new(Flight { purpose, outcome });
+        let place = Place { flight: flight.clone(), overtaken: false };
+        self.flights.entry(key).or_default().push(place);
         (sender, flight)
     }
 
-    /// Takes a flight off the table; false if its token was forgotten meanwhile.
-    pub(crate) fn land(&mut self, key: &Key, flight: &Arc<Flight<T>>) -> bool {
-        let Some(flights) = self.flights.get_mut(key) else {
-            return false;
+    /// Takes a flight off the table.
+    pub(crate) fn land(&mut self, key: &Key, flight: &Arc<Flight<T>>) -> Standing {
+        let Some(places) = self.flights.get_mut(key) else { return Standing::Forgotten };
+        let mut landed = places.extract_if(.., |place| Arc::ptr_eq(&place.flight, flight));
+        let standing = match landed.next() {
+            None => Standing::Forgotten,
+            Some(Place { overtaken: true, .. }) => Standing::Overtaken,
+            Some(_) => Standing::Newest,
         };
-        let before = flights.len();
-        flights.retain(|other| !Arc::ptr_eq(other, flight));
-        let found = flights.len() < before;
-        if flights.is_empty() {
+        drop(landed);
+        if places.is_empty() {
             self.flights.remove(key);
         }
-        found
+        standing
+    }
+
+    /// What is told to who waits for a flight that lands.
+    pub(crate) fn landed<A>(&self, key: &Key, standing: Standing, answer: A) -> Landed<A> {
+        let told = standing != Standing::Forgotten;
+        Landed { answer, forgotten: told.then(|| self.forgotten(key)) }
     }
 
     /// How often tokens of this one's lot were forgotten.
@@ -154,40 +199,32 @@ impl<T> Table<T> {
     /// Nobody may go by what the token's flights will say, or have just said.
     pub(crate) fn forget(&mut self, key: &Key) {
         self.forgotten[key.lot(LOTS)] += 1;
-        self.forget_if(key, |_| true);
+        self.flights.remove(key);
     }
 
-    /// The same for all flights of the token but this one.
+    /// Nobody may go by what the token's flights but this one will say.
     pub(crate) fn forget_others(&mut self, key: &Key, flight: &Arc<Flight<T>>) {
-        self.forget_if(key, |other| !Arc::ptr_eq(other, flight));
-    }
-
-    /// The same for its changes only: it is not known whether what was just learnt is of before or
-    /// after them.
-    pub(crate) fn forget_changes(&mut self, key: &Key) {
-        self.forget_if(key, |flight| flight.purpose == Purpose::Change);
-    }
-
-    fn forget_if(&mut self, key: &Key, which: impl Fn(&Arc<Flight<T>>) -> bool) {
-        let Some(flights) = self.flights.get_mut(key) else { return };
-        flights.extract_if(.., |flight| which(flight)).for_each(|flight| flight.mark());
-        if flights.is_empty() {
+        let Some(places) = self.flights.get_mut(key) else { return };
+        places.retain(|place| Arc::ptr_eq(&place.flight, flight));
+        if places.is_empty() {
             self.flights.remove(key);
         }
     }
 
     pub(crate) fn forget_all(&mut self) {
         self.forgotten.iter_mut().for_each(|times| *times += 1);
-        self.flights.drain().flat_map(|(_, flights)| flights).for_each(|flight| flight.mark());
+        self.flights.clear();
     }
 
-    /// Marks the token's flights without taking them off the table.
-    pub(crate) fn mark(&self, key: &Key) {
-        self.flights.get(key).into_iter().flatten().for_each(|flight| flight.mark());
+    /// Something is learnt of a token while its flights are on their way: by a no to this holder, or
+    /// in another way.
+    pub(crate) fn overtake(&mut self, key: &Key, by_no_to: Option<Holder>) {
+        let places = self.flights.get_mut(key).into_iter().flatten();
+        places.for_each(|it| it.overtaken |= it.flight.purpose.is_overtaken(by_no_to));
     }
 
-    /// Marks all flights without taking them off the table.
-    pub(crate) fn mark_all(&self) {
-        self.flights.values().flatten().for_each(|flight| flight.mark());
+    /// All tokens were forgotten, but their flights are to land.
+    pub(crate) fn overtake_all(&mut self) {
+        self.flights.values_mut().flatten().for_each(|it| it.overtaken = true);
     }
 }

@@ -299,7 +299,7 @@ fn span(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
-// A model of the cache has nothing of the rest of the crate.
+// A model of the cache has little of the rest of the crate.
 #[cfg(test)]
 #[cfg(not(model))]
 mod tests {

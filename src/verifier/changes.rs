@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Presented, Recheck, Verifier};
+use super::{Asked, Presented, Recheck, Verifier};
 use crate::{
     api::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
-    cache::{Flight, Holder, Key, Purpose, Table},
+    cache::{Flight, Holder, Key, Purpose, Standing},
     rejection::Rejection,
     rotate::Halt,
     token::TokenInfo,
-    verdict::{Answer, is_gone},
+    verdict::is_gone,
 };
 
 impl Verifier {
@@ -144,11 +144,7 @@ impl Verifier {
 
     /// A change of a token that is about to be sent.
     pub(crate) fn change(&self, key: Key) -> Change<'_> {
-        self.depart(&mut self.flights.lock(), key)
-    }
-
-    pub(super) fn depart(&self, flights: &mut Table<Answer>, key: Key) -> Change<'_> {
-        let (_, flight) = flights.depart(key, Purpose::Change);
+        let (_, flight) = self.flights.lock().depart(key, Purpose::Change);
         Change { verifier: self, key, flight }
     }
 
@@ -165,7 +161,7 @@ impl Verifier {
     ) {
         let key = change.key;
         let mut flights = self.flights.lock();
-        let newest = flights.land(&key, &change.flight);
+        let newest = flights.land(&key, &change.flight) == Standing::Newest;
         flights.forget(&key);
         flights.forget(&new);
         let Some(cache) = &self.cache else { return };
@@ -220,7 +216,7 @@ pub(crate) struct Line<'v> {
 pub(crate) struct Change<'v> {
     verifier: &'v Verifier,
     key: Key,
-    flight: Arc<Flight<Answer>>,
+    flight: Arc<Flight<Asked>>,
 }
 
 impl Drop for Change<'_> {

@@ -4,34 +4,22 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Change, Presented, Verifier};
+use super::{Asked, Presented, Verifier};
 use crate::{
-    cache::{Flight, Holder, Key, Table},
+    cache::{Flight, Holder, Key, Standing, Table},
     rejection::Rejection,
     verdict::{Answer, is_gone},
 };
-
-/// What to do about a token that is not known well enough.
-pub(super) enum Boarding {
-    /// It has become known meanwhile.
-    Known(Answer),
-    /// Somebody asks already.
-    Join(Arc<Flight<Answer>>),
-    /// Nobody asks yet.
-    Start(Arc<Flight<Answer>>, Landing),
-    /// Too many ask.
-    Full,
-}
 
 /// A call that takes itself off the table of flights, whatever becomes of it.
 pub(super) struct Landing {
     pub(super) verifier: Arc<Verifier>,
     pub(super) key: Key,
     pub(super) holder: Holder,
-    pub(super) flight: Arc<Flight<Answer>>,
+    pub(super) flight: Arc<Flight<Asked>>,
     /// From when the age of the answer counts: it may have been decided at once.
     pub(super) departed: SystemTime,
-    pub(super) sender: watch::Sender<Option<Answer>>,
+    pub(super) sender: watch::Sender<Option<Asked>>,
     /// Its place among the calls under way.
     pub(super) _room: OwnedSemaphorePermit,
 }
@@ -55,7 +43,8 @@ impl Landing {
                 self.land(answer);
             }
             Some((_, until, _leave)) => {
-                let change = self.land_and_depart(answer);
+                self.land(answer);
+                let change = verifier.change(self.key);
                 match verifier.extend(token, until).await {
                     Some((_, response)) if is_gone(&response) => verifier.forget(token),
                     Some((request, response)) => {
@@ -82,28 +71,24 @@ impl Landing {
     }
 
     fn land(&self, answer: Answer) {
-        self.land_in(&mut self.verifier.flights.lock(), &answer);
-        self.sender.send_replace(Some(answer));
+        let landed = self.land_in(&mut self.verifier.flights.lock(), answer);
+        self.sender.send_replace(Some(landed));
     }
 
-    /// Lands, and lets a change depart that goes by the answer.
-    fn land_and_depart(&self, answer: Answer) -> Change<'_> {
-        let change = {
-            let mut flights = self.verifier.flights.lock();
-            self.land_in(&mut flights, &answer);
-            self.verifier.depart(&mut flights, self.key)
-        };
-        self.sender.send_replace(Some(answer));
-        change
-    }
-
-    fn land_in(&self, flights: &mut Table<Answer>, answer: &Answer) {
-        let current = flights.land(&self.key, &self.flight);
+    fn land_in(&self, flights: &mut Table<Asked>, answer: Answer) -> Asked {
+        let standing = flights.land(&self.key, &self.flight);
         let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
-        if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current && verdict) {
-            flights.forget_changes(&self.key);
-            cache.put(self.key, self.holder, answer, self.departed);
+        let learns = verdict && standing != Standing::Forgotten;
+        if let Some(cache) = self.verifier.cache.as_ref().filter(|_| learns) {
+            flights.overtake(&self.key, answer.is_err().then_some(self.holder));
+            if standing == Standing::Overtaken && answer.is_ok() {
+                // An older yes must not be kept in place of a newer no.
+                cache.remove(&self.key);
+            } else {
+                cache.put(self.key, self.holder, &answer, self.departed);
+            }
         }
+        flights.landed(&self.key, standing, answer)
     }
 }
 

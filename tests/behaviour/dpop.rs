@@ -394,6 +394,33 @@ async fn authletes_nonce_is_relayed_and_asked_for() {
 }
 
 #[tokio::test]
+async fn an_older_yes_is_not_kept_in_place_of_a_newer_no() {
+    let bench = Bench::new().await;
+    let mut holder = Holder::new(&bench).await;
+    // Which of the answers comes first is left to chance.
+    for _ in 0..10 {
+        holder.token = Holder::bound(&bench, &holder.key).await;
+        let hold = bench.authlete.hold(Api::Introspection);
+        let before = bench.introspections();
+        let arrived = |calls| bench.authlete.arrived(Api::Introspection, before + calls);
+        // A nonce that is not ours is asked about by a call of its own.
+        let proof = holder.proof(json!({ "nonce": "one" }));
+        let newer = async {
+            arrived(1).await;
+            assert!(bench.authlete.revoke(&holder.token));
+            holder.get().await
+        };
+        let release = async {
+            arrived(2).await;
+            hold.release();
+        };
+        let (older, newer, ()) = tokio::join!(holder.present(&proof), newer, release);
+        assert_eq!((older.status, newer.status), (StatusCode::OK, StatusCode::UNAUTHORIZED));
+        assert_eq!(holder.get().await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
 async fn nonces_of_our_own_need_nobody() {
     let bench = Bench::new().await;
     let nonces = |dpop: Dpop| dpop.nonces("k".repeat(32), 60 * SECOND);

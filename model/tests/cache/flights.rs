@@ -1,10 +1,6 @@
 //! Calls under way, while the token is forgotten or changed.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::sync::Arc;
 
 use loom::{
     future::block_on,
@@ -13,8 +9,8 @@ use loom::{
 };
 
 use crate::{
-    AGE, NOW, explore,
-    verifier::{Answer, Boarding, Verifier},
+    AGE, TOKEN, explore,
+    verifier::{Answer, Verifier},
 };
 
 fn beside<T: 'static>(
@@ -29,82 +25,117 @@ fn looks(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
     beside(verifier, |verifier| verifier.look())
 }
 
+fn asks_awake(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
+    beside(verifier, |verifier| verifier.ask_awake(false))
+}
+
+/// It learnt something.
+fn learns(other: JoinHandle<Answer>) {
+    assert!(other.join().unwrap().is_ok());
+}
+
+#[test]
+fn one_call_is_enough_for_all() {
+    explore("look, look, look", Some(1), || {
+        let verifier = Verifier::new();
+        let others = [looks(&verifier), looks(&verifier)];
+        assert!(verifier.look().is_ok());
+        others.into_iter().for_each(learns);
+        assert_eq!(verifier.calls(), 1);
+    });
+}
+
 #[test]
 fn nothing_from_before_is_told_after_it_was_forgotten() {
-    explore("flights: look, forget", Some(2), || {
+    explore("look, forget", Some(3), || {
         let verifier = Verifier::new();
         let other = looks(&verifier);
-        verifier.revoke();
+        verifier.change_and_forget();
         assert!(verifier.look().is_ok());
-        assert!(other.join().unwrap().is_ok());
+        learns(other);
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
 fn nor_to_who_waits() {
-    explore("flights: look, join, forget", Some(1), || {
+    explore("ask, forget", Some(3), || {
         let verifier = Verifier::new();
-        let others = [looks(&verifier), looks(&verifier)];
-        verifier.revoke();
-        others.into_iter().for_each(|other| assert!(other.join().unwrap().is_ok()));
+        let other = asks_awake(&verifier);
+        verifier.change_and_forget();
+        learns(other);
+        assert!(verifier.look().is_ok());
+    });
+}
+
+#[test]
+fn nor_to_who_joined() {
+    explore("ask, join, forget", Some(2), || {
+        let verifier = Verifier::new();
+        let others = [asks_awake(&verifier), asks_awake(&verifier)];
+        verifier.change_and_forget();
+        others.into_iter().for_each(learns);
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
 fn nor_without_a_cache() {
-    explore("flights: two ask, forget, no cache", Some(2), || {
-        let verifier = Verifier::with(None);
-        let others = [looks(&verifier), looks(&verifier)];
-        verifier.revoke();
-        others.into_iter().for_each(|other| assert!(other.join().unwrap().is_ok()));
+    explore("ask, forget, no cache", Some(2), || {
+        let verifier = Verifier::forgetful();
+        let others = [looks(&verifier), asks_awake(&verifier)];
+        verifier.change_and_forget();
+        others.into_iter().for_each(learns);
     });
 }
 
 #[test]
 fn nor_after_all_was_forgotten() {
-    explore("flights: look, forget all", Some(1), || {
+    explore("look, forget all", Some(2), || {
         let verifier = Verifier::new();
-        let other = looks(&verifier);
-        verifier.revoke_all();
+        let other = asks_awake(&verifier);
+        verifier.change_and_forget_all();
         assert!(verifier.look().is_ok());
-        assert!(other.join().unwrap().is_ok());
+        learns(other);
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
 fn nor_what_expires() {
-    explore("flights: look, look after expiry, forget", Some(1), || {
+    explore("look, expiry and look, forget", Some(2), || {
         let verifier = Verifier::warm();
-        let before = looks(&verifier);
-        let after = beside(&verifier, |verifier| verifier.look_at(NOW + AGE));
-        verifier.revoke();
-        assert!(before.join().unwrap().is_ok());
-        assert!(after.join().unwrap().is_ok());
-        assert!(verifier.look_at(NOW + AGE).is_ok());
+        let other = beside(&verifier, |verifier| {
+            assert!(verifier.look().is_ok());
+            verifier.clock.advance(AGE);
+            verifier.look()
+        });
+        verifier.change_and_forget();
+        learns(other);
+        assert!(verifier.look().is_ok());
+    });
+}
+
+#[test]
+fn a_revoked_token_stays_revoked() {
+    explore("look, revoke", Some(3), || {
+        let verifier = Verifier::new();
+        let other = asks_awake(&verifier);
+        verifier.end();
+        assert!(verifier.look().is_err());
+        let _ = other.join().unwrap();
+        assert!(verifier.look().is_err());
     });
 }
 
 #[test]
 fn who_goes_away_takes_nothing_along() {
-    explore("flights: look and cancel, look, forget", Some(1), || {
+    explore("ask and cancel, look, forget", Some(2), || {
         let verifier = Verifier::new();
-        let gone = beside(&verifier, |verifier| {
-            let flight = match verifier.board(NOW, false).0 {
-                Boarding::Known(_) => return,
-                Boarding::Join(flight) => flight,
-                Boarding::Start(flight, landing) => {
-                    thread::spawn(move || landing.fly());
-                    flight
-                }
-            };
-            let _ = pin!(flight.outcome()).poll(&mut Context::from_waker(Waker::noop()));
-        });
+        let gone = beside(&verifier, |verifier| verifier.go_away());
         let other = looks(&verifier);
-        verifier.revoke();
-        assert!(other.join().unwrap().is_ok());
+        verifier.change_and_forget();
+        learns(other);
         gone.join().unwrap();
         assert!(verifier.look().is_ok());
     });
@@ -112,11 +143,11 @@ fn who_goes_away_takes_nothing_along() {
 
 #[test]
 fn a_call_that_broke_off_is_made_again() {
-    explore("flights: break off, look, forget", Some(2), || {
+    explore("break off, look, forget", Some(2), || {
         let verifier = Verifier::new();
-        let broken = beside(&verifier, |verifier| drop(verifier.board(NOW, false)));
+        let broken = beside(&verifier, |verifier| verifier.break_off());
         let other = looks(&verifier);
-        verifier.revoke();
+        verifier.change_and_forget();
         broken.join().unwrap();
         let _ = other.join().unwrap();
         assert!(verifier.look().is_ok());
@@ -126,71 +157,128 @@ fn a_call_that_broke_off_is_made_again() {
 #[test]
 fn nothing_from_before_is_told_after_an_update() {
     for (name, new) in [
-        ("flights: look, update", Verifier::new as fn() -> _),
-        ("flights: look at what is known, update", Verifier::warm),
+        ("look, update", Verifier::new as fn() -> _),
+        ("look at what is known, update", Verifier::warm),
     ] {
         explore(name, Some(2), move || {
             let verifier = new();
             let other = looks(&verifier);
-            verifier.update();
+            verifier.change_it();
             assert!(verifier.look().is_ok());
-            assert!(other.join().unwrap().is_ok());
+            learns(other);
             assert!(verifier.look().is_ok());
         });
     }
 }
 
 #[test]
-fn nor_after_an_update_and_what_else_happens() {
-    explore("flights: look, update, forget", Some(1), || {
+fn nor_after_an_update_and_a_forget() {
+    explore("update, forget", Some(3), || {
         let verifier = Verifier::warm();
-        let updated = beside(&verifier, |verifier| verifier.update());
-        let other = looks(&verifier);
-        verifier.revoke();
+        let updated = beside(&verifier, |verifier| verifier.change_it());
+        verifier.change_and_forget();
         assert!(verifier.look().is_ok());
         updated.join().unwrap();
-        assert!(other.join().unwrap().is_ok());
+        assert!(verifier.look().is_ok());
+    });
+}
+
+#[test]
+fn nor_after_an_update_a_forget_and_a_look() {
+    explore("look, update, forget", Some(1), || {
+        let verifier = Verifier::warm();
+        let updated = beside(&verifier, |verifier| verifier.change_it());
+        let forgotten = beside(&verifier, |verifier| verifier.change_and_forget());
+        learns(looks(&verifier));
+        updated.join().unwrap();
+        forgotten.join().unwrap();
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
 fn nor_after_two_updates() {
-    explore("flights: look, update, update", Some(1), || {
+    explore("update, update", Some(3), || {
         let verifier = Verifier::warm();
-        let updated = beside(&verifier, |verifier| verifier.update());
-        let other = looks(&verifier);
-        verifier.update();
+        let updated = beside(&verifier, |verifier| verifier.change_it());
+        verifier.change_it();
         assert!(verifier.look().is_ok());
         updated.join().unwrap();
-        assert!(other.join().unwrap().is_ok());
+        assert!(verifier.look().is_ok());
+    });
+}
+
+#[test]
+fn nor_after_an_update_that_an_answer_overtook() {
+    explore("ask alone, update, change elsewhere", Some(4), || {
+        let verifier = Verifier::warm();
+        let updated = beside(&verifier, |verifier| verifier.change_it());
+        let alone = beside(&verifier, |verifier| verifier.ask(true));
+        verifier.change_elsewhere();
+        updated.join().unwrap();
+        learns(alone);
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
 fn nor_after_an_extension() {
-    explore("flights: ask alone, extend", Some(3), || {
+    for (name, waits) in [("ask alone, extend", true), ("ask alone, extend beside", false)] {
+        explore(name, Some(2), move || {
+            let verifier = Verifier::extending(waits);
+            let alone = beside(&verifier, |verifier| verifier.ask(true));
+            assert!(verifier.look().is_ok());
+            assert!(verifier.look().is_ok());
+            learns(alone);
+            assert!(verifier.look().is_ok());
+        });
+    }
+}
+
+#[test]
+fn nor_is_an_older_yes_to_another_kept() {
+    explore("ask as another, change elsewhere, look", Some(2), || {
         let verifier = Verifier::new();
-        let alone = beside(&verifier, |verifier| verifier.ask(NOW, true));
-        if let Boarding::Start(_, landing) = verifier.board(NOW, false).0 {
-            let said = landing.fly_and_extend();
-            let told = verifier.look().unwrap().said;
-            assert!(told >= said, "told of {told}, after {said}");
-        }
-        assert!(alone.join().unwrap().is_ok());
+        let other = beside(&verifier, |verifier| verifier.ask_with_certificate());
+        verifier.change_elsewhere();
+        assert!(verifier.look().is_ok());
+        learns(other);
         assert!(verifier.look().is_ok());
     });
 }
 
 #[test]
+fn what_is_kept_never_gets_older() {
+    explore("two ask alone, change elsewhere, look", Some(2), || {
+        let verifier = Verifier::new();
+        let others = [(); 2].map(|()| beside(&verifier, |verifier| verifier.ask(true)));
+        verifier.change_elsewhere();
+        assert!(verifier.look().is_ok());
+        others.into_iter().for_each(learns);
+        assert!(verifier.look().is_ok());
+    });
+}
+
+#[test]
+fn nor_is_an_older_yes_kept_after_a_no() {
+    explore("ask alone, end elsewhere, look", Some(3), || {
+        let verifier = Verifier::new();
+        let alone = beside(&verifier, |verifier| verifier.ask(true));
+        verifier.end_elsewhere();
+        let _ = verifier.look();
+        let _ = alone.join().unwrap();
+        let _ = verifier.look();
+    });
+}
+
+#[test]
 fn a_place_is_taken_once() {
-    explore("flights: two occupy, look", Some(3), || {
+    explore("two occupy, look", Some(3), || {
         let verifier = Verifier::new();
         let occupants = Arc::new(AtomicUsize::new(0));
         let occupy = |occupants: Arc<AtomicUsize>| {
             move |verifier: Arc<Verifier>| {
-                let _berth = block_on(verifier.flights.occupy(verifier.key));
+                let _berth = block_on(verifier.flights.occupy(verifier.key(TOKEN)));
                 assert_eq!(occupants.fetch_add(1, Ordering::AcqRel), 0);
                 occupants.fetch_sub(1, Ordering::AcqRel);
             }

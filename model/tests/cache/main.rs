@@ -1,81 +1,44 @@
-//! All interleavings of what happens to one token at the same time, of the sources of `src/cache/`.
+//! All interleavings of what happens to one token at the same time, of the sources of `src/cache/`
+//! and `src/verifier/`.
 
 extern crate tower_authlete_model as arc_swap;
 extern crate tower_authlete_model as moka;
 extern crate tower_authlete_model as std;
 extern crate tower_authlete_model as tokio;
+extern crate tower_authlete_model as tracing;
 
 #[path = "../../../src/cache/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod cache;
 mod flights;
 mod fronts;
+#[allow(dead_code)]
+mod rest;
 mod verifier;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::Write,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
+use siphasher::sip128::SipHasher24;
+
 use crate::cache::{Holder, Key, KeySpace, Limits, MemoryCache};
-
-mod clock {
-    use std::time::SystemTime;
-
-    pub(crate) fn millis(time: SystemTime) -> u64 {
-        time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64
-    }
-}
-
-mod rejection {
-    /// Nothing is known.
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    pub(crate) struct Rejection;
-}
-
-mod token {
-    use crate::cache::Thumbprint;
-
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    pub(crate) struct TokenInfo {
-        /// By which version of what Authlete knows.
-        pub(crate) said: u64,
-    }
-
-    impl TokenInfo {
-        pub(crate) fn is_past(&self, _: u64) -> bool {
-            false
-        }
-
-        pub(crate) fn stale(self) -> Self {
-            self
-        }
-
-        pub(crate) fn is_bound_to(&self, _: Option<&Thumbprint>) -> bool {
-            true
-        }
-
-        pub(crate) fn size(&self) -> usize {
-            1
-        }
-
-        pub(crate) fn interned(self, _: &Interner) -> Self {
-            self
-        }
-    }
-
-    pub(crate) struct Interner;
-
-    impl Interner {
-        pub(crate) fn new() -> Self {
-            Self
-        }
-    }
-}
+use rest::{api, clock, meter, refresh, rejection, rotate, token, verdict};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+const TOKEN: &str = "token";
 const AGE: Duration = Duration::from_secs(60);
+
+/// Another token that has the same place at hand.
+static NEIGHBOUR: LazyLock<String> = LazyLock::new(|| {
+    let random = || RandomState::new().hash_one(0);
+    let tagger = SipHasher24::new_with_keys(random(), random());
+    let place = |token: &str| tagger.hash(token.as_bytes()).h1 % 1024;
+    (0..).map(|n: u64| n.to_string()).find(|it| place(it) == place(TOKEN)).unwrap()
+});
 
 fn memory() -> MemoryCache {
     let cache = MemoryCache::new(Limits {
@@ -84,12 +47,12 @@ fn memory() -> MemoryCache {
         negative_max_age: AGE,
         negative_max_entries: 10,
         stale: Duration::ZERO,
+        ahead: None,
     });
     // What is made when it is touched is to be made before other threads are.
-    let key = key("token");
-    cache.put(key, Holder::BEARER, &Ok(token::TokenInfo { said: 0 }), NOW);
-    assert_eq!(kept(&cache, &key, NOW), Some(0));
-    cache.remove(&key);
+    put(&cache, &NEIGHBOUR, 0, NOW);
+    assert_eq!(kept(&cache, &NEIGHBOUR, NOW), Some(0));
+    [TOKEN, &NEIGHBOUR].into_iter().for_each(|token| cache.remove(&key(token)));
     cache
 }
 
@@ -97,9 +60,21 @@ fn key(token: &str) -> Key {
     KeySpace::new(&[0; 32], "introspection", "access").key(token)
 }
 
-/// What is kept of a good token, by which version.
-fn kept(cache: &MemoryCache, key: &Key, now: SystemTime) -> Option<u64> {
-    cache.get(key, Holder::BEARER, now).map(|answer| answer.unwrap().said)
+fn put(cache: &MemoryCache, token: &str, said: u64, now: SystemTime) {
+    cache.put(key(token), Holder::BEARER, &Ok(token::TokenInfo { said }), now);
+}
+
+/// What a request finds of a good token, by which version.
+fn kept(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<u64> {
+    find(cache, token, now).map(|answer| answer.unwrap().said)
+}
+
+/// As in `Verifier::look_up`.
+fn find(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<verdict::Answer> {
+    let tag = cache.tag(token);
+    let at_hand = cache.at_hand(tag, Holder::BEARER, now).map(|(_, known)| known);
+    let known = at_hand.or_else(|| cache.find(tag, &key(token), Holder::BEARER, now));
+    known.map(|known| known.answer)
 }
 
 /// Runs all interleavings, with at most so many threads stopped where they could go on, and tells how

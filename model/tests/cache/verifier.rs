@@ -1,46 +1,116 @@
-//! The same as in `src/verifier.rs`, which asks an Authlete that knows nothing but how often a token was
-//! changed. Whoever is told of a token checks that it is not from before what has been told or forgotten.
+//! The verifier's own protocol, of its sources as they are, around an Authlete that knows nothing but how
+//! often a token was changed. Whoever is told of the token checks that it is not from before what has
+//! been told or forgotten.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
 use loom::{
     future::block_on,
     sync::atomic::{AtomicU64, Ordering},
 };
-use tokio::sync::watch;
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
 
 use crate::{
-    NOW,
-    cache::{Flight, Flights, Holder, Key, MemoryCache, Purpose, Table},
-    key, memory,
-    rejection::Rejection,
+    NOW, TOKEN,
+    api::{Authlete, IntrospectionRequest, TokenRevokeRequest, TokenUpdateRequest},
+    cache::{Flights, Holder, Key, KeySpace, Landed, MemoryCache},
+    clock::Clock,
+    find, key, memory,
+    refresh::Extender,
+    rejection::{Guard, Rejection},
+    rotate::Rotator,
     token::TokenInfo,
+    verdict,
 };
 
-const ATTEMPTS: usize = 4;
+#[path = "../../../src/verifier/boarding.rs"]
+mod boarding;
+#[path = "../../../src/verifier/changes.rs"]
+#[allow(dead_code, unused_variables)]
+mod changes;
+#[path = "../../../src/verifier/landing.rs"]
+mod landing;
 
-pub(crate) type Answer = Result<TokenInfo, Rejection>;
+use self::boarding::Boarding;
 
+pub(crate) type Answer = verdict::Answer;
+
+type Asked = Landed<Answer>;
+
+/// What the sources take from `src/verifier.rs`.
 pub(crate) struct Verifier {
-    pub(crate) key: Key,
-    pub(crate) cache: Option<MemoryCache>,
-    pub(crate) flights: Flights<Answer>,
-    /// How often Authlete changed the token.
-    changes: AtomicU64,
+    authlete: Authlete,
+    pub(crate) clock: Clock,
+    cache: Option<MemoryCache>,
+    guard: Guard,
+    pub(crate) flights: Flights<Asked>,
+    room: Arc<Semaphore>,
+    extender: Option<Extender>,
+    rotator: Option<Rotator>,
+    issued_with: Cache<Key, Key>,
+    refresh_keys: KeySpace,
+    key: Key,
     /// Nobody who begins now may be told what was said before this many changes.
     least: AtomicU64,
     /// Nor may anybody who began before, since the token was forgotten after them.
     gone: AtomicU64,
 }
 
-impl Verifier {
-    pub(crate) fn new() -> Arc<Self> {
-        Self::with(Some(memory()))
+#[derive(Clone)]
+pub(crate) struct Presented {
+    key: Key,
+    holder: Holder,
+    request: IntrospectionRequest,
+}
+
+impl Presented {
+    fn bearer(key: Key, _: &str) -> Self {
+        Self { key, holder: Holder::BEARER, request: IntrospectionRequest { dpop: None } }
     }
 
-    pub(crate) fn with(cache: Option<MemoryCache>) -> Arc<Self> {
-        let [changes, least, gone] = [(); 3].map(|()| AtomicU64::new(0));
-        Arc::new(Self { key: key("token"), cache, flights: Flights::new(), changes, least, gone })
+    fn token(&self) -> &str {
+        TOKEN
+    }
+}
+
+#[allow(dead_code)]
+pub(crate) struct Recheck {
+    verifier: Arc<Verifier>,
+    presented: Presented,
+}
+
+impl Verifier {
+    pub(crate) fn new() -> Arc<Self> {
+        Self::with(Some(memory()), None)
+    }
+
+    /// One that keeps nothing.
+    pub(crate) fn forgetful() -> Arc<Self> {
+        Self::with(None, None)
+    }
+
+    /// One that extends the token once.
+    pub(crate) fn extending(waits: bool) -> Arc<Self> {
+        Self::with(Some(memory()), Some(Extender::new(waits)))
+    }
+
+    fn with(cache: Option<MemoryCache>, extender: Option<Extender>) -> Arc<Self> {
+        Arc::new(Self {
+            authlete: Authlete::new(),
+            clock: Clock::new(NOW),
+            cache,
+            guard: Guard,
+            flights: Flights::new(),
+            room: Arc::new(Semaphore),
+            extender,
+            rotator: None,
+            issued_with: Cache::builder().build(),
+            refresh_keys: KeySpace::new(&[0; 32], "introspection", "refresh"),
+            key: key(TOKEN),
+            least: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+        })
     }
 
     /// One that knows the token as it was first.
@@ -50,8 +120,32 @@ impl Verifier {
         verifier
     }
 
-    fn least(&self) -> u64 {
-        self.least.load(Ordering::Acquire)
+    pub(crate) fn key(&self, _: &str) -> Key {
+        self.key
+    }
+
+    fn known(&self, key: &Key, holder: Holder, now: std::time::SystemTime) -> Option<Answer> {
+        self.cache.as_ref()?.get(key, holder, now)
+    }
+
+    async fn call(&self, _: &IntrospectionRequest) -> Answer {
+        self.authlete.introspection()
+    }
+
+    pub(crate) fn presented(&self) -> Presented {
+        Presented::bearer(self.key, TOKEN)
+    }
+
+    fn told(&self, answer: Answer, least: u64) -> Answer {
+        // What is not known is no news.
+        let said = match answer {
+            Err(Rejection::Unknown) => return answer,
+            Err(Rejection::Bad) => u64::MAX,
+            Ok(TokenInfo { said }) => said,
+        };
+        assert!(said >= least, "told of {said}, after {least}");
+        self.least.fetch_max(said, Ordering::AcqRel);
+        answer
     }
 
     fn gone(&self, change: u64) {
@@ -59,207 +153,117 @@ impl Verifier {
         self.gone.fetch_max(change, Ordering::AcqRel);
     }
 
-    /// The newest, as Authlete itself.
-    fn call(&self) -> Answer {
-        Ok(TokenInfo { said: self.changes.fetch_add(0, Ordering::AcqRel) })
-    }
-
-    fn change_there(&self) -> u64 {
-        self.changes.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    fn told(&self, answer: Answer, least: u64) -> Answer {
-        if let Ok(TokenInfo { said }) = answer {
-            assert!(said >= least, "told of {said}, after {least}");
-            self.least.fetch_max(said, Ordering::AcqRel);
-        }
-        answer
-    }
-
+    /// As a request does.
     pub(crate) fn look(self: &Arc<Self>) -> Answer {
-        self.look_at(NOW)
-    }
-
-    pub(crate) fn look_at(self: &Arc<Self>, now: SystemTime) -> Answer {
-        let least = self.least();
-        match self.known(now) {
+        let least = self.least.load(Ordering::Acquire);
+        let known = self.cache.as_ref().and_then(|it| find(it, TOKEN, self.clock.now()));
+        match known {
             Some(answer) => self.told(answer, least),
-            None => self.ask(now, false),
+            None => self.ask(false),
         }
     }
 
-    fn known(&self, now: SystemTime) -> Option<Answer> {
-        self.cache.as_ref()?.get(&self.key, Holder::BEARER, now)
+    pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Answer {
+        let least = self.least.load(Ordering::Acquire);
+        self.told(block_on(self.clone().ask_now(self.presented(), fresh)), least)
     }
 
-    /// Flies by itself what it starts.
-    pub(crate) fn ask(self: &Arc<Self>, now: SystemTime, fresh: bool) -> Answer {
-        for _ in 0..ATTEMPTS {
-            let least = self.least();
-            let (boarding, forgotten) = self.board(now, fresh);
-            let flight = match boarding {
-                Boarding::Known(answer) => return self.told(answer, least),
-                Boarding::Join(flight) => flight,
-                Boarding::Start(flight, landing) => {
-                    landing.fly();
-                    flight
-                }
-            };
-            let answer = block_on(flight.outcome()).unwrap_or(Err(Rejection));
-            let least = self.gone.load(Ordering::Acquire);
-            let (stale, now_forgotten) = {
-                let flights = self.flights.lock();
-                (flight.is_stale(), flights.forgotten(&self.key))
-            };
-            if !stale && forgotten == now_forgotten {
-                return self.told(answer, least);
+    /// The same, with a certificate.
+    pub(crate) fn ask_with_certificate(self: &Arc<Self>) -> Answer {
+        let least = self.least.load(Ordering::Acquire);
+        let holder = Holder { certificate: Some([1; 32]), ..Holder::BEARER };
+        let presented = Presented { holder, ..self.presented() };
+        self.told(block_on(self.clone().ask_now(presented, false)), least)
+    }
+
+    /// The same, by one that is polled at once when its flight has landed. What is forgotten before
+    /// it looks at the answer must not be told.
+    pub(crate) fn ask_awake(self: &Arc<Self>, fresh: bool) -> Answer {
+        let least = self.least.load(Ordering::Acquire);
+        let flight = match self.board(&self.presented(), fresh) {
+            Boarding::Known(answer) => return self.told(answer, least),
+            Boarding::Join(flight) => flight,
+            Boarding::Start(flight, landing) => {
+                tokio::spawn(landing.fly(self.presented()));
+                flight
             }
-        }
-        Err(Rejection)
-    }
-
-    pub(crate) fn board(self: &Arc<Self>, now: SystemTime, fresh: bool) -> (Boarding, u64) {
-        let mut flights = self.flights.lock();
-        let forgotten = flights.forgotten(&self.key);
-        (self.board_in(&mut flights, now, fresh), forgotten)
-    }
-
-    fn board_in(
-        self: &Arc<Self>,
-        flights: &mut Table<Answer>,
-        now: SystemTime,
-        fresh: bool,
-    ) -> Boarding {
-        if fresh || self.cache.is_none() {
-            return self.start(flights, now, Purpose::Alone);
-        }
-        if let Some(answer) = self.known(now) {
-            return Boarding::Known(answer);
-        }
-        match flights.join(&self.key, Purpose::SHARED) {
-            Some(flight) => Boarding::Join(flight),
-            None => self.start(flights, now, Purpose::SHARED),
+            Boarding::Full => unreachable!(),
+        };
+        block_on(flight.outcome());
+        let least = self.gone.load(Ordering::Acquire);
+        let unknown = Err(verdict::unknown());
+        match block_on(self.flights.answer(&self.key, &flight, unknown)) {
+            Some(answer) => self.told(answer, least),
+            None => self.ask(fresh),
         }
     }
 
-    fn start(
-        self: &Arc<Self>,
-        flights: &mut Table<Answer>,
-        now: SystemTime,
-        purpose: Purpose,
-    ) -> Boarding {
-        let (sender, flight) = flights.depart(self.key, purpose);
-        let (verifier, flying) = (self.clone(), flight.clone());
-        Boarding::Start(flight, Landing { verifier, flight: flying, sender, now })
+    /// Starts a call, if there is none, that breaks off.
+    pub(crate) fn break_off(self: &Arc<Self>) {
+        drop(self.board(&self.presented(), false));
     }
 
-    /// Changes the token at Authlete, and forgets it.
-    pub(crate) fn revoke(&self) {
-        let change = self.change_there();
-        self.replace();
+    /// Starts a call, if there is none, or waits for it, and goes away.
+    pub(crate) fn go_away(self: &Arc<Self>) {
+        let flight = match self.board(&self.presented(), false) {
+            Boarding::Join(flight) => flight,
+            Boarding::Start(flight, landing) => {
+                let presented = self.presented();
+                loom::thread::spawn(move || tokio::spawn(landing.fly(presented)));
+                flight
+            }
+            _ => return,
+        };
+        let waker = std::task::Waker::noop();
+        let _ = pin!(flight.outcome()).poll(&mut std::task::Context::from_waker(waker));
+    }
+
+    /// Somebody else changes it at Authlete, and nothing is said of it here.
+    pub(crate) fn change_elsewhere(&self) {
+        self.authlete.change();
+    }
+
+    pub(crate) fn end_elsewhere(&self) {
+        at_once(self.authlete.token_revoke(&TokenRevokeRequest::new())).unwrap();
+    }
+
+    /// How often Authlete was asked.
+    pub(crate) fn calls(&self) -> u64 {
+        self.authlete.calls()
+    }
+
+    /// Somebody else changes it, and then it is forgotten.
+    pub(crate) fn change_and_forget(&self) {
+        let change = self.authlete.change();
+        self.forget(TOKEN);
         self.gone(change);
     }
 
-    fn replace(&self) {
-        let mut flights = self.flights.lock();
-        flights.forget(&self.key);
-        let Some(cache) = &self.cache else { return };
-        cache.remove(&self.key);
-    }
-
-    /// Changes the token at Authlete, and forgets all.
-    pub(crate) fn revoke_all(&self) {
-        let change = self.change_there();
+    /// The same, and then all is forgotten.
+    pub(crate) fn change_and_forget_all(&self) {
+        let change = self.authlete.change();
         self.forget_all();
         self.gone(change);
     }
 
-    fn forget_all(&self) {
-        let mut flights = self.flights.lock();
-        flights.forget_all();
-        if let Some(cache) = &self.cache {
-            cache.remove_all();
-        }
+    /// Ends it, by this.
+    pub(crate) fn end(&self) {
+        at_once(self.revoke(TOKEN)).unwrap();
+        self.gone(u64::MAX);
     }
 
-    /// Changes the token at Authlete, and here.
-    pub(crate) fn update(&self) {
-        let change = self.depart(&mut self.flights.lock());
-        let said = self.change_there();
-        self.write_through(&change, said);
-        self.gone(said);
-    }
-
-    fn depart(&self, flights: &mut Table<Answer>) -> Change<'_> {
-        let (_, flight) = flights.depart(self.key, Purpose::Change);
-        Change { verifier: self, flight }
-    }
-
-    fn write_through(&self, change: &Change<'_>, said: u64) {
-        let mut flights = self.flights.lock();
-        let newest = flights.land(&self.key, &change.flight);
-        flights.forget(&self.key);
-        let Some(cache) = &self.cache else { return };
-        cache.update(&self.key, self.key, NOW, |_, _| newest.then_some(TokenInfo { said }));
+    /// Changes it, by this.
+    pub(crate) fn change_it(&self) {
+        let response = at_once(self.update(TOKEN, TokenUpdateRequest::new()));
+        self.gone(response.unwrap().said);
     }
 }
 
-pub(crate) struct Change<'v> {
-    verifier: &'v Verifier,
-    flight: Arc<Flight<Answer>>,
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.verifier.flights.lock().land(&self.verifier.key, &self.flight);
-    }
-}
-
-pub(crate) enum Boarding {
-    Known(Answer),
-    Join(Arc<Flight<Answer>>),
-    Start(Arc<Flight<Answer>>, Landing),
-}
-
-/// If it is dropped, the call broke off.
-pub(crate) struct Landing {
-    verifier: Arc<Verifier>,
-    flight: Arc<Flight<Answer>>,
-    sender: watch::Sender<Option<Answer>>,
-    now: SystemTime,
-}
-
-impl Landing {
-    pub(crate) fn fly(self) {
-        let answer = self.verifier.call();
-        self.land(answer);
-    }
-
-    /// The same, and changes the token when it is answered.
-    pub(crate) fn fly_and_extend(self) -> u64 {
-        let _answer = self.verifier.call();
-        let said = self.verifier.change_there();
-        self.verifier.flights.lock().forget_others(&self.verifier.key, &self.flight);
-        self.land(Ok(TokenInfo { said }));
-        said
-    }
-
-    fn land(&self, answer: Answer) {
-        self.land_in(&mut self.verifier.flights.lock(), &answer);
-        self.sender.send_replace(Some(answer));
-    }
-
-    fn land_in(&self, flights: &mut Table<Answer>, answer: &Answer) {
-        let current = flights.land(&self.verifier.key, &self.flight);
-        if let Some(cache) = self.verifier.cache.as_ref().filter(|_| current) {
-            flights.forget_changes(&self.verifier.key);
-            cache.put(self.verifier.key, Holder::BEARER, answer, self.now);
-        }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.verifier.flights.lock().land(&self.verifier.key, &self.flight);
+/// Of what waits for nothing.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let waker = std::task::Waker::noop();
+    match pin!(future).poll(&mut std::task::Context::from_waker(waker)) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
     }
 }

@@ -1,0 +1,113 @@
+//! Who wants to know what is not known joins a call under way, or starts one.
+
+use std::sync::Arc;
+
+use super::{Asked, Presented, Verifier, landing::Landing};
+use crate::{
+    cache::{Flight, Holder, Key, Purpose, Table},
+    meter,
+    rejection::Rejection,
+    token::TokenInfo,
+    verdict::{self, Answer},
+};
+
+/// Who keeps forgetting a token faster than Authlete answers gets no answer.
+const ATTEMPTS: usize = 4;
+
+/// What to do about a token that is not known well enough.
+pub(super) enum Boarding {
+    /// It has become known meanwhile.
+    Known(Answer),
+    /// Somebody asks already.
+    Join(Arc<Flight<Asked>>),
+    /// Nobody asks yet.
+    Start(Arc<Flight<Asked>>, Landing),
+    /// Too many ask.
+    Full,
+}
+
+impl Verifier {
+    pub(super) async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+        let mut fresh = fresh;
+        for _ in 0..ATTEMPTS {
+            let mut joined = false;
+            let flight = match self.board(&presented, fresh) {
+                Boarding::Known(answer) => return answer,
+                Boarding::Join(flight) => {
+                    joined = true;
+                    flight
+                }
+                Boarding::Start(flight, landing) => {
+                    // A task of its own, so that no request that goes away takes the others'
+                    // answer with it. It is started after the lock is released, since a runtime
+                    // that is shutting down drops it at once, and it then locks by itself.
+                    tokio::spawn(landing.fly(presented.clone()));
+                    flight
+                }
+                Boarding::Full => {
+                    tracing::warn!("too many access tokens are being checked");
+                    meter::full("calls");
+                    return Err(verdict::unknown());
+                }
+            };
+            let broken_off = Err(verdict::unknown());
+            if let Some(answer) = self.flights.answer(&presented.key, &flight, broken_off).await {
+                // The proof of who asked first may be at fault, and ours not.
+                fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
+                if !(joined && fresh) {
+                    return answer;
+                }
+            }
+            // A proof is not sent twice: it would be taken for a replay.
+            if !joined && presented.request.dpop.is_some() {
+                let known = self.known(&presented.key, presented.holder, self.clock.now());
+                return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
+            }
+        }
+        Err(verdict::unknown())
+    }
+
+    pub(super) fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
+        let mut flights = self.flights.lock();
+        let Presented { key, holder, .. } = *presented;
+        if fresh || self.cache.is_none() {
+            return self.start(&mut flights, key, holder, Purpose::Alone(holder));
+        }
+        // A flight may have landed since we last looked. What an issue told does not do: whether it
+        // is enough was looked at before.
+        let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
+        if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
+            return Boarding::Known(answer);
+        }
+        self.join(&mut flights, key, holder)
+    }
+
+    /// A flight that others may join, unless there is one.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        flights: &mut Table<Asked>,
+        key: Key,
+        holder: Holder,
+    ) -> Boarding {
+        let purpose = Purpose::Shared(holder);
+        match flights.join(&key, purpose) {
+            Some(flight) => Boarding::Join(flight),
+            None => self.start(flights, key, holder, purpose),
+        }
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        flights: &mut Table<Asked>,
+        key: Key,
+        holder: Holder,
+        purpose: Purpose,
+    ) -> Boarding {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
+        let (sender, flight) = flights.depart(key, purpose);
+        let (verifier, flying) = (self.clone(), flight.clone());
+        let (departed, _room) = (self.clock.now(), room);
+        let landing = Landing { verifier, key, holder, flight: flying, departed, sender, _room };
+        Boarding::Start(flight, landing)
+    }
+}
