@@ -359,6 +359,20 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
+    /// After how many failed calls in a row checks are 503 at once instead of calling, and for how long:
+    /// a random point in the second half of `pause`, doubled each time, at most 30 s. Then one call at a
+    /// time finds out whether Authlete answers again, and the first answer ends it. A call that failed
+    /// got no connection, no answer in time, 429 or 5xx, after its [retries](Self::retries); an answer
+    /// about a token, good or bad, is none. What is cached serves on, and so does what
+    /// [`stale_on_error`](Self::stale_on_error) allows. Zero failures turn it off. Default: 5, 1 s.
+    pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
+        self.patience.failures = failures;
+        if failures > 0 {
+            self.patience.pause = pause;
+        }
+        self
+    }
+
     /// For how long after its `max_age` a good answer may still be used while Authlete cannot be asked:
     /// never past the token's expiry, never for a token that was forgotten or revoked here, and never
     /// after an answer that said no. It is asked for again as soon as it can be, and

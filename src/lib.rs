@@ -112,7 +112,7 @@ pub use self::{
     refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,
-    resilience::Health,
+    resilience::{BreakerState, Health},
     rotate::Rotation,
     service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},

@@ -24,7 +24,7 @@ use crate::{
     meter,
     refresh::{Extender, Refresh},
     rejection::{Guard, Reason, Rejection},
-    resilience::{Caller, Health, Patience},
+    resilience::{Again, BreakerState, Caller, Health, Patience},
     rotate::{Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer},
@@ -156,7 +156,9 @@ impl Verifier {
         if self.caller.record.is_down(self.clock.now())
             && let Some(stale) = self.stale(&key, holder)
         {
-            self.ask_in_background(presented);
+            if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
+                self.ask_in_background(presented);
+            }
             return Ok(stale);
         }
         let answer = self.clone().ask_now(presented, false).await;
@@ -348,15 +350,20 @@ impl Verifier {
     /// How it and its Authlete are doing.
     pub(crate) fn health(&self) -> Health {
         let entries = self.cache.as_ref().map_or(0, MemoryCache::len);
-        self.caller.record.health(entries, self.caller.in_flight())
+        self.caller.record.health(entries, self.caller.in_flight(), self.clock.now())
     }
 
     /// Makes a call of which only matters that it is answered.
     pub(crate) async fn warm_up(&self) -> Result<(), Error> {
         let request = IntrospectionRequest::new().token("warm-up");
+        let record = &self.caller.record;
+        let pass = record.breaker.pass();
         let answer = self.authlete.introspection(&request).await;
-        let failed = answer.as_ref().err().map(verdict::of_failure);
-        self.caller.record.add(failed.as_ref().map(Rejection::reason), self.clock.now());
+        let error = answer.as_ref().err();
+        // It tells the log.
+        let _ = error.map(verdict::of_failure);
+        record.add(error.is_none(), self.clock.now());
+        pass.end(error, self.clock.now_millis());
         answer.map(|_| ())
     }
 
@@ -385,12 +392,24 @@ impl Verifier {
     }
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {
+        let record = &self.caller.record;
+        let pass = match record.breaker.enter(self.clock.now_millis()) {
+            Ok(pass) => pass,
+            Err(left) => {
+                meter::suspended();
+                return Err(Rejection::unavailable(left));
+            }
+        };
+        let again = match &request.dpop {
+            _ if pass.is_probe() => Again::Never,
+            // A proof that was sent would be taken for a replay.
+            Some(_) => Again::IfUnsent,
+            None => Again::Can,
+        };
         let answer = match self.check {
             Check::Introspection => {
-                // A proof that was sent would be taken for a replay.
-                let once = request.dpop.is_some();
                 let attempt = || self.authlete.introspection(request);
-                let response = self.caller.call("/auth/introspection", once, attempt).await;
+                let response = self.caller.call("/auth/introspection", again, attempt).await;
                 response.map(|response| {
                     self.learn_nonce(request, &response);
                     verdict::of_introspection(&response)
@@ -401,16 +420,16 @@ impl Verifier {
                     access_token: request.token.clone(),
                     ..TokenUpdateRequest::new()
                 };
-                // It changes nothing, so that it can be made again.
                 let attempt = || self.authlete.token_update(&request);
-                let response = self.caller.call("/auth/token/update", false, attempt).await;
+                let response = self.caller.call("/auth/token/update", again, attempt).await;
                 response.map(|it| verdict::of_update(&it, self.clock.now()))
             }
         };
+        pass.end(answer.as_ref().err(), self.clock.now_millis());
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
-        let failed = answer.as_ref().err().filter(|rejection| !rejection.is_of_client());
-        meter::called(failed.is_none());
-        self.caller.record.add(failed.map(Rejection::reason), self.clock.now());
+        let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
+        meter::called(succeeded);
+        record.add(succeeded, self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
