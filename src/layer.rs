@@ -20,7 +20,7 @@ use crate::{
     resilience::{Health, Patience},
     rotate::Rotation,
     service::AuthService,
-    verifier::{Check, Verifier},
+    verifier::{Check, Freshness, Verifier},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -76,7 +76,7 @@ pub(crate) struct Options {
 /// ```
 pub struct AuthLayer<R = EmptyBody> {
     settings: Arc<Settings<R>>,
-    fresh: bool,
+    freshness: Freshness,
 }
 
 impl AuthLayer {
@@ -99,7 +99,36 @@ impl<R> AuthLayer<R> {
     /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
     pub fn no_cache(&self) -> Self {
-        Self { fresh: true, ..self.clone() }
+        let freshness = Freshness { fresh: true, ..self.freshness };
+        Self { freshness, ..self.clone() }
+    }
+
+    /// The same layer, sharing cache and settings, but with another bound for what may be out of date
+    /// in an outage: for routes on which that should be less, or zero. It is never more than that of
+    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`].
+    ///
+    /// It can be used inside the layer it was made of, unless that strips credentials.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use axum::{Router, routing::{get, post}};
+    /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
+    /// # async fn handler() {}
+    /// let auth = tower_authlete::AuthLayer::builder(authlete)
+    ///     .stale_on_error(Duration::from_secs(600))
+    ///     .build()?;
+    /// let strict = auth.stale_on_error(Duration::ZERO);
+    /// let app = Router::new()
+    ///     .route("/reports", get(handler))
+    ///     .route("/payments", post(handler).route_layer(strict))
+    ///     .layer(auth);
+    /// # Ok(app)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stale_on_error(&self, up_to: Duration) -> Self {
+        let stale = up_to.min(self.freshness.stale);
+        Self { freshness: Freshness { stale, ..self.freshness }, ..self.clone() }
     }
 
     /// A handle to forget and revoke tokens by.
@@ -113,13 +142,13 @@ impl<S, R> Layer<S> for AuthLayer<R> {
     type Service = AuthService<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AuthService::new(inner, self.settings.clone(), self.fresh)
+        AuthService::new(inner, self.settings.clone(), self.freshness)
     }
 }
 
 impl<R> Clone for AuthLayer<R> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), fresh: self.fresh }
+        Self { settings: self.settings.clone(), freshness: self.freshness }
     }
 }
 
@@ -131,7 +160,8 @@ impl<R> fmt::Debug for AuthLayer<R> {
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)
-            .field("no_cache", &self.fresh)
+            .field("no_cache", &self.freshness.fresh)
+            .field("stale_on_error", &self.freshness.stale)
             .finish_non_exhaustive()
     }
 }
@@ -377,7 +407,7 @@ impl<R> AuthLayerBuilder<R> {
     /// never past the token's expiry, never for a token that was forgotten or revoked here, and never
     /// after an answer that said no. It is asked for again as soon as it can be, and
     /// [`TokenInfo::is_stale`](crate::TokenInfo::is_stale) tells. A token that was revoked elsewhere lives
-    /// on for so much longer. Default: 0; at most a day.
+    /// on for so much longer. For a route, see [`AuthLayer::stale_on_error`]. Default: 0; at most a day.
     pub fn stale_on_error(mut self, up_to: Duration) -> Self {
         self.limits.stale = up_to;
         self
@@ -510,6 +540,7 @@ impl<R> AuthLayerBuilder<R> {
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits));
+        let freshness = Freshness { fresh: false, stale: self.limits.stale };
         let Self { authlete, check, clock, refresh, rotation, patience, .. } = self;
         let guard = Guard::new(self.options.challenges.clone(), clock);
         let verifier = Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
@@ -518,7 +549,7 @@ impl<R> AuthLayerBuilder<R> {
             options: self.options,
             renderer: Arc::new(self.renderer),
         };
-        AuthLayer { settings: Arc::new(settings), fresh: false }
+        AuthLayer { settings: Arc::new(settings), freshness }
     }
 }
 

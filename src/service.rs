@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::{
@@ -27,8 +27,8 @@ use crate::{
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
-    verdict::Answer,
-    verifier::{Presented, Verifier},
+    verdict::{self, Answer},
+    verifier::{Freshness, Presented, Verifier},
 };
 
 /// RFC 9449 §8.
@@ -45,7 +45,7 @@ struct Gate<R>(Arc<Parts<R>>);
 
 struct Parts<R> {
     settings: Arc<Settings<R>>,
-    fresh: bool,
+    freshness: Freshness,
     /// Done at the first request, when the body of responses is known.
     renders: OnceLock<()>,
 }
@@ -82,8 +82,9 @@ struct Shown {
 pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self { inner, gate: Gate(Arc::new(Parts { settings, fresh, renders: OnceLock::new() })) }
+    pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
+        let renders = OnceLock::new();
+        Self { inner, gate: Gate(Arc::new(Parts { settings, freshness, renders })) }
     }
 }
 
@@ -178,9 +179,13 @@ impl<R> Gate<R> {
             // replay.
             let proven = request.extensions().get::<Proven>();
             let proven = proven.filter(|proven| proven.is_by(verifier));
-            if let (Some(Proven { sent: true, .. }), Some(known)) =
+            if let (Some(Proven { sent: true, stale, .. }), Some(known)) =
                 (proven, request.extensions().get::<TokenInfo>())
             {
+                let allowed = !self.freshness.fresh && *stale <= self.freshness.stale;
+                if known.is_stale() && !allowed {
+                    return Err(refuse(verdict::unknown()));
+                }
                 return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
             }
             let sent = Sent::default();
@@ -189,7 +194,7 @@ impl<R> Gate<R> {
             let asking = asking.map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
-        let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
+        let known = if self.freshness.fresh { None } else { verifier.known(&key, holder, now) };
         match known {
             Some(answer) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer
@@ -200,7 +205,7 @@ impl<R> Gate<R> {
                 Ok(Way::Decide(shown, answer))
             }
             _ => {
-                let asking = Box::pin(verifier.clone().ask(presented(), self.fresh));
+                let asking = Box::pin(verifier.clone().ask(presented(), self.freshness));
                 Ok(Way::Ask(shown, asking, Sent::default()))
             }
         }
@@ -233,13 +238,13 @@ impl<R> Gate<R> {
             );
             Rejection::misconfigured("this server does not know its own URL")
         };
-        let mut fresh = self.fresh;
+        let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
             let (version, extensions) = (request.version(), request.extensions());
             presented.request = signatures
                 .describe(head, version, extensions, presented.request)
                 .map_err(unplaced)?;
-            fresh = true;
+            freshness.fresh = true;
         }
         #[cfg(feature = "dpop")]
         if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
@@ -247,10 +252,11 @@ impl<R> Gate<R> {
             let proof = credentials::proof(head.headers)?;
             presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
             let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
-            return Ok(Box::pin(verifier.ask_with_proof(prover, presented, fresh, proven, sent)));
+            let asking = verifier.ask_with_proof(prover, presented, freshness, proven, sent);
+            return Ok(Box::pin(asking));
         }
         let _ = (scheme, proven, sent);
-        Ok(Box::pin(verifier.clone().ask(presented, fresh)))
+        Ok(Box::pin(verifier.clone().ask(presented, freshness)))
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
@@ -305,7 +311,8 @@ impl<R> Gate<R> {
         if shown.scheme == Scheme::Dpop {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
-            request.extensions_mut().insert(Proven { verifier, sent: shown.sent });
+            let stale = self.freshness.stale;
+            request.extensions_mut().insert(Proven { verifier, sent: shown.sent, stale });
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut(), options.token_info_alone);
@@ -416,7 +423,7 @@ impl<R> Gate<R> {
         // A client that proves possession needs no new values.
         let turn = Turn::due(verifier, token).filter(|_| shown.scheme == Scheme::Bearer);
         if !info.is_complete() {
-            let recheck = verifier.recheck(token);
+            let recheck = verifier.recheck(token, self.freshness);
             request.extensions_mut().insert(recheck);
         }
         turn
@@ -430,6 +437,8 @@ struct Proven {
     verifier: Arc<Verifier>,
     /// Whether Authlete was asked with the proof.
     sent: bool,
+    /// By how much an answer may be out of date there.
+    stale: Duration,
 }
 
 impl Proven {

@@ -6,7 +6,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
@@ -145,16 +145,15 @@ impl Verifier {
         overlapping.or_else(|| cache.get(key, holder, now))
     }
 
-    /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
-    /// is known nor what others asked is good enough.
-    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+    /// Asks Authlete, or waits for the answer to someone else who asks.
+    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, freshness: Freshness) -> Answer {
         let Presented { key, holder, .. } = presented;
-        if fresh {
+        if freshness.fresh {
             return self.ask_now(presented, true).await;
         }
         // In an outage nobody waits who can do without.
         if self.caller.record.is_down(self.clock.now())
-            && let Some(stale) = self.stale(&key, holder)
+            && let Some(stale) = self.stale(&key, holder, freshness)
         {
             if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
                 self.ask_in_background(presented);
@@ -164,16 +163,17 @@ impl Verifier {
         let answer = self.clone().ask_now(presented, false).await;
         match answer {
             Err(rejection) if rejection.reason() == Reason::Unavailable => {
-                self.stale(&key, holder).ok_or(rejection)
+                self.stale(&key, holder, freshness).ok_or(rejection)
             }
             answer => answer,
         }
     }
 
     /// What may be used though Authlete should have been asked again.
-    fn stale(&self, key: &Key, holder: Holder) -> Option<TokenInfo> {
-        let cache = self.cache.as_ref()?;
-        let stale = cache.stale(key, holder, self.clock.now()).filter(TokenInfo::is_complete)?;
+    fn stale(&self, key: &Key, holder: Holder, freshness: Freshness) -> Option<TokenInfo> {
+        let (cache, now) = (self.cache.as_ref()?, self.clock.now());
+        let stale = cache.stale(key, holder, freshness.stale, now);
+        let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
     }
@@ -229,7 +229,7 @@ impl Verifier {
         self: Arc<Self>,
         prover: Arc<Prover>,
         mut presented: Presented,
-        fresh: bool,
+        mut freshness: Freshness,
         proven: bool,
         sent: Sent,
     ) -> Answer {
@@ -246,16 +246,16 @@ impl Verifier {
         presented.holder.key = Some(proof.thumbprint);
         // Only Authlete knows which of its nonces are good.
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
-        let fresh = fresh || foreign || prover.settings.always_remote;
+        freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
         let forgotten = self.flights.lock().forgotten(&key);
-        let known = self.known(&key, holder, now).filter(|_| !fresh);
+        let known = self.known(&key, holder, now).filter(|_| !freshness.fresh);
         let asks = known.is_none();
         let info = match known {
             Some(known) => known?,
             None => {
                 sent.store(true, Ordering::Release);
-                self.clone().ask(presented.clone(), fresh).await?
+                self.clone().ask(presented.clone(), freshness).await?
             }
         };
         if !proven {
@@ -450,6 +450,15 @@ impl Verifier {
     }
 }
 
+/// How new what is known of a token has to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Freshness {
+    /// Neither what is known nor what others asked is good enough.
+    pub(crate) fresh: bool,
+    /// For how long after its age an answer may be used while Authlete cannot be asked.
+    pub(crate) stale: Duration,
+}
+
 /// A token as it was presented, with all that Authlete has to be told of it.
 #[derive(Clone)]
 pub(crate) struct Presented {
@@ -473,10 +482,11 @@ impl Presented {
 pub(crate) struct Recheck {
     verifier: Arc<Verifier>,
     presented: Presented,
+    freshness: Freshness,
 }
 
 impl Recheck {
     pub(crate) fn ask(self) -> Asking {
-        Box::pin(self.verifier.ask(self.presented, false))
+        Box::pin(self.verifier.ask(self.presented, self.freshness))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Presented, Recheck, Verifier};
+use super::{Freshness, Presented, Recheck, Verifier};
 use crate::{
     api::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
@@ -47,9 +47,9 @@ impl Verifier {
     }
 
     /// How to ask about a token that is known by what issued it.
-    pub(crate) fn recheck(self: &Arc<Self>, token: &str) -> Recheck {
+    pub(crate) fn recheck(self: &Arc<Self>, token: &str, freshness: Freshness) -> Recheck {
         let presented = Presented::bearer(self.key(token), token);
-        Recheck { verifier: self.clone(), presented }
+        Recheck { verifier: self.clone(), presented, freshness }
     }
 
     /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.

@@ -185,12 +185,26 @@ async fn who_is_told_to_come_back_late_does_not_ask_early() {
     for _ in 0..3 {
         assert_eq!(api.get("token").await.header(RETRY_AFTER), "17");
     }
+    bench.clock.advance(SECOND / 2);
+    assert_eq!(api.get("token").await.header(RETRY_AFTER), "17", "rounded up");
     bench.clock.advance(16 * SECOND);
     assert_eq!(api.get("token").await.header(RETRY_AFTER), "1");
     assert_eq!(bench.introspections(), 2);
-    bench.clock.advance(SECOND);
+    bench.clock.advance(SECOND / 2);
     bench.authlete.clear_faults();
     assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn nobody_is_kept_away_for_longer_than_the_longest_pause() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    bench.authlete.fault(Fault::status(503).retry_after(3600));
+    for _ in 0..2 {
+        assert_eq!(api.get("token").await.header(RETRY_AFTER), "3600");
+    }
+    assert_eq!(api.get("token").await.header(RETRY_AFTER), "30");
+    assert_eq!(bench.introspections(), 2);
 }
 
 #[tokio::test]

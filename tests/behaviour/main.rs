@@ -32,4 +32,5 @@ mod servers;
 mod sessions;
 mod settings;
 mod signatures;
+mod stale;
 mod support;
