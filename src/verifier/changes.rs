@@ -10,6 +10,7 @@ use crate::{
     },
     cache::{Flight, Holder, Key, Purpose, Table},
     rejection::Rejection,
+    resilience::Again,
     rotate::Halt,
     token::TokenInfo,
     verdict::{Answer, is_gone},
@@ -109,7 +110,8 @@ impl Verifier {
         let mut outcome = Ok(());
         for value in &line.values {
             let request = TokenRevokeRequest::new().access_token_identifier(value);
-            let revoked = self.authlete.token_revoke(&request).await;
+            let attempt = || self.authlete.token_revoke(&request);
+            let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await;
             outcome = outcome.and(revoked.map(|_| ()));
         }
         self.forget(token);
@@ -131,6 +133,7 @@ impl Verifier {
     ) -> Result<TokenUpdateResponse, Error> {
         let change = self.change(self.key(token));
         let request = request.access_token(token);
+        // It is not made again: it may give the token another value, and that is told once.
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
@@ -186,7 +189,9 @@ impl Verifier {
         until: SystemTime,
     ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
         let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
-        match self.authlete.token_update(&request).await {
+        // To set the same end once more changes nothing.
+        let attempt = || self.authlete.token_update(&request);
+        match self.caller.call("/auth/token/update", Again::Can, attempt).await {
             Ok(response) if response.action == TokenUpdateAction::Ok || is_gone(&response) => {
                 Some((request, response))
             }

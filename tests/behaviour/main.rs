@@ -2,6 +2,7 @@
 //! is a clock that stands still unless it is moved.
 #![cfg(all(feature = "emulator", feature = "axum"))]
 
+mod again;
 mod breaker;
 mod caching;
 mod check_by_update;
