@@ -82,6 +82,9 @@ pub struct Health {
 
 impl Health {
     /// Whether Authlete answered the last check.
+    ///
+    /// A server that gets no requests while it is not ready never finds out that it is again: have your
+    /// probe call [`AuthHandle::warm_up`](crate::AuthHandle::warm_up) then.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.last_success.is_some() && self.last_success >= self.last_failure
