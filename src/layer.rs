@@ -438,7 +438,7 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// How many calls are made at a time. Default: 256.
+    /// How many checks call Authlete at a time. Default: 256.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.patience.max_in_flight = max_in_flight;
         self

@@ -187,7 +187,20 @@ impl Caller {
         self.patience.max_in_flight - self.in_flight.available_permits()
     }
 
-    /// Makes a call.
+    /// Makes a call when it is its turn.
+    pub(crate) async fn check<T, F>(
+        &self,
+        api: &'static str,
+        again: Again,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.call(api, again, || self.in_turn(attempt())).await
+    }
+
+    /// Makes a call, however many others are under way.
     pub(crate) async fn call<T, F>(
         &self,
         api: &'static str,
@@ -210,7 +223,7 @@ impl Caller {
     {
         let mut backoff = self.patience.backoff;
         for _ in 0..self.patience.retries {
-            let error = match self.attempt(attempt()).await {
+            let error = match attempt().await {
                 Ok(answer) => {
                     self.budget.deposit();
                     return Ok(answer);
@@ -229,10 +242,10 @@ impl Caller {
             tokio::time::sleep(pause).await;
             backoff *= 2;
         }
-        self.attempt(attempt()).await
+        attempt().await
     }
 
-    async fn attempt<F: Future>(&self, attempt: F) -> F::Output {
+    async fn in_turn<F: Future>(&self, attempt: F) -> F::Output {
         // The semaphore is never closed.
         let _permit = self.in_flight.acquire().await.ok();
         attempt.await

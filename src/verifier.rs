@@ -409,7 +409,7 @@ impl Verifier {
         let answer = match self.check {
             Check::Introspection => {
                 let attempt = || self.authlete.introspection(request);
-                let response = self.caller.call("/auth/introspection", again, attempt).await;
+                let response = self.caller.check("/auth/introspection", again, attempt).await;
                 response.map(|response| {
                     self.learn_nonce(request, &response);
                     verdict::of_introspection(&response)
@@ -421,7 +421,7 @@ impl Verifier {
                     ..TokenUpdateRequest::new()
                 };
                 let attempt = || self.authlete.token_update(&request);
-                let response = self.caller.call("/auth/token/update", again, attempt).await;
+                let response = self.caller.check("/auth/token/update", again, attempt).await;
                 response.map(|it| verdict::of_update(&it, self.clock.now()))
             }
         };

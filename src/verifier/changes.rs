@@ -110,6 +110,7 @@ impl Verifier {
         let mut outcome = Ok(());
         for value in &line.values {
             let request = TokenRevokeRequest::new().access_token_identifier(value);
+            // It does not wait for its turn among checks, of which somebody may make too many.
             let attempt = || self.authlete.token_revoke(&request);
             let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await;
             outcome = outcome.and(revoked.map(|_| ()));

@@ -43,6 +43,21 @@ async fn a_revocation_is() {
 }
 
 #[tokio::test]
+async fn a_revocation_does_not_wait_for_checks() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_in_flight(1));
+    let hold = bench.authlete.hold(Api::Introspection);
+    let check = tokio::spawn({
+        let api = api.clone();
+        async move { api.get("token").await.status }
+    });
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    api.handle.revoke("another").await.unwrap();
+    hold.release();
+    assert_eq!(check.await.unwrap(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn a_revocation_that_will_not_succeed_is_not() {
     let bench = Bench::new().await;
     let api = retrying(&bench, |layer| layer);
