@@ -101,6 +101,7 @@ pub(crate) enum Scheme {
 
 /// `Authorization: Bearer <token>` (RFC 6750 §2.1) or `DPoP <token>` (RFC 9449 §7.1), where the layer
 /// always looks.
+#[inline]
 fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, MalformedCredentials> {
     let Some(value) = only(headers, &AUTHORIZATION)? else {
         return Ok(None);
@@ -187,12 +188,14 @@ impl TokenSource for CookieToken {
     }
 }
 
+#[inline]
 fn text(token: &[u8]) -> Result<&str, MalformedCredentials> {
     str::from_utf8(token)
         .map_err(|_| MalformedCredentials("the access token has an illegal character"))
 }
 
 /// The one value of a header.
+#[inline]
 fn only<'r>(
     headers: &'r HeaderMap,
     name: &HeaderName,
@@ -205,6 +208,7 @@ fn only<'r>(
 }
 
 /// Finds the token in the `Authorization` header and in the places given.
+#[inline]
 pub(crate) fn find<'r>(
     sources: &[Box<dyn TokenSource>],
     head: RequestHead<'r>,
@@ -226,6 +230,7 @@ pub(crate) fn find<'r>(
 }
 
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+#[inline]
 fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
     if token.len() > max_length {
         return Err("the access token is too long");
@@ -264,6 +269,7 @@ pub(crate) fn proof(headers: &HeaderMap) -> Result<&str, Rejection> {
 }
 
 /// Keeps the headers that hold nothing but a token from being logged, or from going further.
+#[inline]
 pub(crate) fn conceal(
     sources: &[Box<dyn TokenSource>],
     proofs: bool,

@@ -147,10 +147,12 @@ impl Require {
     }
 
     /// Whether the token meets the requirement at this time.
+    #[inline]
     pub(crate) fn check(&self, token: &TokenInfo, now: SystemTime) -> Result<(), Rejection> {
         self.denial(token, now).map_or(Ok(()), |denial| Err(self.rejection(denial)))
     }
 
+    #[inline]
     fn denial(&self, token: &TokenInfo, now: SystemTime) -> Option<Denial> {
         let met = match &*self.0 {
             Rule::Scopes(scopes) => scopes.iter().all(|scope| token.scopes().contains(scope)),

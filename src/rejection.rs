@@ -5,7 +5,7 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -439,27 +439,40 @@ pub(crate) struct Guard(Arc<GuardParts>);
 struct GuardParts {
     challenges: Challenges,
     clock: Clock,
-    /// An `Arc<dyn Renderer<B>>` for each type `B` of the layer's response bodies.
-    renderers: RwLock<Vec<Box<dyn Any + Send + Sync>>>,
+    /// For the type of the response bodies of the service that was asked first: mostly the only one.
+    first: OnceLock<Erased>,
+    others: RwLock<Vec<Erased>>,
+}
+
+/// An `Arc<dyn Renderer<B>>` for a type `B` of the layer's response bodies.
+type Erased = Box<dyn Any + Send + Sync>;
+
+fn restored<B: 'static>(renderer: &Erased) -> Option<&Arc<dyn Renderer<B>>> {
+    renderer.downcast_ref()
 }
 
 impl Guard {
     pub(crate) fn new(challenges: Challenges, clock: Clock) -> Self {
-        Self(Arc::new(GuardParts { challenges, clock, renderers: RwLock::default() }))
+        let (first, others) = (OnceLock::new(), RwLock::default());
+        Self(Arc::new(GuardParts { challenges, clock, first, others }))
     }
 
     /// Lets it make responses with bodies of this type.
-    pub(crate) fn renders<B: 'static>(&self, renderer: Arc<dyn Renderer<B>>) {
-        let known = self.renderer::<B>().is_some();
-        if !known {
-            let mut renderers = self.0.renderers.write().unwrap_or_else(PoisonError::into_inner);
-            renderers.push(Box::new(renderer));
+    pub(crate) fn renders<B: 'static>(&self, renderer: &Arc<impl Renderer<B>>) {
+        let erased = || -> Erased { Box::new(renderer.clone() as Arc<dyn Renderer<B>>) };
+        let first = self.0.first.get_or_init(erased);
+        if restored::<B>(first).is_none() && self.renderer::<B>().is_none() {
+            let mut others = self.0.others.write().unwrap_or_else(PoisonError::into_inner);
+            others.push(erased());
         }
     }
 
     fn renderer<B: 'static>(&self) -> Option<Arc<dyn Renderer<B>>> {
-        let renderers = self.0.renderers.read().unwrap_or_else(PoisonError::into_inner);
-        renderers.iter().find_map(|it| it.downcast_ref::<Arc<dyn Renderer<B>>>()).cloned()
+        if let Some(renderer) = self.0.first.get().and_then(restored) {
+            return Some(renderer.clone());
+        }
+        let others = self.0.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.iter().find_map(restored).cloned()
     }
 
     /// The clock that the layer goes by.

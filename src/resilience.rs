@@ -107,8 +107,6 @@ pub(crate) struct Patience {
     pub(crate) pause: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_waiting: usize,
-    /// How long before its age ends an answer in use is asked for again.
-    pub(crate) ahead: Duration,
 }
 
 impl Default for Patience {
@@ -121,7 +119,6 @@ impl Default for Patience {
             pause: Duration::from_secs(1),
             max_in_flight: 256,
             max_waiting: 1024,
-            ahead: Duration::ZERO,
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use std::{
     fmt,
-    ops::Deref,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -19,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     api::IntrospectionRequest,
-    cache::{Holder, Thumbprint},
+    cache::{Holder, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
@@ -41,21 +40,9 @@ pub struct AuthService<S, R> {
 }
 
 /// Decides about requests. Routers clone their services for each of them.
-struct Gate<R>(Arc<Parts<R>>);
-
-struct Parts<R> {
+struct Gate<R> {
     settings: Arc<Settings<R>>,
     freshness: Freshness,
-    /// Done at the first request, when the body of responses is known.
-    renders: OnceLock<()>,
-}
-
-impl<R> Deref for Gate<R> {
-    type Target = Parts<R>;
-
-    fn deref(&self) -> &Parts<R> {
-        &self.0
-    }
 }
 
 /// What is to be done with a request whose credentials have been looked at.
@@ -83,8 +70,7 @@ pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        let renders = OnceLock::new();
-        Self { inner, gate: Gate(Arc::new(Parts { settings, freshness, renders })) }
+        Self { inner, gate: Gate { settings, freshness } }
     }
 }
 
@@ -158,7 +144,6 @@ impl<R> Gate<R> {
             let description = "the access token is none of this service";
             return Err(refuse(Rejection::invalid_token(description)));
         }
-        let key = verifier.key(token);
         let certificate = match &options.certificates {
             Some(certificates) => certificates
                 .find(head.headers, request.extensions())
@@ -166,10 +151,10 @@ impl<R> Gate<R> {
             None => None,
         };
         let thumbprint = certificate.as_ref().map(|certificate| certificate.thumbprint());
-        let now = verifier.clock.now();
+        let now = verifier.clock.recently();
         let shown = Shown { scheme, certificate: thumbprint, sent: false, now };
         let holder = Holder { key: None, certificate: thumbprint };
-        let presented = || {
+        let presented = |key| {
             let mut request = IntrospectionRequest::new().token(token);
             request.client_certificate = certificate.as_ref().map(|it| it.to_pem());
             Presented { key, holder, request }
@@ -190,22 +175,26 @@ impl<R> Gate<R> {
             }
             let sent = Sent::default();
             let proven = proven.is_some();
-            let asking = self.prove(request, scheme, presented(), proven, &sent);
+            let presented = presented(verifier.key(token));
+            let asking = self.prove(request, scheme, presented, proven, &sent);
             let asking = asking.map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
-        let known = if self.freshness.fresh { None } else { verifier.known(&key, holder, now) };
+        let (key, known) = match self.freshness.fresh {
+            true => (verifier.key(token), None),
+            false => verifier.look_up(token, holder, now),
+        };
         match known {
-            Some(answer) if !self.lacks_facts(&answer, now) => {
+            Some(Known { answer, ends }) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer
                     && known.is_bound_to(thumbprint.as_ref())
                 {
-                    verifier.keep_alive(&key, known, presented);
+                    verifier.keep_alive(&key, known, ends, now, || presented(key));
                 }
                 Ok(Way::Decide(shown, answer))
             }
             _ => {
-                let asking = Box::pin(verifier.clone().ask(presented(), self.freshness));
+                let asking = Box::pin(verifier.clone().ask(presented(key), self.freshness));
                 Ok(Way::Ask(shown, asking, Sent::default()))
             }
         }
@@ -274,7 +263,7 @@ impl<R> Gate<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
-        self.renders.get_or_init(|| verifier.guard.renders::<ResB>(renderer.clone()));
+        verifier.guard.renders::<ResB>(renderer);
         &verifier.guard
     }
 
@@ -449,7 +438,7 @@ impl Proven {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { settings: self.settings.clone(), freshness: self.freshness }
     }
 }
 

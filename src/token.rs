@@ -155,6 +155,7 @@ impl TokenInfo {
     }
 
     /// Lets the inner service know, of all or of this alone.
+    #[inline]
     pub(crate) fn insert_into(self, extensions: &mut Extensions, alone: bool) {
         if !alone {
             extensions.insert(Scopes(Held::Of(self.clone())));
@@ -206,6 +207,7 @@ impl TokenInfo {
     }
 
     /// Whether it has expired at this time (ms since the epoch).
+    #[inline]
     pub(crate) fn is_past(&self, now: u64) -> bool {
         self.0.expires_at.is_some_and(|at| u64::try_from(at.get()).unwrap_or_default() <= now)
     }
@@ -312,6 +314,7 @@ impl TokenInfo {
     }
 
     /// Whether it can be used over a connection with this client certificate, or with none.
+    #[inline]
     pub(crate) fn is_bound_to(&self, certificate: Option<&Thumbprint>) -> bool {
         let Some(bound) = &self.0.rest.certificate_thumbprint else { return true };
         certificate.is_some_and(|shown| BASE64_URL_SAFE_NO_PAD.encode(shown) == *bound)

@@ -291,6 +291,26 @@ async fn steady_traffic_never_waits_for_a_new_answer() {
 }
 
 #[tokio::test]
+async fn by_default_an_answer_in_use_is_renewed_in_its_last_tenth() {
+    let bench = Bench::new().await;
+    let (api, off) = (bench.api(), bench.api_with(|layer| layer.refresh_ahead(Duration::ZERO)));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    off.get(&token).await;
+    bench.clock.advance(53 * SECOND);
+    api.get(&token).await;
+    // A call that is answered: one that set out before it would have arrived, too.
+    api.get("another").await;
+    assert_eq!(bench.introspections(), 3);
+    bench.clock.advance(4 * SECOND);
+    off.get(&token).await;
+    off.get("another").await;
+    assert_eq!(bench.introspections(), 4, "where it is off");
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::Introspection, 5).await;
+}
+
+#[tokio::test]
 async fn health_tells_how_it_is_doing() {
     let bench = Bench::new().await;
     let api = bench.api();
