@@ -21,7 +21,7 @@ use crate::{
     resilience::{Health, Patience},
     rotate::Rotation,
     service::AuthService,
-    verifier::{Check, Verifier},
+    verifier::{Check, Freshness, Verifier},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -75,7 +75,7 @@ pub(crate) struct Options {
 /// ```
 pub struct AuthLayer<R = EmptyBody> {
     settings: Arc<Settings<R>>,
-    fresh: bool,
+    freshness: Freshness,
 }
 
 impl AuthLayer {
@@ -98,7 +98,36 @@ impl<R> AuthLayer<R> {
     /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
     pub fn no_cache(&self) -> Self {
-        Self { fresh: true, ..self.clone() }
+        let freshness = Freshness { fresh: true, ..self.freshness };
+        Self { freshness, ..self.clone() }
+    }
+
+    /// The same layer, sharing cache and settings, but with another bound for what may be out of date
+    /// in an outage: for routes on which that should be less, or zero. It is never more than that of
+    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`].
+    ///
+    /// It can be used inside the layer it was made of, unless that strips credentials.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use axum::{Router, routing::{get, post}};
+    /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
+    /// # async fn handler() {}
+    /// let auth = tower_authlete::AuthLayer::builder(authlete)
+    ///     .stale_on_error(Duration::from_secs(600))
+    ///     .build()?;
+    /// let strict = auth.stale_on_error(Duration::ZERO);
+    /// let app = Router::new()
+    ///     .route("/reports", get(handler))
+    ///     .route("/payments", post(handler).route_layer(strict))
+    ///     .layer(auth);
+    /// # Ok(app)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stale_on_error(&self, up_to: Duration) -> Self {
+        let stale = up_to.min(self.freshness.stale);
+        Self { freshness: Freshness { stale, ..self.freshness }, ..self.clone() }
     }
 
     /// A handle to forget and revoke tokens by.
@@ -112,13 +141,13 @@ impl<S, R> Layer<S> for AuthLayer<R> {
     type Service = AuthService<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AuthService::new(inner, self.settings.clone(), self.fresh)
+        AuthService::new(inner, self.settings.clone(), self.freshness)
     }
 }
 
 impl<R> Clone for AuthLayer<R> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), fresh: self.fresh }
+        Self { settings: self.settings.clone(), freshness: self.freshness }
     }
 }
 
@@ -130,7 +159,8 @@ impl<R> fmt::Debug for AuthLayer<R> {
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)
-            .field("no_cache", &self.fresh)
+            .field("no_cache", &self.freshness.fresh)
+            .field("stale_on_error", &self.freshness.stale)
             .finish_non_exhaustive()
     }
 }
@@ -359,11 +389,26 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
+    /// After how many failed calls in a row checks are 503 at once instead of calling, and for how long:
+    /// a random point in the second half of `pause`, doubled each time, at most 30 s. Then one call at a
+    /// time finds out whether Authlete answers again, and the first answer ends it. A call that failed
+    /// got no connection, no answer in time, 429 or 5xx, after its [retries](Self::retries); an answer
+    /// about a token, good or bad, is none, and what is 30 s ago does not count. What is cached serves
+    /// on, and so does what [`stale_on_error`](Self::stale_on_error) allows. Pauses go by the layer's
+    /// [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most 30 s.
+    pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
+        self.patience.failures = failures;
+        if failures > 0 {
+            self.patience.pause = pause;
+        }
+        self
+    }
+
     /// For how long after its `max_age` a good answer may still be used while Authlete cannot be asked:
     /// never past the token's expiry, never for a token that was forgotten or revoked here, and never
     /// after an answer that said no. It is asked for again as soon as it can be, and
     /// [`TokenInfo::is_stale`](crate::TokenInfo::is_stale) tells. A token that was revoked elsewhere lives
-    /// on for so much longer. Default: 0; at most a day.
+    /// on for so much longer. For a route, see [`AuthLayer::stale_on_error`]. Default: 0; at most a day.
     pub fn stale_on_error(mut self, up_to: Duration) -> Self {
         self.limits.stale = up_to;
         self
@@ -398,7 +443,7 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// How many calls are made at a time. Default: 256.
+    /// How many checks call Authlete at a time. Default: 256.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.patience.max_in_flight = max_in_flight;
         self
@@ -501,6 +546,7 @@ impl<R> AuthLayerBuilder<R> {
     fn finish(self) -> AuthLayer<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits));
+        let freshness = Freshness { fresh: false, stale: self.limits.stale };
         let Self { authlete, check, clock, refresh, rotation, patience, .. } = self;
         let guard = Guard::new(self.options.challenges.clone(), clock);
         let mut verifier =
@@ -511,7 +557,7 @@ impl<R> AuthLayerBuilder<R> {
             options: self.options,
             renderer: Arc::new(self.renderer),
         };
-        AuthLayer { settings: Arc::new(settings), fresh: false }
+        AuthLayer { settings: Arc::new(settings), freshness }
     }
 }
 

@@ -40,7 +40,7 @@
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
 //! all. In an outage, and only if it is [allowed](AuthLayerBuilder::stale_on_error), a good answer serves
-//! beyond its age. Keys are digests: no token is kept. What was said to the holder of a key is never used for
+//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker). Keys are digests: no token is kept. What was said to the holder of a key is never used for
 //! another, nor for a bearer.
 //!
 //! # Features
@@ -118,7 +118,7 @@ pub use self::{
     refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,
-    resilience::Health,
+    resilience::{BreakerState, Health},
     rotate::Rotation,
     service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},

@@ -13,6 +13,11 @@ pub(crate) fn called(answered: bool) {
     count("tower_authlete_calls_total", "outcome", outcome);
 }
 
+/// A call to Authlete was not made, since they fail one after another.
+pub(crate) fn suspended() {
+    count("tower_authlete_calls_total", "outcome", "suspended");
+}
+
 /// What is out of date was used, since Authlete could not be asked.
 pub(crate) fn stale() {
     count("tower_authlete_degraded_total", "kind", "stale");

@@ -316,7 +316,9 @@ impl Rejection {
             }
         }
         if let Some(after) = self.0.retry_after {
-            headers.insert(RETRY_AFTER, after.as_secs().max(1).into());
+            // Rounded up, or who comes back then comes too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, seconds.max(1).into());
         }
         if let Some(content_type) = request.get(CONTENT_TYPE).filter(|it| is_grpc(it)) {
             headers.insert(CONTENT_TYPE, content_type.clone());

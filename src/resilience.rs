@@ -11,46 +11,45 @@ use tower::retry::budget::{Budget, TpsBudget};
 use crate::{
     api::{ConfigError, Error, ErrorKind},
     clock::millis,
-    rejection::Reason,
 };
+
+mod breaker;
+
+use self::breaker::Breaker;
+pub use self::breaker::BreakerState;
 
 /// How a retry is paid for: of a hundred calls that succeed, twenty may be retries, and one a second
 /// in any case.
 const BUDGET: (Duration, u32, f32) = (Duration::from_secs(10), 1, 0.2);
 
-/// For how long after a failure a call is not waited for by who can do without.
-const DOWN: Duration = Duration::from_secs(1);
-
 /// What became of the calls of late. Times are in ms since the epoch; 0: none.
-#[derive(Debug, Default)]
 pub(crate) struct Record {
     last_success: AtomicU64,
     last_failure: AtomicU64,
-    /// A failure that is not this server's fault.
-    last_outage: AtomicU64,
+    pub(crate) breaker: Breaker,
 }
 
 impl Record {
-    /// Adds what became of a call: without a reason, it was answered.
-    pub(crate) fn add(&self, failed: Option<Reason>, now: SystemTime) {
-        let now = millis(now);
-        match failed {
-            None => self.last_success.store(now, Ordering::Relaxed),
-            Some(_) => self.last_failure.store(now, Ordering::Relaxed),
+    fn new(patience: &Patience) -> Self {
+        Self {
+            last_success: AtomicU64::new(0),
+            last_failure: AtomicU64::new(0),
+            breaker: Breaker::new(patience.failures, patience.pause),
         }
-        if failed == Some(Reason::Unavailable) {
-            self.last_outage.store(now, Ordering::Relaxed);
-        }
+    }
+
+    /// Adds what became of a check.
+    pub(crate) fn add(&self, succeeded: bool, now: SystemTime) {
+        let last = if succeeded { &self.last_success } else { &self.last_failure };
+        last.store(millis(now), Ordering::Relaxed);
     }
 
     /// Whether Authlete could not be asked the last time, a moment ago.
     pub(crate) fn is_down(&self, now: SystemTime) -> bool {
-        let outage = self.last_outage.load(Ordering::Relaxed);
-        let recent = millis(now).saturating_sub(outage) < DOWN.as_millis() as u64;
-        outage > self.last_success.load(Ordering::Relaxed) && recent
+        self.breaker.is_down(millis(now))
     }
 
-    pub(crate) fn health(&self, entries: u64, in_flight: usize) -> Health {
+    pub(crate) fn health(&self, entries: u64, in_flight: usize, now: SystemTime) -> Health {
         let at = |last: &AtomicU64| {
             let millis = last.load(Ordering::Relaxed);
             (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
@@ -58,6 +57,7 @@ impl Record {
         Health {
             last_success: at(&self.last_success),
             last_failure: at(&self.last_failure),
+            breaker: self.breaker.state(millis(now)),
             entries,
             in_flight,
         }
@@ -72,6 +72,8 @@ pub struct Health {
     pub last_success: Option<SystemTime>,
     /// When a check last failed: it says nothing about tokens.
     pub last_failure: Option<SystemTime>,
+    /// Whether calls are made.
+    pub breaker: BreakerState,
     /// How many good tokens are known, roughly.
     pub entries: u64,
     /// How many calls are under way.
@@ -80,6 +82,9 @@ pub struct Health {
 
 impl Health {
     /// Whether Authlete answered the last check.
+    ///
+    /// A server that gets no requests while it is not ready never finds out that it is again: have your
+    /// probe call [`AuthHandle::warm_up`](crate::AuthHandle::warm_up) then.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.last_success.is_some() && self.last_success >= self.last_failure
@@ -95,6 +100,11 @@ pub(crate) struct Patience {
     pub(crate) retries: u32,
     /// Before it is made again: a random part of this, doubled each time.
     pub(crate) backoff: Duration,
+    /// After how many failures in a row calls are not made for a while; 0: they always are.
+    pub(crate) failures: u32,
+    /// For how long, at first. Whether they are made or not, nobody waits for one in that time who
+    /// can do without.
+    pub(crate) pause: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_waiting: usize,
 }
@@ -105,6 +115,8 @@ impl Default for Patience {
             deadline: Duration::from_secs(3),
             retries: 1,
             backoff: Duration::from_millis(100),
+            failures: 5,
+            pause: Duration::from_secs(1),
             max_in_flight: 256,
             max_waiting: 1024,
         }
@@ -116,10 +128,35 @@ impl Patience {
         if self.deadline.is_zero() {
             return Err(ConfigError::new("check_deadline", "0", "give a check some time"));
         }
+        if self.pause.is_zero() || self.pause > breaker::LONGEST {
+            let problem = format!("a pause of {} ms", self.pause.as_millis());
+            let remedy = "give a pause of at most 30 s, or turn the breaker off by zero failures";
+            return Err(ConfigError::new("breaker", problem, remedy));
+        }
         if self.max_in_flight == 0 {
             return Err(ConfigError::new("max_in_flight", "0", "give at least 1"));
         }
         Ok(())
+    }
+}
+
+/// Whether a call that failed can be made again.
+#[derive(Clone, Copy)]
+pub(crate) enum Again {
+    /// It does the same once or twice.
+    Can,
+    /// Only if it was never sent.
+    IfUnsent,
+    Never,
+}
+
+impl Again {
+    fn allows(self, error: &Error) -> bool {
+        match self {
+            Self::Can => error.is_retryable(),
+            Self::IfUnsent => error.is_unsent(),
+            Self::Never => false,
+        }
     }
 }
 
@@ -136,7 +173,7 @@ impl Caller {
         let (span, min_per_second, part) = BUDGET;
         Self {
             patience,
-            record: Record::default(),
+            record: Record::new(&patience),
             in_flight: Semaphore::new(patience.max_in_flight),
             budget: TpsBudget::new(span, min_per_second, part),
         }
@@ -147,38 +184,50 @@ impl Caller {
         self.patience.max_in_flight - self.in_flight.available_permits()
     }
 
-    /// Makes a call that can be made again, unless `once`: then only if it was never sent.
+    /// Makes a call when it is its turn.
+    pub(crate) async fn check<T, F>(
+        &self,
+        api: &'static str,
+        again: Again,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.call(api, again, || self.in_turn(attempt())).await
+    }
+
+    /// Makes a call, however many others are under way.
     pub(crate) async fn call<T, F>(
         &self,
         api: &'static str,
-        once: bool,
+        again: Again,
         attempt: impl Fn() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = self.patience.deadline;
-        match tokio::time::timeout(deadline, self.attempts(once, attempt)).await {
+        match tokio::time::timeout(deadline, self.attempts(again, attempt)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error { api, kind: ErrorKind::Deadline(deadline) }),
         }
     }
 
-    async fn attempts<T, F>(&self, once: bool, attempt: impl Fn() -> F) -> Result<T, Error>
+    async fn attempts<T, F>(&self, again: Again, attempt: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut backoff = self.patience.backoff;
         for _ in 0..self.patience.retries {
-            let error = match self.attempt(attempt()).await {
+            let error = match attempt().await {
                 Ok(answer) => {
                     self.budget.deposit();
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
-            let again = error.is_retryable() && (!once || error.is_unsent());
-            if !again || !self.budget.withdraw() {
+            if !again.allows(&error) || !self.budget.withdraw() {
                 return Err(error);
             }
             // A server that says when to come back is not asked before.
@@ -190,10 +239,10 @@ impl Caller {
             tokio::time::sleep(pause).await;
             backoff *= 2;
         }
-        self.attempt(attempt()).await
+        attempt().await
     }
 
-    async fn attempt<F: Future>(&self, attempt: F) -> F::Output {
+    async fn in_turn<F: Future>(&self, attempt: F) -> F::Output {
         // The semaphore is never closed.
         let _permit = self.in_flight.acquire().await.ok();
         attempt.await

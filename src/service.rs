@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::{
@@ -28,8 +28,8 @@ use crate::{
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
-    verdict::Answer,
-    verifier::{Presented, Verifier},
+    verdict::{self, Answer},
+    verifier::{Freshness, Presented, Verifier},
 };
 
 /// RFC 9449 §8.
@@ -44,7 +44,7 @@ pub struct AuthService<S, R> {
 /// Decides about requests. Routers clone their services for each of them.
 struct Gate<R> {
     settings: Arc<Settings<R>>,
-    fresh: bool,
+    freshness: Freshness,
 }
 
 /// What is to be done with a request whose credentials have been looked at.
@@ -92,8 +92,8 @@ struct Shown {
 pub(crate) type Sent = Arc<AtomicBool>;
 
 impl<S, R> AuthService<S, R> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, fresh: bool) -> Self {
-        Self { inner, gate: Gate { settings, fresh } }
+    pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
+        Self { inner, gate: Gate { settings, freshness } }
     }
 }
 
@@ -159,7 +159,7 @@ impl<R> Gate<R> {
         }
         let shown = self.shown(&found);
         let Shown { now, certificate, .. } = shown;
-        let (key, known) = match self.fresh {
+        let (key, known) = match self.freshness.fresh {
             true => (verifier.key(found.token), None),
             false => verifier.look_up(found.token, found.holder(), now),
         };
@@ -173,7 +173,7 @@ impl<R> Gate<R> {
                 Ok(Way::Decide(shown, answer))
             }
             _ => {
-                let asking = Box::pin(verifier.clone().ask(found.presented(key), self.fresh));
+                let asking = Box::pin(verifier.clone().ask(found.presented(key), self.freshness));
                 Ok(Way::Ask(shown, asking, Sent::default()))
             }
         }
@@ -221,9 +221,13 @@ impl<R> Gate<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let proven = request.extensions().get::<Proven>();
         let proven = proven.filter(|proven| proven.is_by(verifier));
-        if let (Some(Proven { sent: true, .. }), Some(known)) =
+        if let (Some(Proven { sent: true, stale, .. }), Some(known)) =
             (proven, request.extensions().get::<TokenInfo>())
         {
+            let allowed = !self.freshness.fresh && *stale <= self.freshness.stale;
+            if known.is_stale() && !allowed {
+                return Err(verdict::unknown());
+            }
             return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
         }
         let sent = Sent::default();
@@ -259,13 +263,13 @@ impl<R> Gate<R> {
             );
             Rejection::misconfigured("this server does not know its own URL")
         };
-        let mut fresh = self.fresh;
+        let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
             let (version, extensions) = (request.version(), request.extensions());
             presented.request = signatures
                 .describe(head, version, extensions, presented.request)
                 .map_err(unplaced)?;
-            fresh = true;
+            freshness.fresh = true;
         }
         #[cfg(feature = "dpop")]
         if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
@@ -273,10 +277,11 @@ impl<R> Gate<R> {
             let proof = credentials::proof(head.headers)?;
             presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
             let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
-            return Ok(Box::pin(verifier.ask_with_proof(prover, presented, fresh, proven, sent)));
+            let asking = verifier.ask_with_proof(prover, presented, freshness, proven, sent);
+            return Ok(Box::pin(asking));
         }
         let _ = (scheme, proven, sent);
-        Ok(Box::pin(verifier.clone().ask(presented, fresh)))
+        Ok(Box::pin(verifier.clone().ask(presented, freshness)))
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
@@ -331,7 +336,8 @@ impl<R> Gate<R> {
         if shown.scheme == Scheme::Dpop {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
-            request.extensions_mut().insert(Proven { verifier, sent: shown.sent });
+            let stale = self.freshness.stale;
+            request.extensions_mut().insert(Proven { verifier, sent: shown.sent, stale });
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut(), options.token_info_alone);
@@ -442,7 +448,7 @@ impl<R> Gate<R> {
         // A client that proves possession needs no new values.
         let turn = Turn::due(verifier, token).filter(|_| shown.scheme == Scheme::Bearer);
         if !info.is_complete() {
-            let recheck = verifier.recheck(token);
+            let recheck = verifier.recheck(token, self.freshness);
             request.extensions_mut().insert(recheck);
         }
         turn
@@ -456,6 +462,8 @@ struct Proven {
     verifier: Arc<Verifier>,
     /// Whether Authlete was asked with the proof.
     sent: bool,
+    /// By how much an answer may be out of date there.
+    stale: Duration,
 }
 
 impl Proven {
@@ -466,7 +474,7 @@ impl Proven {
 
 impl<R> Clone for Gate<R> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), fresh: self.fresh }
+        Self { settings: self.settings.clone(), freshness: self.freshness }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
@@ -25,7 +25,7 @@ use crate::{
     precheck::Precheck,
     refresh::{Extender, Refresh},
     rejection::{Guard, Reason, Rejection},
-    resilience::{Caller, Health, Patience},
+    resilience::{Again, BreakerState, Caller, Health, Patience},
     rotate::{Rotation, Rotator},
     token::TokenInfo,
     verdict::{self, Answer},
@@ -172,25 +172,26 @@ impl Verifier {
         self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
     }
 
-    /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
-    /// is known nor what others asked is good enough.
-    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+    /// Asks Authlete, or waits for the answer to someone else who asks.
+    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, freshness: Freshness) -> Answer {
         self.look_closer(presented.token())?;
         let Presented { key, holder, .. } = presented;
-        if fresh {
+        if freshness.fresh {
             return self.ask_now(presented, true).await;
         }
         // In an outage nobody waits who can do without.
         if self.caller.record.is_down(self.clock.now())
-            && let Some(stale) = self.stale(&key, holder)
+            && let Some(stale) = self.stale(&key, holder, freshness)
         {
-            self.ask_in_background(presented);
+            if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
+                self.ask_in_background(presented);
+            }
             return Ok(stale);
         }
         let answer = self.clone().ask_now(presented, false).await;
         match answer {
             Err(rejection) if rejection.reason() == Reason::Unavailable => {
-                self.stale(&key, holder).ok_or(rejection)
+                self.stale(&key, holder, freshness).ok_or(rejection)
             }
             answer => answer,
         }
@@ -209,9 +210,10 @@ impl Verifier {
     }
 
     /// What may be used though Authlete should have been asked again.
-    fn stale(&self, key: &Key, holder: Holder) -> Option<TokenInfo> {
-        let cache = self.cache.as_ref()?;
-        let stale = cache.stale(key, holder, self.clock.now()).filter(TokenInfo::is_complete)?;
+    fn stale(&self, key: &Key, holder: Holder, freshness: Freshness) -> Option<TokenInfo> {
+        let (cache, now) = (self.cache.as_ref()?, self.clock.now());
+        let stale = cache.stale(key, holder, freshness.stale, now);
+        let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
     }
@@ -223,7 +225,7 @@ impl Verifier {
         self: Arc<Self>,
         prover: Arc<Prover>,
         mut presented: Presented,
-        fresh: bool,
+        mut freshness: Freshness,
         proven: bool,
         sent: Sent,
     ) -> Answer {
@@ -240,15 +242,15 @@ impl Verifier {
         presented.holder.key = Some(proof.thumbprint);
         // Only Authlete knows which of its nonces are good.
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
-        let fresh = fresh || foreign || prover.settings.always_remote;
+        freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
         let forgotten = self.flights.lock().forgotten(&key);
         let (_, known) = self.look_up(presented.token(), holder, now);
-        let (info, ends) = match known.filter(|_| !fresh) {
+        let (info, ends) = match known.filter(|_| !freshness.fresh) {
             Some(known) => (known.answer?, Some(known.ends)),
             None => {
                 sent.store(true, Ordering::Release);
-                (self.clone().ask(presented.clone(), fresh).await?, None)
+                (self.clone().ask(presented.clone(), freshness).await?, None)
             }
         };
         if !proven {
@@ -314,25 +316,42 @@ impl Verifier {
     /// How it and its Authlete are doing.
     pub(crate) fn health(&self) -> Health {
         let entries = self.cache.as_ref().map_or(0, MemoryCache::len);
-        self.caller.record.health(entries, self.caller.in_flight())
+        self.caller.record.health(entries, self.caller.in_flight(), self.clock.now())
     }
 
     /// Makes a call of which only matters that it is answered.
     pub(crate) async fn warm_up(&self) -> Result<(), Error> {
         let request = IntrospectionRequest::new().token("warm-up");
+        let record = &self.caller.record;
+        let pass = record.breaker.pass();
         let answer = self.authlete.introspection(&request).await;
-        let failed = answer.as_ref().err().map(verdict::of_failure);
-        self.caller.record.add(failed.as_ref().map(Rejection::reason), self.clock.now());
+        let error = answer.as_ref().err();
+        // It tells the log.
+        let _ = error.map(verdict::of_failure);
+        record.add(error.is_none(), self.clock.now());
+        pass.end(error, self.clock.now_millis());
         answer.map(|_| ())
     }
 
     async fn call(&self, request: &IntrospectionRequest) -> Answer {
+        let record = &self.caller.record;
+        let pass = match record.breaker.enter(self.clock.now_millis()) {
+            Ok(pass) => pass,
+            Err(left) => {
+                meter::suspended();
+                return Err(Rejection::unavailable(left));
+            }
+        };
+        let again = match &request.dpop {
+            _ if pass.is_probe() => Again::Never,
+            // A proof that was sent would be taken for a replay.
+            Some(_) => Again::IfUnsent,
+            None => Again::Can,
+        };
         let answer = match self.check {
             Check::Introspection => {
-                // A proof that was sent would be taken for a replay.
-                let once = request.dpop.is_some();
                 let attempt = || self.authlete.introspection(request);
-                let response = self.caller.call("/auth/introspection", once, attempt).await;
+                let response = self.caller.check("/auth/introspection", again, attempt).await;
                 response.map(|response| {
                     self.learn_nonce(request, &response);
                     verdict::of_introspection(&response)
@@ -343,16 +362,16 @@ impl Verifier {
                     access_token: request.token.clone(),
                     ..TokenUpdateRequest::new()
                 };
-                // It changes nothing, so that it can be made again.
                 let attempt = || self.authlete.token_update(&request);
-                let response = self.caller.call("/auth/token/update", false, attempt).await;
+                let response = self.caller.check("/auth/token/update", again, attempt).await;
                 response.map(|it| verdict::of_update(&it, self.clock.now()))
             }
         };
+        pass.end(answer.as_ref().err(), self.clock.now_millis());
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
-        let failed = answer.as_ref().err().filter(|rejection| !rejection.is_of_client());
-        meter::called(failed.is_none());
-        self.caller.record.add(failed.map(Rejection::reason), self.clock.now());
+        let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
+        meter::called(succeeded);
+        record.add(succeeded, self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
@@ -371,6 +390,15 @@ impl Verifier {
             );
         }
     }
+}
+
+/// How new what is known of a token has to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Freshness {
+    /// Neither what is known nor what others asked is good enough.
+    pub(crate) fresh: bool,
+    /// For how long after its age an answer may be used while Authlete cannot be asked.
+    pub(crate) stale: Duration,
 }
 
 /// A token as it was presented, with all that Authlete has to be told of it.
@@ -396,10 +424,11 @@ impl Presented {
 pub(crate) struct Recheck {
     verifier: Arc<Verifier>,
     presented: Presented,
+    freshness: Freshness,
 }
 
 impl Recheck {
     pub(crate) fn ask(self) -> Asking {
-        Box::pin(self.verifier.ask(self.presented, false))
+        Box::pin(self.verifier.ask(self.presented, self.freshness))
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct Limits {
     pub(crate) max_entries: u64,
     pub(crate) negative_max_age: Duration,
     pub(crate) negative_max_entries: u64,
-    /// For how long after its age a good answer is still kept, for outages.
+    /// For how long after its age a good answer is still kept, for outages, in which nobody may use it
+    /// for longer.
     pub(crate) stale: Duration,
     /// How long before its age ends an answer in use is asked for again. Default: a tenth of the age.
     pub(crate) ahead: Option<Duration>,
@@ -181,11 +182,18 @@ impl MemoryCache {
         valid.then_some(entry.rejection)
     }
 
-    /// What was known of a token for this holder, if it may still be used when Authlete cannot be asked.
-    pub(crate) fn stale(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<TokenInfo> {
+    /// What was known of a token for this holder, if its age ended no longer ago than this, for when
+    /// Authlete cannot be asked.
+    pub(crate) fn stale(
+        &self,
+        key: &Key,
+        holder: Holder,
+        up_to: Duration,
+        now: SystemTime,
+    ) -> Option<TokenInfo> {
         let now = millis(now);
         let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
-        let end = entry.until.saturating_add(span(self.limits.stale));
+        let end = entry.until.saturating_add(span(up_to));
         (now < end && !entry.token.is_past(now)).then(|| entry.token.stale())
     }
 
@@ -363,7 +371,7 @@ mod tests {
         cache.remove_all();
         cache.good.insert(key, entry);
         assert!(cache.get(&key, Holder::BEARER, now).is_none());
-        assert!(cache.stale(&key, Holder::BEARER, now).is_none());
+        assert!(cache.stale(&key, Holder::BEARER, Duration::MAX, now).is_none());
         let (cache, key, _, now) = known(serde_json::json!({ "action": "UNAUTHORIZED" }));
         let entry = cache.bad.get(&key).unwrap();
         cache.remove_all();

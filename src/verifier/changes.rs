@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Asked, Presented, Recheck, Verifier};
+use super::{Asked, Freshness, Presented, Recheck, Verifier};
 use crate::{
     api::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
@@ -10,6 +10,7 @@ use crate::{
     },
     cache::{Flight, Holder, Key, Purpose, Standing},
     rejection::Rejection,
+    resilience::Again,
     rotate::Halt,
     token::TokenInfo,
     verdict::is_gone,
@@ -47,9 +48,9 @@ impl Verifier {
     }
 
     /// How to ask about a token that is known by what issued it.
-    pub(crate) fn recheck(self: &Arc<Self>, token: &str) -> Recheck {
+    pub(crate) fn recheck(self: &Arc<Self>, token: &str, freshness: Freshness) -> Recheck {
         let presented = Presented::bearer(self.key(token), token);
-        Recheck { verifier: self.clone(), presented }
+        Recheck { verifier: self.clone(), presented, freshness }
     }
 
     /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.
@@ -109,7 +110,9 @@ impl Verifier {
         let mut outcome = Ok(());
         for value in &line.values {
             let request = TokenRevokeRequest::new().access_token_identifier(value);
-            let revoked = self.authlete.token_revoke(&request).await;
+            // It does not wait for its turn among checks, of which somebody may make too many.
+            let attempt = || self.authlete.token_revoke(&request);
+            let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await;
             outcome = outcome.and(revoked.map(|_| ()));
         }
         self.forget(token);
@@ -131,6 +134,7 @@ impl Verifier {
     ) -> Result<TokenUpdateResponse, Error> {
         let change = self.change(self.key(token));
         let request = request.access_token(token);
+        // It is not made again: it may give the token another value, and that is told once.
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
@@ -182,7 +186,9 @@ impl Verifier {
         until: SystemTime,
     ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
         let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
-        match self.authlete.token_update(&request).await {
+        // To set the same end once more changes nothing.
+        let attempt = || self.authlete.token_update(&request);
+        match self.caller.call("/auth/token/update", Again::Can, attempt).await {
             Ok(response) if response.action == TokenUpdateAction::Ok || is_gone(&response) => {
                 Some((request, response))
             }

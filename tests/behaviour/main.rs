@@ -2,6 +2,8 @@
 //! is a clock that stands still unless it is moved.
 #![cfg(all(feature = "emulator", feature = "axum"))]
 
+mod again;
+mod breaker;
 mod caching;
 mod check_by_update;
 mod credentials;
@@ -34,4 +36,5 @@ mod servers;
 mod sessions;
 mod settings;
 mod signatures;
+mod stale;
 mod support;

@@ -24,9 +24,9 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An API whose layer makes failed calls again, at once.
+/// An API whose layer makes failed calls again, at once, however many fail.
 fn retrying(bench: &Bench, retries: u32) -> Protected {
-    bench.api_with(|layer| layer.retries(retries, Duration::ZERO))
+    bench.api_with(|layer| layer.retries(retries, Duration::ZERO).breaker(0, Duration::ZERO))
 }
 
 #[tokio::test]

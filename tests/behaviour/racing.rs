@@ -231,7 +231,7 @@ async fn a_rotation_that_is_refused_is_not_asked_for_by_every_request() {
 async fn an_outage_is_not_made_worse_by_looking_again_at_tokens() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(12 * SECOND).to(30 * SECOND);
-    let api = bench.api_with(|layer| layer.refresh(refresh));
+    let api = bench.api_with(|layer| layer.refresh(refresh).breaker(0, SECOND));
     let token = bench.authlete.token().subject("a").expires_in(15 * SECOND).issue().await;
     api.get(&token).await;
     bench.authlete.fault(Fault::status(503));

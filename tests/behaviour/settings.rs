@@ -10,7 +10,7 @@ use crate::support::Bench;
 async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
-    let cases: [(&str, Wrong); 10] = [
+    let cases: [(&str, Wrong); 12] = [
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
@@ -20,6 +20,8 @@ async fn a_wrong_setting_is_named() {
             let signatures = MessageSignatures::at("https://api.example.com");
             layer.check(Check::Update).message_signatures(signatures)
         }),
+        ("breaker", |layer| layer.breaker(5, Duration::ZERO)),
+        ("breaker", |layer| layer.breaker(5, Duration::from_secs(31))),
         ("max_entries", |layer| layer.max_entries(0)),
         ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),

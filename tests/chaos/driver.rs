@@ -443,7 +443,7 @@ impl Driver {
         let path = scope.map_or("/".to_owned(), |place| format!("/{}", SCOPES[place]));
         let fresh = self.rng.random_bool(0.1);
         let site = &self.world.sites[layer];
-        let none = Bounds { age: Duration::ZERO, stale: Duration::ZERO };
+        let none = Bounds { age: Duration::ZERO, stale: Duration::ZERO, ..site.bounds };
         let (router, bounds) =
             if fresh { (site.fresh.clone(), none) } else { (site.router.clone(), site.bounds) };
         let value = match token {
@@ -507,7 +507,7 @@ impl Driver {
             .iter()
             .any(|failing| failing.from <= ended && failing.end.is_none_or(|(end, _)| began < end));
         // For a second, who can do without does not wait.
-        let moment = Duration::from_secs(1);
+        let moment = Duration::from_secs(1).max(bounds.open);
         let trouble = fault
             || self.faults.iter().any(|failing| {
                 failing.end.is_some_and(|(end, then)| end <= began && at < then + moment)

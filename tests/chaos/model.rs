@@ -61,6 +61,8 @@ pub(crate) struct Bounds {
     pub(crate) age: Duration,
     /// What is added to it while Authlete is in trouble.
     pub(crate) stale: Duration,
+    /// For how long after trouble it may still refuse because of it.
+    pub(crate) open: Duration,
 }
 
 /// A request and its answer.
@@ -97,6 +99,7 @@ pub(crate) fn judge(token: Option<&Token>, seen: &Seen, rules: &mut Rules) -> Re
     match seen.status {
         StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {}
         StatusCode::SERVICE_UNAVAILABLE if seen.fault => {}
+        StatusCode::SERVICE_UNAVAILABLE if seen.trouble && !seen.bounds.open.is_zero() => {}
         status => return Err(format!("{status} though nothing was wrong")),
     }
     let Some(token) = token else {

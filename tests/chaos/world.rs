@@ -101,12 +101,19 @@ impl Drop for Call {
 
 type Change = fn(AuthLayerBuilder, Pace) -> AuthLayerBuilder;
 
+/// After an outage, a layer with a breaker may take that long to find out that it is over: the longest
+/// pause, and the time after which it does not count any more.
+const OPEN: Duration = Duration::from_secs(60);
+
 /// `max_age` and `stale_on_error` (s), whether tokens are extended, and the limit of calls.
-const SETTINGS: [(&str, u32, u32, bool, usize, Change); 6] = [
+const SETTINGS: [(&str, u32, u32, bool, usize, Change); 7] = [
     ("default", 60, 0, false, 256, |layer, _| layer),
     ("no_cache", 0, 0, false, 256, |layer, _| layer.no_cache()),
     ("stale_on_error", 60, 120, false, 256, |layer, pace| layer.stale_on_error(pace.seconds(120))),
     ("refresh_ahead", 60, 0, false, 256, |layer, pace| layer.refresh_ahead(pace.seconds(20))),
+    ("breaker", 60, 120, false, 256, |layer, pace| {
+        layer.stale_on_error(pace.seconds(120)).breaker(3, pace.seconds(1))
+    }),
     ("extend", 60, 0, true, 3, |layer, pace| layer.refresh(extend(pace)).max_in_flight(3)),
     ("all", 30, 60, true, 2, |layer, pace| {
         let layer = layer.max_age(pace.seconds(30)).stale_on_error(pace.seconds(60));
@@ -143,7 +150,9 @@ impl World {
                     .max_age(pace.seconds(60))
                     .negative_max_age(pace.seconds(10))
                     .check_deadline(Duration::from_secs(60))
-                    .retries(0, Duration::ZERO);
+                    .retries(0, Duration::ZERO)
+                    .breaker(0, Duration::ZERO);
+                let open = if name == "breaker" { OPEN } else { Duration::ZERO };
                 let layer = change(layer, pace).build().unwrap();
                 let asked = if age == 0 { Duration::ZERO } else { pace.seconds(age) + CHECK };
                 Site {
@@ -151,7 +160,7 @@ impl World {
                     router: router(&layer),
                     fresh: router(&layer.no_cache()),
                     handle: layer.handle(),
-                    bounds: Bounds { age: asked, stale: pace.seconds(stale) },
+                    bounds: Bounds { age: asked, stale: pace.seconds(stale), open },
                     extends,
                     limit,
                     calls,

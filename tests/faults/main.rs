@@ -9,8 +9,10 @@ mod scene;
 mod upstream;
 mod wire;
 
+use std::time::Duration;
+
 use crate::{
-    matrix::{Cell, Expected, Row, rows},
+    matrix::{Cell, Expected, MINUTE, Row, rows},
     scene::Scene,
 };
 
@@ -75,6 +77,19 @@ fn a_good_answer_that_is_out_of_date_is_no_better_than_none() {
         scene.outdate();
         scene.begin_fault().await;
         compare("out of date", &row.outdated, &scene.look().await)?;
+        scene.end_fault();
+        recovers(&scene).await
+    });
+}
+
+#[test]
+fn a_good_answer_that_is_out_of_date_serves_while_authlete_cannot_be_asked_if_that_is_allowed() {
+    each_row(async |row| {
+        let mut scene = Scene::allowing_stale(row, Duration::from_secs(2 * MINUTE)).await;
+        compare("before it", &matrix::GOOD, &scene.look().await)?;
+        scene.outdate();
+        scene.begin_fault().await;
+        compare("stale allowed", &row.stale, &scene.look().await)?;
         scene.end_fault();
         recovers(&scene).await
     });

@@ -29,8 +29,9 @@ pub(crate) struct Row {
     /// What it sees if a good answer is in the cache and valid.
     pub(crate) cached: Expected,
     /// What it sees if a good answer is in the cache and out of date, and may not be used any more.
-    /// Where it may, is a column to come.
     pub(crate) outdated: Expected,
+    /// What it sees if that may still be used while Authlete cannot be asked.
+    pub(crate) stale: Expected,
     /// Whether the cold answer is remembered beyond the fault.
     pub(crate) is_kept: bool,
 }
@@ -91,6 +92,9 @@ pub(crate) const GOOD: Expected = Expected::passes("alice");
 /// The same, and does not tell whose it is.
 const NOBODY: Expected = Expected::passes("nobody");
 
+/// Authlete says nothing, and said so before.
+const STALE: Expected = Expected::passes("alice of old").calls(TRIES);
+
 /// Nobody is asked.
 const HIT: Expected = GOOD.calls(0);
 
@@ -119,13 +123,19 @@ const TOO_LITTLE: Expected = Expected::refused(
     r#"Bearer error="insufficient_scope", error_description="the access token does not allow this""#,
 );
 
-fn row(name: impl Into<String>, fault: Fault, cold: Expected, cached: Expected) -> Row {
-    Row { name: name.into(), fault, cold, cached, outdated: cold, is_kept: false }
+fn row(
+    name: impl Into<String>,
+    fault: Fault,
+    cold: Expected,
+    cached: Expected,
+    stale: Expected,
+) -> Row {
+    Row { name: name.into(), fault, cold, cached, outdated: cold, stale, is_kept: false }
 }
 
 /// A row whose cold answer is a verdict, which is remembered.
-fn verdict(name: &str, fault: Fault, cold: Expected, cached: Expected) -> Row {
-    Row { is_kept: true, ..row(name, fault, cold, cached) }
+fn verdict(name: &str, fault: Fault, cold: Expected, cached: Expected, stale: Expected) -> Row {
+    Row { is_kept: true, ..row(name, fault, cold, cached, stale) }
 }
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -137,19 +147,19 @@ pub(crate) fn rows() -> Vec<Row> {
 fn connections() -> Vec<Row> {
     let head = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
     vec![
-        // what goes wrong                      how                     cold           cached
-        row("nobody listens",                   Refuses,                DOWN.calls(0), HIT),
-        row("the name has no address",          HasNoAddress,           DOWN.calls(0), HIT),
-        row("closed when accepted",             Closes,                 DOWN,          HIT),
-        row("closed when called",               Says(vec![]),           DOWN,          HIT),
-        row("no answer",                        Stops(vec![]),          LATE,          HIT),
-        row("a head that does not end",         Stops(head.clone()),    LATE,          HIT),
-        row("a head that drips",                Drips(head.clone()),    LATE,          HIT),
-        row("a head that breaks off",           Says(head),             DOWN,          HIT),
-        row("a body that stops half way",       Stops(half()),          LATE,          HIT),
-        row("a body that drips",                Drips(half()),          LATE,          HIT),
-        row("a body that breaks off half way",  Says(half()),           DOWN,          HIT),
-        row("an error that stops half way",     Stops(half_an_error()), LATE,          HIT),
+        // what goes wrong                      how                     cold           cached, stale allowed
+        row("nobody listens",                   Refuses,                DOWN.calls(0), HIT, STALE.calls(0)),
+        row("the name has no address",          HasNoAddress,           DOWN.calls(0), HIT, STALE.calls(0)),
+        row("closed when accepted",             Closes,                 DOWN,          HIT, STALE),
+        row("closed when called",               Says(vec![]),           DOWN,          HIT, STALE),
+        row("no answer",                        Stops(vec![]),          LATE,          HIT, STALE),
+        row("a head that does not end",         Stops(head.clone()),    LATE,          HIT, STALE),
+        row("a head that drips",                Drips(head.clone()),    LATE,          HIT, STALE),
+        row("a head that breaks off",           Says(head),             DOWN,          HIT, STALE),
+        row("a body that stops half way",       Stops(half()),          LATE,          HIT, STALE),
+        row("a body that drips",                Drips(half()),          LATE,          HIT, STALE),
+        row("a body that breaks off half way",  Says(half()),           DOWN,          HIT, STALE),
+        row("an error that stops half way",     Stops(half_an_error()), LATE,          HIT, STALE),
     ]
 }
 
@@ -157,14 +167,14 @@ fn connections() -> Vec<Row> {
 fn tls() -> Vec<Row> {
     let plain = http(400, &[], "speak plainly");
     vec![
-        row("a certificate of another name",     Shows(OfAnotherName),     DOWN, HIT),
-        row("a certificate that has expired",    Shows(Expired),           DOWN, HIT),
-        row("a certificate of tomorrow's",       Shows(NotYetValid),       DOWN, HIT),
-        row("a certificate nobody vouches for",  Shows(OfAnUnknownIssuer), DOWN, HIT),
-        row("a certificate of an impostor",      Shows(OfAnImpostor),      DOWN, HIT),
-        row("a certificate of its own",          Shows(SelfSigned),        DOWN, HIT),
-        row("a handshake that hangs",            IsMute,                   LATE, HIT),
-        row("no TLS at all",                     Greets(plain),            DOWN, HIT),
+        row("a certificate of another name",     Shows(OfAnotherName),     DOWN, HIT, STALE),
+        row("a certificate that has expired",    Shows(Expired),           DOWN, HIT, STALE),
+        row("a certificate of tomorrow's",       Shows(NotYetValid),       DOWN, HIT, STALE),
+        row("a certificate nobody vouches for",  Shows(OfAnUnknownIssuer), DOWN, HIT, STALE),
+        row("a certificate of an impostor",      Shows(OfAnImpostor),      DOWN, HIT, STALE),
+        row("a certificate of its own",          Shows(SelfSigned),        DOWN, HIT, STALE),
+        row("a handshake that hangs",            IsMute,                   LATE, HIT, STALE),
+        row("no TLS at all",                     Greets(plain),            DOWN, HIT, STALE),
     ]
 }
 
@@ -176,23 +186,23 @@ fn http1() -> Vec<Row> {
     let gzip = http(200, &["Content-Encoding: gzip"], b"\x1f\x8b\x08\0\0\0\0\0");
     let hints = [b"HTTP/1.1 103 Early Hints\r\n\r\n".into(), http(200, &[], ok())].concat();
     vec![
-        row("no HTTP",                          Says(b"220 mail.example ESMTP\r\n".into()),          DOWN,      HIT),
-        row("a length that is too long",        with(&["Content-Length: 1000"]),                     DOWN,      HIT),
-        row("a length that is too short",       with(&["Content-Length: 10"]),                       SENSELESS, HIT),
-        row("a length that is no number",       with(&["Content-Length: -1"]),                       DOWN,      HIT),
-        row("two lengths",                      with(&two),                                          DOWN,      HIT),
-        row("chunks that are none",             chunked("garbage\r\n"),                              DOWN,      HIT),
-        row("a chunk that is cut off",          chunked("ff\r\n{\"action\":\"OK\""),                 DOWN,      HIT),
-        row("a chunk larger than all memory",   chunked("fffffffffffffffff\r\n{"),                   DOWN,      HIT),
-        row("chunks without an end",            chunked("f\r\n{\"action\":\"OK\"}\r\n"),             DOWN,      HIT),
-        row("more headers than anybody sends",  with(&["A: b"; 1000]),                               DOWN,      HIT),
-        row("a header of 1 MiB",                with(&[&format!("A: {}", "b".repeat(1024 * 1024))]), DOWN,      HIT),
-        row("a body of 10 MiB",                 Says(http(200, &[], large())),                       SENSELESS, HIT),
-        row("an error page of 10 MiB",          Says(http(500, &[], large())),                       SENSELESS, HIT),
-        row("compression nobody asked for",     Says(gzip),                                          SENSELESS, HIT),
-        row("nothing",                          Says(http(200, &[], "")),                            SENSELESS, HIT),
-        row("204",                              Says(http(204, &[], "")),                            SENSELESS, HIT),
-        verdict("hints ahead of the answer",    Says(hints),                                         NOBODY, HIT),
+        row("no HTTP",                          Says(b"220 mail.example ESMTP\r\n".into()),          DOWN,      HIT, STALE),
+        row("a length that is too long",        with(&["Content-Length: 1000"]),                     DOWN,      HIT, STALE),
+        row("a length that is too short",       with(&["Content-Length: 10"]),                       SENSELESS, HIT, STALE),
+        row("a length that is no number",       with(&["Content-Length: -1"]),                       DOWN,      HIT, STALE),
+        row("two lengths",                      with(&two),                                          DOWN,      HIT, STALE),
+        row("chunks that are none",             chunked("garbage\r\n"),                              DOWN,      HIT, STALE),
+        row("a chunk that is cut off",          chunked("ff\r\n{\"action\":\"OK\""),                 DOWN,      HIT, STALE),
+        row("a chunk larger than all memory",   chunked("fffffffffffffffff\r\n{"),                   DOWN,      HIT, STALE),
+        row("chunks without an end",            chunked("f\r\n{\"action\":\"OK\"}\r\n"),             DOWN,      HIT, STALE),
+        row("more headers than anybody sends",  with(&["A: b"; 1000]),                               DOWN,      HIT, STALE),
+        row("a header of 1 MiB",                with(&[&format!("A: {}", "b".repeat(1024 * 1024))]), DOWN,      HIT, STALE),
+        row("a body of 10 MiB",                 Says(http(200, &[], large())),                       SENSELESS, HIT, STALE),
+        row("an error page of 10 MiB",          Says(http(500, &[], large())),                       SENSELESS, HIT, STALE),
+        row("compression nobody asked for",     Says(gzip),                                          SENSELESS, HIT, STALE),
+        row("nothing",                          Says(http(200, &[], "")),                            SENSELESS, HIT, STALE),
+        row("204",                              Says(http(204, &[], "")),                            SENSELESS, HIT, STALE),
+        verdict("hints ahead of the answer",    Says(hints),                                         NOBODY, HIT, NOBODY),
     ]
 }
 
@@ -200,17 +210,17 @@ fn http1() -> Vec<Row> {
 fn http2() -> Vec<Row> {
     let not_http2 = |_| b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     vec![
-        row("GOAWAY without an error",       LastFrames(|_| goaway(0, NO_ERROR)),          DOWN, HIT),
-        row("GOAWAY for an error",           LastFrames(|_| goaway(0, INTERNAL_ERROR)),    DOWN, HIT),
-        row("GOAWAY for calling too often",  LastFrames(|_| goaway(0, ENHANCE_YOUR_CALM)), DOWN, HIT),
-        row("GOAWAY after this call",        LastFrames(|it| goaway(it, NO_ERROR)),        DOWN, HIT),
-        row("GOAWAY in the middle",          LastFrames(goaway_half_way),                  DOWN, HIT),
-        row("RST_STREAM without an error",   Frames(|it| reset(it, NO_ERROR)),             DOWN, HIT),
-        row("RST_STREAM for an error",       Frames(|it| reset(it, INTERNAL_ERROR)),       DOWN, HIT),
-        row("RST_STREAM before the call",    Frames(|it| reset(it, REFUSED_STREAM)),       DOWN, HIT),
-        row("RST_STREAM in the middle",      Frames(reset_half_way),                       DOWN, HIT),
-        row("frames that are none",          LastFrames(not_http2),                        DOWN, HIT),
-        row("a stream that nobody opened",   Frames(|_| wire::head(7)),                    DOWN, HIT),
+        row("GOAWAY without an error",       LastFrames(|_| goaway(0, NO_ERROR)),          DOWN, HIT, STALE),
+        row("GOAWAY for an error",           LastFrames(|_| goaway(0, INTERNAL_ERROR)),    DOWN, HIT, STALE),
+        row("GOAWAY for calling too often",  LastFrames(|_| goaway(0, ENHANCE_YOUR_CALM)), DOWN, HIT, STALE),
+        row("GOAWAY after this call",        LastFrames(|it| goaway(it, NO_ERROR)),        DOWN, HIT, STALE),
+        row("GOAWAY in the middle",          LastFrames(goaway_half_way),                  DOWN, HIT, STALE),
+        row("RST_STREAM without an error",   Frames(|it| reset(it, NO_ERROR)),             DOWN, HIT, STALE),
+        row("RST_STREAM for an error",       Frames(|it| reset(it, INTERNAL_ERROR)),       DOWN, HIT, STALE),
+        row("RST_STREAM before the call",    Frames(|it| reset(it, REFUSED_STREAM)),       DOWN, HIT, STALE),
+        row("RST_STREAM in the middle",      Frames(reset_half_way),                       DOWN, HIT, STALE),
+        row("frames that are none",          LastFrames(not_http2),                        DOWN, HIT, STALE),
+        row("a stream that nobody opened",   Frames(|_| wire::head(7)),                    DOWN, HIT, STALE),
     ]
 }
 
@@ -223,32 +233,32 @@ fn documents() -> Vec<Row> {
     let latin1 = http(200, &[], b"{\"action\":\"OK\",\"subject\":\"\xe9\"}");
     let two = r#"{"action":"UNAUTHORIZED","action":"OK"}"#;
     vec![
-        row("HTML",                          says(page),                                    SENSELESS, HIT),
-        row("JSON that is cut off",          says(r#"{"action":"OK","subject":"al"#),       SENSELESS, HIT),
-        row("JSON, and more",                says(r#"{"action":"OK"}{"#),                   SENSELESS, HIT),
-        row("an array",                      says(r#"["A056001","fine","OK"]"#),            SENSELESS, HIT),
-        row("a text",                        says(text),                                    SENSELESS, HIT),
-        row("null",                          says("null"),                                  SENSELESS, HIT),
-        row("too deep",                      says(deep()),                                  SENSELESS, HIT),
-        row("too deep, without an end",      says(open),                                    SENSELESS, HIT),
-        row("too deep in a text",            field("subject", &deep()),                     SENSELESS, HIT),
-        row("too deep in a list",            field("scopes", &deep()),                      SENSELESS, HIT),
-        row("too deep in details",           field("authorizationDetails", &deep()),        SENSELESS, HIT),
-        row("too deep in an error",          Says(deep_error),                              DOWN,      HIT),
-        row("no UTF-8",                      Says(latin1),                                  SENSELESS, HIT),
-        row("UTF-16",                        Says(http(200, &[], utf16(ok()))),             SENSELESS, HIT),
-        row("a byte order mark",             says(format!("\u{feff}{}", ok())),             SENSELESS, HIT),
-        row("an action that nobody knows",   says(r#"{"action":"FINE"}"#),                  SENSELESS, HIT),
-        row("an action in small letters",    says(r#"{"action":"ok"}"#),                    SENSELESS, HIT),
-        row("an action of another type",     says(r#"{"action":["OK"]}"#),                  SENSELESS, HIT),
-        row("no action",                     says(r#"{"subject":"alice"}"#),                SENSELESS, HIT),
-        row("two actions",                   says(two),                                     SENSELESS, HIT),
-        row("trouble of its own",            says(r#"{"action":"INTERNAL_SERVER_ERROR"}"#), SENSELESS, HIT),
-        row("scopes of another type",        field("scopes", r#""admin""#),                 SENSELESS, HIT),
-        row("a subject of another type",     field("subject", "1"),                         SENSELESS, HIT),
-        row("an expiry of another type",     expires(&format!("{:?}", leak())),             SENSELESS, HIT),
-        row("an expiry beyond all numbers",  expires("9223372036854775808"),                SENSELESS, HIT),
-        row("an expiry that is not whole",   expires("1e300"),                              SENSELESS, HIT),
+        row("HTML",                          says(page),                                    SENSELESS, HIT, STALE),
+        row("JSON that is cut off",          says(r#"{"action":"OK","subject":"al"#),       SENSELESS, HIT, STALE),
+        row("JSON, and more",                says(r#"{"action":"OK"}{"#),                   SENSELESS, HIT, STALE),
+        row("an array",                      says(r#"["A056001","fine","OK"]"#),            SENSELESS, HIT, STALE),
+        row("a text",                        says(text),                                    SENSELESS, HIT, STALE),
+        row("null",                          says("null"),                                  SENSELESS, HIT, STALE),
+        row("too deep",                      says(deep()),                                  SENSELESS, HIT, STALE),
+        row("too deep, without an end",      says(open),                                    SENSELESS, HIT, STALE),
+        row("too deep in a text",            field("subject", &deep()),                     SENSELESS, HIT, STALE),
+        row("too deep in a list",            field("scopes", &deep()),                      SENSELESS, HIT, STALE),
+        row("too deep in details",           field("authorizationDetails", &deep()),        SENSELESS, HIT, STALE),
+        row("too deep in an error",          Says(deep_error),                              DOWN,      HIT, STALE),
+        row("no UTF-8",                      Says(latin1),                                  SENSELESS, HIT, STALE),
+        row("UTF-16",                        Says(http(200, &[], utf16(ok()))),             SENSELESS, HIT, STALE),
+        row("a byte order mark",             says(format!("\u{feff}{}", ok())),             SENSELESS, HIT, STALE),
+        row("an action that nobody knows",   says(r#"{"action":"FINE"}"#),                  SENSELESS, HIT, STALE),
+        row("an action in small letters",    says(r#"{"action":"ok"}"#),                    SENSELESS, HIT, STALE),
+        row("an action of another type",     says(r#"{"action":["OK"]}"#),                  SENSELESS, HIT, STALE),
+        row("no action",                     says(r#"{"subject":"alice"}"#),                SENSELESS, HIT, STALE),
+        row("two actions",                   says(two),                                     SENSELESS, HIT, STALE),
+        row("trouble of its own",            says(r#"{"action":"INTERNAL_SERVER_ERROR"}"#), SENSELESS, HIT, STALE),
+        row("scopes of another type",        field("scopes", r#""admin""#),                 SENSELESS, HIT, STALE),
+        row("a subject of another type",     field("subject", "1"),                         SENSELESS, HIT, STALE),
+        row("an expiry of another type",     expires(&format!("{:?}", leak())),             SENSELESS, HIT, STALE),
+        row("an expiry beyond all numbers",  expires("9223372036854775808"),                SENSELESS, HIT, STALE),
+        row("an expiry that is not whole",   expires("1e300"),                              SENSELESS, HIT, STALE),
     ]
 }
 
@@ -263,32 +273,32 @@ fn verdicts() -> Vec<Row> {
     let tab = r#"Bearer error=\"invalid\ttoken\""#;
     let nonce = r#"{"action":"OK","subject":"alice","dpopNonce":"a\r\nSet-Cookie: a=b"}"#;
     vec![
-        verdict("OK without facts",                     says(ok()),                         NOBODY,    HIT),
-        verdict("OK with what nobody knows, too deep",  field("unknown", &deep()),          NOBODY,    HIT),
-        verdict("OK that never expires",                expires("0"),                       GOOD,       HIT),
-        verdict("OK that expires at the end of time",   expires("9223372036854775807"),     GOOD,       HIT),
-        row("OK that has expired",                      expires("1000"),                    GOOD,       HIT),
-        row("OK that expires right now",                expires("2000000000000"),           GOOD,       HIT),
-        row("OK that expired before all time",          expires("-9223372036854775808"),    GOOD,       HIT),
-        verdict("a header in OK",                       content("OK", injection),           NOBODY,    HIT),
-        verdict("a header in a nonce",                  says(nonce),                        GOOD,       HIT),
-        verdict("a header in UNAUTHORIZED",             content("UNAUTHORIZED", injection), BAD,        HIT),
-        verdict("a header in BAD_REQUEST",              content("BAD_REQUEST", injection),  MALFORMED,  HIT),
-        verdict("a header in FORBIDDEN",                content("FORBIDDEN", injection),    TOO_LITTLE, HIT),
-        verdict("a header in a quoted text",            content("UNAUTHORIZED", line_feed), BAD,        HIT),
-        verdict("a NUL in a challenge",                 content("UNAUTHORIZED", nul),       BAD,        HIT),
-        verdict("two challenges in one",                content("UNAUTHORIZED", two),       BAD,        HIT),
-        verdict("an umlaut in a challenge",             content("UNAUTHORIZED", umlaut),    BAD,        HIT),
-        verdict("a tab in a challenge",                 content("UNAUTHORIZED", tab),       BAD,        HIT),
-        verdict("a challenge of another scheme",        content("UNAUTHORIZED", basic),     BAD,        HIT),
+        verdict("OK without facts",                     says(ok()),                         NOBODY,    HIT, NOBODY),
+        verdict("OK with what nobody knows, too deep",  field("unknown", &deep()),          NOBODY,    HIT, NOBODY),
+        verdict("OK that never expires",                expires("0"),                       GOOD,       HIT, GOOD),
+        verdict("OK that expires at the end of time",   expires("9223372036854775807"),     GOOD,       HIT, GOOD),
+        row("OK that has expired",                      expires("1000"),                    GOOD,       HIT, GOOD),
+        row("OK that expires right now",                expires("2000000000000"),           GOOD,       HIT, GOOD),
+        row("OK that expired before all time",          expires("-9223372036854775808"),    GOOD,       HIT, GOOD),
+        verdict("a header in OK",                       content("OK", injection),           NOBODY,    HIT, NOBODY),
+        verdict("a header in a nonce",                  says(nonce),                        GOOD,       HIT, GOOD),
+        verdict("a header in UNAUTHORIZED",             content("UNAUTHORIZED", injection), BAD,        HIT, BAD),
+        verdict("a header in BAD_REQUEST",              content("BAD_REQUEST", injection),  MALFORMED,  HIT, MALFORMED),
+        verdict("a header in FORBIDDEN",                content("FORBIDDEN", injection),    TOO_LITTLE, HIT, TOO_LITTLE),
+        verdict("a header in a quoted text",            content("UNAUTHORIZED", line_feed), BAD,        HIT, BAD),
+        verdict("a NUL in a challenge",                 content("UNAUTHORIZED", nul),       BAD,        HIT, BAD),
+        verdict("two challenges in one",                content("UNAUTHORIZED", two),       BAD,        HIT, BAD),
+        verdict("an umlaut in a challenge",             content("UNAUTHORIZED", umlaut),    BAD,        HIT, BAD),
+        verdict("a tab in a challenge",                 content("UNAUTHORIZED", tab),       BAD,        HIT, BAD),
+        verdict("a challenge of another scheme",        content("UNAUTHORIZED", basic),     BAD,        HIT, BAD),
     ]
 }
 
 #[rustfmt::skip]
 fn clocks() -> Vec<Row> {
-    let behind = row("the layer's clock is behind", IsAhead(-10), GOOD, HIT);
+    let behind = row("the layer's clock is behind", IsAhead(-10), GOOD, HIT, HIT);
     vec![
-        row("the layer's clock is ahead",  IsAhead(10), GOOD, GOOD),
+        row("the layer's clock is ahead",  IsAhead(10), GOOD, GOOD, GOOD),
         // What was out of date is not so any more.
         Row { outdated: HIT, ..behind },
     ]
@@ -297,36 +307,38 @@ fn clocks() -> Vec<Row> {
 /// They are never followed.
 fn redirects() -> Vec<Row> {
     let statuses = [300, 301, 302, 303, 307, 308];
-    let redirect = |status| row(format!("a redirect by {status}"), Redirects(status), OURS, HIT);
+    let redirect =
+        |status| row(format!("a redirect by {status}"), Redirects(status), OURS, HIT, OURS);
     statuses.map(redirect).into()
 }
 
 /// Each status with Authlete's kind of body, with a page, and with the time to come back.
 fn statuses() -> Vec<Row> {
+    const SECONDS: &str = "Retry-After: 17";
     const DATE: &str = "Retry-After: Wed, 18 May 2033 03:33:37 GMT";
     let mut rows = Vec::new();
-    for (status, cold, cold_with_seconds) in [
-        (400, OURS, OURS),
-        (401, OURS, OURS),
-        (403, OURS, OURS),
-        (404, OURS, OURS),
-        (408, DOWN, DOWN.retry_after("17")),
-        (429, DOWN, DOWN.retry_after("17")),
-        (500, DOWN, DOWN.retry_after("17")),
-        (502, DOWN, DOWN.retry_after("17")),
-        (503, DOWN, DOWN.retry_after("17")),
-        (504, DOWN, DOWN.retry_after("17")),
+    for (status, cold, cold_with_seconds, stale) in [
+        (400, OURS, OURS, OURS),
+        (401, OURS, OURS, OURS),
+        (403, OURS, OURS, OURS),
+        (404, OURS, OURS, OURS),
+        (408, DOWN, DOWN.retry_after("17"), STALE),
+        (429, DOWN, DOWN.retry_after("17"), STALE),
+        (500, DOWN, DOWN.retry_after("17"), STALE),
+        (502, DOWN, DOWN.retry_after("17"), STALE),
+        (503, DOWN, DOWN.retry_after("17"), STALE),
+        (504, DOWN, DOWN.retry_after("17"), STALE),
     ] {
         let says = |headers: &[&str], body: String| Says(http(status, headers, body));
         let (json, page) = (refusal(), format!("<html>{}", leak()));
         let name = |what: &str| format!("{status} with {what}");
         rows.extend([
-            row(name("JSON"), says(&[], json.clone()), cold, HIT),
-            row(name("a page"), says(&[], page), cold, HIT),
-            row(name("nothing"), says(&[], String::new()), cold, HIT),
-            row(name("seconds"), says(&["Retry-After: 17"], json.clone()), cold_with_seconds, HIT),
+            row(name("JSON"), says(&[], json.clone()), cold, HIT, stale),
+            row(name("a page"), says(&[], page), cold, HIT, stale),
+            row(name("nothing"), says(&[], String::new()), cold, HIT, stale),
+            row(name("seconds"), says(&[SECONDS], json.clone()), cold_with_seconds, HIT, stale),
             // Only seconds are passed on.
-            row(name("a date"), says(&[DATE], json), cold, HIT),
+            row(name("a date"), says(&[DATE], json), cold, HIT, stale),
         ]);
     }
     rows
@@ -337,7 +349,7 @@ fn times() -> Vec<Row> {
     let headers = ["0", "-1", "1.5", "soon", "18446744073709551616", ""];
     let row = |time: &str| {
         let fault = Says(http(503, &[&format!("Retry-After: {time}")], refusal()));
-        row(format!("come back {time:?}"), fault, DOWN, HIT)
+        row(format!("come back {time:?}"), fault, DOWN, HIT, STALE)
     };
     headers.map(row).into()
 }

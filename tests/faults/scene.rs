@@ -63,6 +63,11 @@ struct Answer {
 
 impl Scene {
     pub(crate) async fn new(row: &Row) -> Self {
+        Self::allowing_stale(row, Duration::ZERO).await
+    }
+
+    /// One in which what is out of date may be used for so long while Authlete cannot be asked.
+    pub(crate) async fn allowing_stale(row: &Row, up_to: Duration) -> Self {
         let good = json!({
             "action": "OK", "subject": "alice", "expiresAt": (NOW + 5 * MINUTE) * 1000,
         });
@@ -75,6 +80,7 @@ impl Scene {
             .retries(0, std::time::Duration::ZERO)
             .check_deadline(std::time::Duration::from_secs(120))
             .clock(clock.clone())
+            .stale_on_error(up_to)
             .renderer(ProblemDetails);
         let api = Router::new().route("/", get(subject)).layer(auth.build().unwrap());
         Self { upstream, fault, astray, clock, api }
@@ -163,7 +169,9 @@ fn authlete(url: &str, astray: Arc<AtomicBool>) -> Authlete {
 }
 
 async fn subject(token: TokenInfo) -> String {
-    token.subject().unwrap_or("nobody").to_owned()
+    let subject = token.subject().unwrap_or("nobody");
+    let age = if token.is_stale() { " of old" } else { "" };
+    format!("{subject}{age}")
 }
 
 async fn send(api: Router) -> Answer {

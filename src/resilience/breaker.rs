@@ -1,0 +1,323 @@
+//! Calls that fail one after another are not made for a while, and then one at a time until one is
+//! answered.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::jittered;
+use crate::api::Error;
+
+/// No pause is longer, and nothing counts that is as long ago as that.
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
+
+/// When to come back while somebody else finds out.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Whether calls to Authlete are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// They are.
+    Closed,
+    /// They failed one after another: for a moment, none is made, and checks that take one are 503
+    /// at once.
+    Open,
+    /// They failed one after another, and a single one at a time is made to find out whether they
+    /// succeed again.
+    HalfOpen,
+}
+
+pub(crate) struct Breaker {
+    /// After how many failures in a row calls are not made; 0: they always are.
+    limit: u32,
+    pause: Duration,
+    /// A [`Run`] in one word, so that it changes at once.
+    run: AtomicU64,
+    probing: AtomicBool,
+    /// Raised by the answer that ends an outage: what set out before says nothing of what comes after.
+    era: AtomicU32,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy)]
+struct Run {
+    /// In 16 bits.
+    failures: u32,
+    /// When the pause after the last of them ends, in ms since the epoch; in 48 bits.
+    until: u64,
+}
+
+impl Run {
+    const MOST: u32 = u16::MAX as u32;
+    const NONE: Self = Self { failures: 0, until: 0 };
+
+    fn packed(self) -> u64 {
+        self.until << 16 | u64::from(self.failures)
+    }
+
+    fn of(packed: u64, now: u64) -> Self {
+        let run = Self { failures: packed as u32 & Self::MOST, until: packed >> 16 };
+        // Too long ago to say anything, or the clock was moved back.
+        if u128::from(run.until.abs_diff(now)) > LONGEST.as_millis() { Self::NONE } else { run }
+    }
+
+    /// How long the pause lasts still, if it does.
+    fn left(self, now: u64) -> Option<Duration> {
+        let left = Duration::from_millis(self.until.saturating_sub(now));
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+impl Breaker {
+    pub(super) fn new(limit: u32, pause: Duration) -> Self {
+        Self {
+            limit: limit.min(Run::MOST),
+            pause,
+            run: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            era: AtomicU32::new(0),
+        }
+    }
+
+    fn run(&self, now: u64) -> Run {
+        Run::of(self.run.load(Ordering::Acquire), now)
+    }
+
+    fn is_open_after(&self, failures: u32) -> bool {
+        self.limit > 0 && failures >= self.limit
+    }
+
+    /// A pass for a call that is made in any case.
+    pub(crate) fn pass(&self) -> Pass<'_> {
+        Pass { breaker: self, era: self.era.load(Ordering::Acquire), probes: false }
+    }
+
+    /// A pass for a call, or when to come back if none is to be made. `now`: ms since the epoch.
+    pub(crate) fn enter(&self, now: u64) -> Result<Pass<'_>, Duration> {
+        let mut pass = self.pass();
+        if !self.is_open_after(self.run(now).failures) {
+            return Ok(pass);
+        }
+        // Before the time is looked at, or a probe that fails right now would be followed at once.
+        pass.probes = !self.probing.swap(true, Ordering::AcqRel);
+        match self.run(now).left(now) {
+            Some(left) => Err(left),
+            None if pass.probes => Ok(pass),
+            None => Err(SOON),
+        }
+    }
+
+    /// Whether calls failed a moment ago, so that who can do without one does not wait for it.
+    pub(super) fn is_down(&self, now: u64) -> bool {
+        let run = self.run(now);
+        run.failures > 0 && (self.is_open_after(run.failures) || run.left(now).is_some())
+    }
+
+    pub(crate) fn state(&self, now: u64) -> BreakerState {
+        let run = self.run(now);
+        match run.left(now) {
+            _ if !self.is_open_after(run.failures) => BreakerState::Closed,
+            Some(_) => BreakerState::Open,
+            None => BreakerState::HalfOpen,
+        }
+    }
+
+    /// A call was answered, whatever the answer is.
+    fn answered(&self, now: u64) {
+        let failures = self.run(now).failures;
+        if failures == 0 {
+            return;
+        }
+        if self.is_open_after(failures) {
+            self.era.fetch_add(1, Ordering::AcqRel);
+            tracing::info!("Authlete answers again");
+        }
+        self.run.store(0, Ordering::Release);
+    }
+
+    fn failed(&self, pass: &Pass<'_>, told: Duration, now: u64) {
+        if pass.era != self.era.load(Ordering::Acquire) {
+            return;
+        }
+        let next = |packed| {
+            let failures = Run::of(packed, now).failures;
+            // Only probes count while it is open.
+            if self.is_open_after(failures) && !pass.probes {
+                return None;
+            }
+            let failures = (failures + 1).min(Run::MOST);
+            let pause = self.pause_after(failures).max(told).min(LONGEST);
+            Some(Run { failures, until: now + pause.as_millis() as u64 }.packed())
+        };
+        let before = self.run.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        if before.is_ok_and(|before| Run::of(before, now).failures + 1 == self.limit) {
+            tracing::warn!(
+                failures = self.limit,
+                "Authlete cannot be asked; further calls are refused until one is answered"
+            );
+        }
+    }
+
+    /// The pause gets longer with every probe that fails. A part of it is random, so that many
+    /// servers do not come back at once.
+    fn pause_after(&self, failures: u32) -> Duration {
+        let probes = if self.is_open_after(failures) { failures - self.limit } else { 0 };
+        let pause = self.pause.saturating_mul(1 << probes.min(16)).min(LONGEST);
+        pause / 2 + jittered(pause / 2)
+    }
+}
+
+/// Leave to make a call, which has to tell what became of it.
+pub(crate) struct Pass<'b> {
+    breaker: &'b Breaker,
+    era: u32,
+    probes: bool,
+}
+
+impl Pass<'_> {
+    /// Whether the call finds out for all whether calls succeed again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probes
+    }
+
+    /// Tells what became of the call: without an error, it was answered. An error that says that
+    /// Authlete can be asked is an answer, too.
+    pub(crate) fn end(self, error: Option<&Error>, now: u64) {
+        match error.filter(|error| error.is_retryable()) {
+            Some(error) => {
+                self.breaker.failed(&self, error.retry_after().unwrap_or_default(), now);
+            }
+            None => self.breaker.answered(now),
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probes {
+            self.breaker.probing.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ErrorKind;
+
+    const SECOND: u64 = 1000;
+    const START: u64 = 2_000_000_000 * SECOND;
+
+    /// One that opens after two failures for a second.
+    fn breaker() -> Breaker {
+        Breaker::new(2, Duration::from_secs(1))
+    }
+
+    fn failure() -> Error {
+        let api = "/auth/introspection";
+        Error { api, kind: ErrorKind::Deadline(Duration::ZERO) }
+    }
+
+    fn fail(breaker: &Breaker, now: u64) {
+        breaker.enter(now).ok().unwrap().end(Some(&failure()), now);
+    }
+
+    fn open(now: u64) -> Breaker {
+        let breaker = breaker();
+        fail(&breaker, now);
+        fail(&breaker, now);
+        assert_eq!(breaker.state(now), BreakerState::Open);
+        breaker
+    }
+
+    /// How long it stays open (ms).
+    fn pause(breaker: &Breaker, now: u64) -> u64 {
+        breaker.enter(now).err().map_or(0, |left| left.as_millis() as u64)
+    }
+
+    #[test]
+    fn pauses_get_longer_to_a_bound_and_are_partly_random() {
+        let mut now = START;
+        let breaker = open(now);
+        let mut pauses = Vec::new();
+        for longest in [1, 2, 4, 8, 16, 30, 30, 30] {
+            let pause = pause(&breaker, now);
+            assert!((longest * SECOND / 2..=longest * SECOND).contains(&pause), "{pause}");
+            now += pause;
+            assert_eq!(breaker.state(now - 1), BreakerState::Open);
+            assert_eq!(breaker.state(now), BreakerState::HalfOpen);
+            fail(&breaker, now);
+            pauses.push(pause * 1000 / longest);
+        }
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+        now += pause(&breaker, now);
+        breaker.enter(now).ok().unwrap().end(None, now);
+        assert_eq!(breaker.state(now), BreakerState::Closed);
+        // The next time begins with the shortest one again.
+        fail(&breaker, now);
+        fail(&breaker, now);
+        assert!(pause(&breaker, now) <= SECOND);
+    }
+
+    #[test]
+    fn one_probe_is_made_at_a_time_and_one_that_is_lost_gives_way() {
+        let breaker = open(START);
+        let now = START + SECOND;
+        let probe = breaker.enter(now).ok().unwrap();
+        assert!(probe.is_probe());
+        assert_eq!(breaker.enter(now).err(), Some(SOON));
+        drop(probe);
+        assert!(breaker.enter(now).is_ok());
+    }
+
+    #[test]
+    fn what_set_out_before_an_outage_ended_says_nothing_after_it() {
+        let breaker = breaker();
+        let late = [breaker.pass(), breaker.pass()];
+        fail(&breaker, START);
+        fail(&breaker, START);
+        let now = START + SECOND;
+        breaker.enter(now).ok().unwrap().end(None, now);
+        late.into_iter().for_each(|late| late.end(Some(&failure()), now));
+        assert_eq!(breaker.state(now), BreakerState::Closed);
+        assert!(!breaker.is_down(now));
+    }
+
+    #[test]
+    fn what_fails_while_it_is_open_makes_no_pause_longer() {
+        let breaker = breaker();
+        let late: Vec<_> = (0..100).map(|_| breaker.pass()).collect();
+        late.into_iter().for_each(|late| late.end(Some(&failure()), START));
+        assert!(pause(&breaker, START) <= SECOND);
+    }
+
+    #[test]
+    fn any_answer_ends_it_even_a_late_one() {
+        let breaker = breaker();
+        let late = breaker.pass();
+        fail(&breaker, START);
+        fail(&breaker, START);
+        late.end(None, START);
+        assert_eq!(breaker.state(START), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_ends_it() {
+        let hour = 3600 * SECOND;
+        for now in [START - hour, START + hour] {
+            let breaker = open(START);
+            assert_eq!(breaker.state(now), BreakerState::Closed);
+            assert!(!breaker.is_down(now) && !breaker.enter(now).ok().unwrap().is_probe());
+        }
+    }
+
+    #[test]
+    fn without_a_limit_calls_are_always_made() {
+        let breaker = Breaker::new(0, Duration::from_secs(1));
+        (0..100).for_each(|_| fail(&breaker, START));
+        assert_eq!(breaker.state(START), BreakerState::Closed);
+        assert!(breaker.is_down(START) && !breaker.is_down(START + SECOND));
+    }
+}

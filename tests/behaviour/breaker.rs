@@ -1,0 +1,266 @@
+//! Calls that fail one after another are not made for a while.
+
+use std::time::Duration;
+
+use http::{StatusCode, header::RETRY_AFTER};
+use tower_authlete::{
+    BreakerState, Check,
+    emulator::{Api, Fault},
+};
+
+use crate::support::{Bench, Protected};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An API whose layer makes no calls for up to a second after two that failed.
+fn breaking(bench: &Bench) -> Protected {
+    bench.api_with(|layer| layer.breaker(2, SECOND).stale_on_error(600 * SECOND))
+}
+
+/// Calls fail until none is made any more.
+async fn fail(bench: &Bench, api: &Protected) {
+    bench.authlete.fault(Fault::status(503));
+    for number in 0..2 {
+        assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+        let answer = api.get(&format!("failing-{number}")).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(api.handle.health().breaker, BreakerState::Open);
+}
+
+#[tokio::test]
+async fn after_failures_in_a_row_checks_are_503_at_once_and_no_call_is_made() {
+    for fault in [Fault::status(503), Fault::status(500), Fault::status(429), Fault::reset()] {
+        let bench = Bench::new().await;
+        let api = bench.api();
+        bench.authlete.fault(fault);
+        for number in 0..20 {
+            let answer = api.get(&format!("token-{number}")).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!((answer.header(RETRY_AFTER), answer.challenge()), ("1", ""));
+        }
+        assert_eq!(bench.introspections(), 5);
+    }
+}
+
+#[tokio::test]
+async fn who_asks_about_every_request_fails_at_once_too() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().breaker(2, SECOND).build().unwrap();
+    let (api, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    fail(&bench, &fresh).await;
+    assert_eq!(fresh.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.introspections(), 3);
+    // What is cached serves on.
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn checks_by_update_fail_at_once_too() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.check(Check::Update).breaker(2, SECOND));
+    fail(&bench, &api).await;
+    assert_eq!(api.get("token").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 2);
+}
+
+#[tokio::test]
+async fn answers_about_tokens_and_settings_of_ours_that_are_wrong_are_no_failures() {
+    for (fault, status) in [
+        (None, StatusCode::UNAUTHORIZED),
+        (Some(Fault::status(401)), StatusCode::INTERNAL_SERVER_ERROR),
+        (Some(Fault::body("rubbish")), StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let bench = Bench::new().await;
+        let api = breaking(&bench);
+        fault.into_iter().for_each(|fault| bench.authlete.fault(fault));
+        for number in 0..10 {
+            assert_eq!(api.get(&format!("token-{number}")).await.status, status);
+        }
+        assert_eq!(bench.introspections(), 10);
+        assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_between_failures_starts_the_count_again() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    for number in 0..5 {
+        bench.authlete.fault(Fault::status(503).times(1));
+        let answer = api.get(&format!("failing-{number}")).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        let answer = api.get(&format!("bad-{number}")).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn after_a_pause_one_call_at_a_time_finds_out() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    fail(&bench, &api).await;
+    bench.clock.advance(SECOND);
+    assert_eq!(api.handle.health().breaker, BreakerState::HalfOpen);
+    bench.authlete.clear_faults();
+    let hold = bench.authlete.hold(Api::Introspection);
+    let probe = tokio::spawn({
+        let api = api.clone();
+        async move { api.get("probe").await.status }
+    });
+    bench.authlete.arrived(Api::Introspection, 3).await;
+    for number in 0..10 {
+        let answer = api.get(&format!("token-{number}")).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.header(RETRY_AFTER), "1");
+    }
+    assert_eq!(bench.introspections(), 3);
+    hold.release();
+    assert_eq!(probe.await.unwrap(), StatusCode::UNAUTHORIZED);
+    assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+    assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn if_that_fails_the_next_pause_is_longer() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    fail(&bench, &api).await;
+    for (number, pause) in [(1, SECOND), (2, 2 * SECOND), (3, 4 * SECOND)] {
+        bench.clock.advance(pause);
+        assert_eq!(api.get("probe").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        // The next pause is twice as long, of which the second half is random.
+        bench.clock.advance(pause - Duration::from_millis(1));
+        assert_eq!(api.get("token").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(bench.introspections(), 2 + number);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_finds_out_is_not_made_again() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.breaker(2, SECOND).retries(3, Duration::ZERO));
+    fail(&bench, &api).await;
+    let before = bench.introspections();
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get("probe").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.introspections(), before + 1);
+}
+
+#[tokio::test]
+async fn what_is_out_of_date_serves_at_once_and_its_revalidation_finds_out() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.clock.advance(60 * SECOND);
+    fail(&bench, &api).await;
+    let before = bench.introspections();
+    for _ in 0..10 {
+        assert_eq!(api.get(&token).await.body, "alice");
+    }
+    assert_eq!(bench.introspections(), before, "no call is made");
+    bench.authlete.clear_faults();
+    bench.clock.advance(SECOND);
+    let hold = bench.authlete.hold(Api::Introspection);
+    assert_eq!(api.get(&token).await.body, "alice");
+    bench.authlete.arrived(Api::Introspection, before + 1).await;
+    assert_eq!(api.get(&token).await.body, "alice");
+    hold.release();
+    while api.handle.health().breaker != BreakerState::Closed {
+        tokio::task::yield_now().await;
+    }
+    assert!(api.handle.health().is_ready());
+    assert_eq!(bench.introspections(), before + 1);
+}
+
+#[tokio::test]
+async fn who_is_told_to_come_back_late_does_not_ask_early() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    bench.authlete.fault(Fault::status(503).retry_after(17));
+    for _ in 0..3 {
+        assert_eq!(api.get("token").await.header(RETRY_AFTER), "17");
+    }
+    bench.clock.advance(SECOND / 2);
+    assert_eq!(api.get("token").await.header(RETRY_AFTER), "17", "rounded up");
+    bench.clock.advance(16 * SECOND);
+    assert_eq!(api.get("token").await.header(RETRY_AFTER), "1");
+    assert_eq!(bench.introspections(), 2);
+    bench.clock.advance(SECOND / 2);
+    bench.authlete.clear_faults();
+    assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn nobody_is_kept_away_for_longer_than_the_longest_pause() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    bench.authlete.fault(Fault::status(503).retry_after(3600));
+    for _ in 0..2 {
+        assert_eq!(api.get("token").await.header(RETRY_AFTER), "3600");
+    }
+    assert_eq!(api.get("token").await.header(RETRY_AFTER), "30");
+    assert_eq!(bench.introspections(), 2);
+}
+
+#[tokio::test]
+async fn a_warm_up_is_made_in_any_case_and_its_answer_ends_it() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    fail(&bench, &api).await;
+    assert!(api.handle.warm_up().await.is_err());
+    assert_eq!(api.handle.health().breaker, BreakerState::Open);
+    bench.authlete.clear_faults();
+    api.handle.warm_up().await.unwrap();
+    assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+    assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_revocation_is_tried_in_any_case() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    let token = bench.authlete.token().subject("alice").issue().await;
+    fail(&bench, &api).await;
+    bench.authlete.clear_faults();
+    api.handle.revoke(&token).await.unwrap();
+    assert_eq!(bench.authlete.calls(Api::TokenRevoke), 1);
+}
+
+#[tokio::test]
+async fn it_can_be_turned_off() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.breaker(0, Duration::ZERO));
+    bench.authlete.fault(Fault::status(503));
+    for number in 0..20 {
+        api.get(&format!("token-{number}")).await;
+    }
+    assert_eq!(bench.introspections(), 20);
+}
+
+#[tokio::test]
+async fn calls_that_are_not_made_are_counted() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    fail(&bench, &api).await;
+    for _ in 0..3 {
+        api.get("token").await;
+    }
+    let counted = recorder.snapshotter().snapshot().into_vec();
+    let of = |outcome: &str| {
+        counted.iter().find_map(|(key, .., value)| {
+            let key = key.key();
+            let fits = key.labels().any(|label| label.value() == outcome);
+            (key.name() == "tower_authlete_calls_total" && fits).then_some(value)
+        })
+    };
+    let counter = metrics_util::debugging::DebugValue::Counter;
+    assert_eq!(of("failed"), Some(&counter(2)));
+    assert_eq!(of("suspended"), Some(&counter(3)));
+}
