@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -18,7 +15,7 @@ use tower_service::Service;
 
 use crate::{
     api::IntrospectionRequest,
-    cache::{Holder, Key, Known, Thumbprint},
+    cache::{Flight, Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
@@ -29,7 +26,7 @@ use crate::{
     rotate::Turn,
     token::TokenInfo,
     verdict::{self, Answer},
-    verifier::{Freshness, Presented, Verifier},
+    verifier::{Asked, Freshness, Presented, Verifier},
 };
 
 /// RFC 9449 §8.
@@ -53,7 +50,7 @@ enum Way {
     Pass,
     /// All there is to know is known.
     Decide(Shown, Answer),
-    Ask(Shown, Asking, Sent),
+    Ask(Shown, Asking),
 }
 
 /// What a request presents.
@@ -78,18 +75,18 @@ impl Found<'_> {
 }
 
 /// What a request showed beside its token.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Shown {
     scheme: Scheme,
     certificate: Option<Thumbprint>,
-    /// Whether Authlete was asked with its proof.
-    sent: bool,
+    /// What became of its proof.
+    sent: Option<Sent>,
     /// When it was looked at.
     now: SystemTime,
 }
 
-/// Becomes true if Authlete is asked with a request's proof.
-pub(crate) type Sent = Arc<AtomicBool>;
+/// Set when Authlete is asked with a request's proof: to the call, if the request does not wait for it.
+pub(crate) type Sent = Arc<OnceLock<Option<Arc<Flight<Asked>>>>>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
@@ -118,8 +115,8 @@ where
                 self.gate.pass(&mut request);
                 Ok(None)
             }
-            Way::Decide(shown, answer) => self.gate.decide(&mut request, shown, answer),
-            Way::Ask(shown, asking, sent) => {
+            Way::Decide(shown, answer) => self.gate.decide(&mut request, &shown, answer),
+            Way::Ask(shown, asking) => {
                 // It is this service that was polled ready, so it is the one to be called; a clone
                 // takes its place. See tower's documentation of `Service`, "Be careful when cloning
                 // inner services".
@@ -127,8 +124,7 @@ where
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
                 let decide = Box::new(move |request: &mut Request<B>, answer| {
-                    let (sent, now) = (sent.load(Ordering::Acquire), gate.now());
-                    gate.decide(request, Shown { sent, now, ..shown }, answer)
+                    gate.decide(request, &Shown { now: gate.now(), ..shown }, answer)
                 });
                 return AuthFuture::asking(asking, Waiting { request, service, decide });
             }
@@ -140,7 +136,7 @@ where
 impl<R> Gate<R> {
     fn way<B>(&self, request: &Request<B>) -> Way {
         self.try_way(request).unwrap_or_else(|(scheme, rejection)| {
-            let shown = Shown { scheme, certificate: None, sent: false, now: self.now() };
+            let shown = Shown { scheme, certificate: None, sent: None, now: self.now() };
             Way::Decide(shown, Err(rejection))
         })
     }
@@ -158,7 +154,7 @@ impl<R> Gate<R> {
             return self.way_of_proof(request, &found).map_err(|it| (found.scheme, it));
         }
         let shown = self.shown(&found);
-        let Shown { now, certificate, .. } = shown;
+        let now = shown.now;
         let (key, known) = match self.freshness.fresh {
             true => (verifier.key(found.token), None),
             false => verifier.look_up(found.token, found.holder(), now),
@@ -166,7 +162,7 @@ impl<R> Gate<R> {
         match known {
             Some(Known { answer, ends }) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer
-                    && known.is_bound_to(certificate.as_ref())
+                    && known.is_bound_to(shown.certificate.as_ref())
                 {
                     verifier.keep_alive(&key, known, ends, now, || found.presented(key));
                 }
@@ -174,7 +170,7 @@ impl<R> Gate<R> {
             }
             _ => {
                 let asking = Box::pin(verifier.clone().ask(found.presented(key), self.freshness));
-                Ok(Way::Ask(shown, asking, Sent::default()))
+                Ok(Way::Ask(shown, asking))
             }
         }
     }
@@ -211,7 +207,7 @@ impl<R> Gate<R> {
     fn shown(&self, found: &Found<'_>) -> Shown {
         let certificate = found.holder().certificate;
         let now = self.settings.verifier.clock.recently();
-        Shown { scheme: found.scheme, certificate, sent: false, now }
+        Shown { scheme: found.scheme, certificate, sent: None, now }
     }
 
     /// The way of a request that proves something.
@@ -221,19 +217,27 @@ impl<R> Gate<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let proven = request.extensions().get::<Proven>();
         let proven = proven.filter(|proven| proven.is_by(verifier));
-        if let (Some(Proven { sent: true, stale, .. }), Some(known)) =
+        if let (Some(Proven { sent: Some(sent), stale, .. }), Some(known)) =
             (proven, request.extensions().get::<TokenInfo>())
+            && let Some(flight) = sent.get()
         {
+            let shown = Shown { sent: Some(sent.clone()), ..shown };
+            if self.freshness.fresh
+                && let Some(flight) = flight
+            {
+                let key = verifier.key(found.token);
+                return Ok(Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))));
+            }
             let allowed = !self.freshness.fresh && *stale <= self.freshness.stale;
             if known.is_stale() && !allowed {
                 return Err(verdict::unknown());
             }
-            return Ok(Way::Decide(Shown { sent: true, ..shown }, Ok(known.clone())));
+            return Ok(Way::Decide(shown, Ok(known.clone())));
         }
         let sent = Sent::default();
         let presented = found.presented(verifier.key(found.token));
         let asking = self.prove(request, found.scheme, presented, proven.is_some(), &sent)?;
-        Ok(Way::Ask(shown, asking, sent))
+        Ok(Way::Ask(Shown { sent: Some(sent), ..shown }, asking))
     }
 
     /// Whether tokens may be presented in this way.
@@ -316,7 +320,7 @@ impl<R> Gate<R> {
     fn decide<B, ResB: 'static>(
         &self,
         request: &mut Request<B>,
-        shown: Shown,
+        shown: &Shown,
         answer: Answer,
     ) -> Decision<ResB>
     where
@@ -337,7 +341,7 @@ impl<R> Gate<R> {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
             let stale = self.freshness.stale;
-            request.extensions_mut().insert(Proven { verifier, sent: shown.sent, stale });
+            request.extensions_mut().insert(Proven { verifier, sent: shown.sent.clone(), stale });
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut(), options.token_info_alone);
@@ -345,7 +349,7 @@ impl<R> Gate<R> {
     }
 
     /// Whether a good token may be used by who shows this, for this.
-    fn allow(&self, shown: Shown, token: TokenInfo) -> Answer {
+    fn allow(&self, shown: &Shown, token: TokenInfo) -> Answer {
         let options = &self.settings.options;
         if !token.is_bound_to(shown.certificate.as_ref()) {
             let description = "the access token is bound to another client certificate";
@@ -367,7 +371,7 @@ impl<R> Gate<R> {
     fn refuse<B, ResB>(
         &self,
         request: &Request<B>,
-        shown: Shown,
+        shown: &Shown,
         rejection: &Rejection,
     ) -> Response<ResB>
     where
@@ -380,7 +384,7 @@ impl<R> Gate<R> {
     }
 
     /// The nonce that the client has to use next, if there is one.
-    fn nonce(&self, shown: Shown) -> Option<HeaderValue> {
+    fn nonce(&self, shown: &Shown) -> Option<HeaderValue> {
         #[cfg(feature = "dpop")]
         if shown.scheme == Scheme::Dpop {
             let Settings { verifier, options, .. } = &*self.settings;
@@ -395,7 +399,7 @@ impl<R> Gate<R> {
     fn after<B, ResB: 'static>(
         &self,
         request: &mut Request<B>,
-        shown: Shown,
+        shown: &Shown,
         info: &TokenInfo,
     ) -> Option<Box<After<ResB>>>
     where
@@ -407,7 +411,7 @@ impl<R> Gate<R> {
         if turn.is_none() && nonce.is_none() && !signs {
             return None;
         }
-        let (settings, info) = (self.settings.clone(), info.clone());
+        let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let finish: Finish<ResB> = Box::new(move |mut response| {
             if let Some(nonce) = nonce {
@@ -422,7 +426,7 @@ impl<R> Gate<R> {
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
                     let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
-                    let head = rejection.head(&headers, challenges, shown.scheme);
+                    let head = rejection.head(&headers, challenges, scheme);
                     settings.renderer.render(&rejection, head)
                 }),
                 None => response,
@@ -435,7 +439,7 @@ impl<R> Gate<R> {
     fn follow_up<B>(
         &self,
         request: &mut Request<B>,
-        shown: Shown,
+        shown: &Shown,
         info: &TokenInfo,
     ) -> Option<Turn> {
         let Settings { verifier, options, .. } = &*self.settings;
@@ -461,7 +465,7 @@ impl<R> Gate<R> {
 struct Proven {
     verifier: Arc<Verifier>,
     /// Whether Authlete was asked with the proof.
-    sent: bool,
+    sent: Option<Sent>,
     /// By how much an answer may be out of date there.
     stale: Duration,
 }

@@ -18,7 +18,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
+    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
     clock::Clock,
     future::Asking,
     meter,
@@ -63,7 +63,7 @@ pub enum Check {
 }
 
 /// What a flight brings.
-type Asked = Landed<Answer>;
+pub(crate) type Asked = Landed<Answer>;
 
 pub(crate) struct Verifier {
     pub(crate) authlete: Authlete,
@@ -249,7 +249,7 @@ impl Verifier {
         let (info, ends) = match known.filter(|_| !freshness.fresh) {
             Some(known) => (known.answer?, Some(known.ends)),
             None => {
-                sent.store(true, Ordering::Release);
+                let _ = sent.set(None);
                 (self.clone().ask(presented.clone(), freshness).await?, None)
             }
         };
@@ -262,9 +262,9 @@ impl Verifier {
             }
         }
         if let Some(ends) = ends
-            && self.keep_alive(&key, &info, ends, self.clock.now(), || presented)
+            && let Some(flight) = self.keep_alive(&key, &info, ends, self.clock.now(), || presented)
         {
-            sent.store(true, Ordering::Release);
+            let _ = sent.set(Some(flight));
         }
         Ok(info)
     }
@@ -288,8 +288,7 @@ impl Verifier {
     }
 
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
-    /// what is known `ends` soon. Tells whether Authlete is asked with what is
-    /// presented.
+    /// what is known `ends` soon. The call, if Authlete is asked with what is presented.
     #[inline]
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
@@ -298,19 +297,25 @@ impl Verifier {
         ends: bool,
         now: SystemTime,
         presented: impl FnOnce() -> Presented,
-    ) -> bool {
+    ) -> Option<Arc<Flight<Asked>>> {
         let extends = self.extender.as_ref().is_some_and(|it| it.look(key, known, now));
-        (extends || (ends && !self.caller.record.is_down(now)))
-            && self.ask_in_background(presented())
+        let due = extends || (ends && !self.caller.record.is_down(now));
+        due.then(|| self.ask_in_background(presented())).flatten()
     }
 
-    /// Asks, unless somebody does already. Tells whether it does.
-    fn ask_in_background(self: &Arc<Self>, presented: Presented) -> bool {
+    /// Asks, unless somebody does already.
+    fn ask_in_background(self: &Arc<Self>, presented: Presented) -> Option<Arc<Flight<Asked>>> {
         let Presented { key, holder, .. } = presented;
         let boarding = self.join(&mut self.flights.lock(), key, holder);
-        let Boarding::Start(_, landing) = boarding else { return false };
+        let Boarding::Start(flight, landing) = boarding else { return None };
         tokio::spawn(landing.fly(presented));
-        true
+        Some(flight)
+    }
+
+    /// What a call under way will tell.
+    pub(crate) async fn wait(self: Arc<Self>, key: Key, flight: Arc<Flight<Asked>>) -> Answer {
+        let told = self.flights.answer(&key, &flight, Err(verdict::unknown())).await;
+        told.unwrap_or_else(|| Err(verdict::unknown()))
     }
 
     /// How it and its Authlete are doing.

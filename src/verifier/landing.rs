@@ -7,7 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{Asked, Presented, Verifier};
 use crate::{
     cache::{Flight, Holder, Key, Standing, Table},
+    clock::millis,
     rejection::Rejection,
+    token::TokenInfo,
     verdict::{Answer, is_gone},
 };
 
@@ -71,8 +73,19 @@ impl Landing {
     }
 
     fn land(&self, answer: Answer) {
+        let answer = answer.and_then(|token| self.still_good(token));
         let landed = self.land_in(&mut self.verifier.flights.lock(), answer);
         self.sender.send_replace(Some(landed));
+    }
+
+    /// Whether a token that had not expired by our clock when the call set out has not done so since.
+    /// One that had is good by a clock that goes after ours.
+    fn still_good(&self, token: TokenInfo) -> Answer {
+        let now = self.verifier.clock.now();
+        if token.is_past(millis(now)) && !token.is_past(millis(self.departed)) {
+            return Err(Rejection::invalid_token("the access token has expired"));
+        }
+        Ok(token)
     }
 
     fn land_in(&self, flights: &mut Table<Asked>, answer: Answer) -> Asked {

@@ -717,6 +717,31 @@ async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
 }
 
 #[tokio::test]
+async fn a_route_without_cache_inside_waits_for_what_is_asked_in_the_background() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let (outer, inner) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let router = inner.router.layer(auth);
+    let holder = Holder::new(&bench).await;
+    let nested = Holder { api: Protected { router, ..inner }, ..holder };
+    for good in [true, false] {
+        let proof = nested.proof(json!({}));
+        let headers = [("authorization", &*format!("DPoP {}", nested.token)), ("dpop", &proof)];
+        assert_eq!(outer.send(&headers).await.status, StatusCode::OK);
+        // In the last tenth of its age, what is known is asked for again with the request's proof.
+        bench.clock.advance(57 * SECOND);
+        let before = bench.introspections();
+        if good {
+            assert_eq!(nested.get().await.status, StatusCode::OK);
+        } else {
+            assert!(bench.authlete.revoke(&nested.token));
+            assert_refused_token(&nested.get().await);
+        }
+        assert_eq!(bench.introspections(), before + 1);
+    }
+}
+
+#[tokio::test]
 async fn of_several_headers_of_proxies_the_last_one_counts() {
     let bench = Bench::new().await;
     let dpop = Dpop::at(Origin::forwarded_by(["10.0.0.1"]));

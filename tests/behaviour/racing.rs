@@ -249,3 +249,18 @@ async fn an_outage_is_not_made_worse_by_looking_again_at_tokens() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_token_that_expires_while_the_answer_is_on_its_way_has_expired() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").expires_in(10 * SECOND).issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let first = get(&api, &token);
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    bench.clock.advance(10 * SECOND);
+    let second = get(&api, &token);
+    hold.release();
+    assert_eq!(first.await.unwrap().status, StatusCode::UNAUTHORIZED);
+    assert_eq!(second.await.unwrap().status, StatusCode::UNAUTHORIZED);
+}

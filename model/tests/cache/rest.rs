@@ -218,6 +218,28 @@ pub(crate) mod rejection {
     pub(crate) struct Guard;
 }
 
+/// Calls that are made once.
+pub(crate) mod resilience {
+    use crate::api::Error;
+
+    pub(crate) enum Again {
+        Can,
+    }
+
+    pub(crate) struct Caller;
+
+    impl Caller {
+        pub(crate) async fn call<T, F: Future<Output = Result<T, Error>>>(
+            &self,
+            _: &str,
+            _: Again,
+            attempt: impl Fn() -> F,
+        ) -> Result<T, Error> {
+            attempt().await
+        }
+    }
+}
+
 /// Tokens whose values stay the same.
 pub(crate) mod rotate {
     use crate::{api::Secret, cache::Key};

@@ -19,6 +19,7 @@ use crate::{
     find, key, memory,
     refresh::Extender,
     rejection::{Guard, Rejection},
+    resilience::Caller,
     rotate::Rotator,
     token::TokenInfo,
     verdict,
@@ -44,6 +45,7 @@ pub(crate) struct Verifier {
     pub(crate) clock: Clock,
     cache: Option<MemoryCache>,
     guard: Guard,
+    caller: Caller,
     pub(crate) flights: Flights<Asked>,
     room: Arc<Semaphore>,
     extender: Option<Extender>,
@@ -74,10 +76,15 @@ impl Presented {
     }
 }
 
+/// Not looked at by what is checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Freshness;
+
 #[allow(dead_code)]
 pub(crate) struct Recheck {
     verifier: Arc<Verifier>,
     presented: Presented,
+    freshness: Freshness,
 }
 
 impl Verifier {
@@ -101,6 +108,7 @@ impl Verifier {
             clock: Clock::new(NOW),
             cache,
             guard: Guard,
+            caller: Caller,
             flights: Flights::new(),
             room: Arc::new(Semaphore),
             extender,
