@@ -19,7 +19,7 @@ use crate::{
         TokenUpdateRequest,
     },
     cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
-    clock::{Clock, millis},
+    clock::Clock,
     future::Asking,
     meter,
     precheck::Precheck,
@@ -241,7 +241,7 @@ impl Verifier {
         freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
         let forgotten = self.flights.lock().forgotten(&key);
-        let (_, known) = self.look_up(presented.token(), holder, millis(now));
+        let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
         let (info, ends) = match known.filter(|_| !freshness.fresh) {
             Some(known) => (known.answer?, Some(known.ends)),
             None => {
