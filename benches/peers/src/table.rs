@@ -45,7 +45,7 @@ impl Table {
         let protected = self.rows.iter().skip(2).enumerate();
         let bar = |(index, row): (usize, &Row)| {
             let Row { name, overhead, .. } = row;
-            Bar { name: *name, value: overhead.median, ours: index == 0 }
+            Bar { name, value: overhead.median, ours: index == 0 }
         };
         protected.map(bar).collect()
     }
