@@ -35,7 +35,7 @@ impl Authority {
     /// # Errors
     /// If the emulator does not tell what a good token is like.
     pub async fn new() -> Result<Self, BoxError> {
-        let answer = Bytes::from(answer().await?);
+        let answer = Bytes::from(answer_about_good().await?);
         let calls = Arc::new(AtomicU64::new(0));
         let counted = calls.clone();
         let transport = service_fn(move |_: Request<RequestBody>| {
@@ -69,10 +69,20 @@ impl Authority {
     }
 }
 
-async fn answer() -> Result<Vec<u8>, BoxError> {
+/// What Authlete says about a good token, as JSON.
+pub(crate) async fn answer_about_good() -> Result<Vec<u8>, BoxError> {
     let emulator = Emulator::start().await;
     let token = emulator.token().subject("alice").scopes(["reports.read", "profile"]);
     let token = token.property("plan", "gold").expires_in(2 * MAX_AGE).issue().await;
+    answer_about(&emulator, &token).await
+}
+
+/// What Authlete says about a token that it never made, as JSON.
+pub(crate) async fn answer_about_bad() -> Result<Vec<u8>, BoxError> {
+    answer_about(&Emulator::start().await, "made-up").await
+}
+
+async fn answer_about(emulator: &Emulator, token: &str) -> Result<Vec<u8>, BoxError> {
     let request = IntrospectionRequest::new().token(token);
     Ok(serde_json::to_vec(&emulator.authlete().introspection(&request).await?)?)
 }
@@ -87,8 +97,17 @@ pub fn token(number: u64) -> String {
 /// A request with the token of a number.
 #[must_use]
 pub fn request(number: u64) -> Request<()> {
+    request_with(&token(number))
+}
+
+/// A request with a token.
+///
+/// # Panics
+/// If the token cannot stand in a header.
+#[must_use]
+pub fn request_with(token: &str) -> Request<()> {
     let request = Request::builder().uri("/reports").header("accept", "application/json");
-    let request = request.header("authorization", format!("Bearer {}", token(number)));
+    let request = request.header("authorization", format!("Bearer {token}"));
     request.body(()).unwrap_or_else(|error| panic!("a request that is not legal: {error}"))
 }
 

@@ -1,134 +1,95 @@
 //! The crate under load.
 //!
 //! ```sh
-//! cargo run --release                    # requests over HTTP: bare beside protected
-//! cargo run --release -- --flood 2000    # good requests while 2000 made-up tokens come a second
-//! cargo run --release -- --tokens        # a hit with 1 to 1 000 000 tokens, in process
-//! cargo run --release --bin memory       # bytes of a cached token
+//! cargo run --release -- --http          # requests a second over HTTP/1.1 and HTTP/2
+//! cargo run --release -- --flood         # good requests while 20 000 made-up tokens come a second
+//! cargo run --release -- --miss          # our own part of a miss, and many who wait for one
+//! cargo run --release -- --threads       # hits of two threads against one
+//! cargo run --release -- --tokens        # a hit with 1 to 1 000 000 tokens
+//! cargo run --release --bin memory       # bytes of a cached token, and of a request that waits
 //! ```
 //!
-//! Servers have a thread and a core of their own; clients, the flood and the emulator have another
-//! core. Turns alternate, and ratios are of neighbours in time. Where the server is not busy all the
-//! time, requests a second say more about the client: the time that the server was on its core says
-//! what a request costs.
+//! Each takes a minute at most, and looks first whether answers are right. What is compared takes
+//! turns, and ratios are of neighbours in time; the first core of the machine is for what is measured,
+//! another one for what is beside it.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use axum::Router;
-use clap::Parser;
+use clap::{Args, Parser};
 use load::{
     BoxError,
-    authority::MAX_AGE,
-    client::Protocol,
-    compare::{Comparison, Plan},
     cores::{Cores, stay_on},
-    flood::Flood,
-    server::{Server, router},
-    tokens::{self, Table},
+    flood::{self, Flood},
+    http,
+    miss::Miss,
+    threads, tokens,
 };
 use tokio::runtime::{Builder, Runtime};
-use tower_authlete::{
-    AuthLayer, Authlete, RequireScopes,
-    emulator::{Api, Emulator},
-};
-
-/// The scope that the route takes.
-const SCOPE: &str = "reports.read";
 
 #[derive(Parser)]
 #[command(about = "tower-authlete under load")]
 struct Options {
-    /// How often each server has its turn.
-    #[arg(long, default_value_t = 21)]
-    rounds: usize,
-    /// How long a turn is (s).
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
-    /// How many requests are on their way at once.
-    #[arg(long, default_value_t = 64)]
-    senders: usize,
-    /// Adds so many made-up tokens a second, and tells what becomes of good requests.
-    #[arg(long, value_name = "N")]
-    flood: Option<std::num::NonZeroU32>,
-    /// Tells what a hit costs by how many tokens are known.
-    #[arg(long, conflicts_with = "flood")]
-    tokens: bool,
+    #[command(flatten)]
+    what: What,
     /// How many tokens there are at most.
-    #[arg(long, default_value_t = 1_000_000, requires = "tokens")]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, requires = "tokens")]
     most: u64,
+    /// Draws what a hit costs into this SVG file.
+    #[arg(long, value_name = "FILE", requires = "tokens")]
+    plot: Option<PathBuf>,
     /// A short run, to see that it works.
-    #[arg(long, conflicts_with_all = ["rounds", "seconds", "most"])]
+    #[arg(long)]
     quick: bool,
 }
 
-impl Options {
-    fn plan(&self) -> Plan {
-        let (rounds, seconds) = if self.quick { (2, 0.2) } else { (self.rounds, self.seconds) };
-        Plan { rounds, time: Duration::from_secs_f64(seconds), senders: self.senders }
-    }
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Requests a second over HTTP, bare and protected. Needs `wrk` and `h2load`.
+    #[arg(long)]
+    http: bool,
+    /// Good requests, quiet and while so many made-up tokens come a second.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20000")]
+    flood: Option<NonZeroU32>,
+    /// What a miss takes beside the same call by a bare client, and the calls of many waiters.
+    #[arg(long)]
+    miss: bool,
+    /// Hits a second of two threads against one.
+    #[arg(long)]
+    threads: bool,
+    /// What a hit costs, by how many tokens are known.
+    #[arg(long)]
+    tokens: bool,
 }
 
 fn main() -> Result<(), BoxError> {
-    let options = Options::parse();
+    let Options { what, most, plot, quick } = Options::parse();
     let cores = Cores::choose();
-    stay_on(cores.client);
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    if options.tokens {
-        let (most, rounds) = if options.quick { (1000, 5) } else { (options.most, 100) };
-        let rows = runtime.block_on(tokens::run(most, rounds))?;
-        println!("{}", Table(rows));
-        return Ok(());
+    if what.http {
+        let rounds = if quick { 2 } else { 13 };
+        let comparisons = http::run(http::Plan { rounds, seconds: 1 }, cores)?;
+        comparisons.iter().for_each(|comparison| println!("{comparison}"));
+    } else if let Some(rate) = what.flood {
+        let rounds = if quick { 1 } else { 20 };
+        let plan = flood::Plan { rounds, time: Duration::from_secs(1) };
+        println!("{}", Flood::run(plan, rate.get(), cores)?);
+    } else if what.miss {
+        let rounds = if quick { 500 } else { 20_000 };
+        println!("{}", runtime(cores)?.block_on(Miss::run(rounds))?);
+    } else if what.threads {
+        let rounds = if quick { 3 } else { 100 };
+        println!("{}", threads::Table(threads::run(rounds, cores)?));
+    } else if what.tokens {
+        let (most, rounds) = if quick { (1000, 5) } else { (most, 60) };
+        let table = tokens::Table(runtime(cores)?.block_on(tokens::run(most, rounds))?);
+        println!("{table}");
+        plot.map_or(Ok(()), |file| table.draw(&file))?;
     }
-    let service = Service::start(cores)?;
-    match options.flood {
-        Some(rate) => runtime.block_on(service.flood(options.plan(), rate.get(), cores)),
-        None => runtime.block_on(service.compare(options.plan())),
-    }
+    Ok(())
 }
 
-/// A bare server, a protected one, and an emulator in a thread of its own.
-struct Service {
-    bare: Server,
-    protected: Server,
-    token: String,
-    emulator: Emulator,
-    _beside: Runtime,
-}
-
-impl Service {
-    fn start(cores: Cores) -> Result<Self, BoxError> {
-        let beside = Builder::new_multi_thread()
-            .worker_threads(1)
-            .on_thread_start(move || stay_on(cores.client))
-            .enable_all()
-            .build()?;
-        let emulator = beside.block_on(Emulator::start());
-        let token = emulator.token().subject("alice").scopes([SCOPE, "profile"]);
-        let token = token.property("plan", "gold").expires_in(2 * MAX_AGE).issue();
-        let token = beside.block_on(token);
-        let bare = Server::start("bare", router(), cores.server)?;
-        let protected = protected(emulator.authlete())?;
-        let protected = Server::start("protected", protected, cores.server)?;
-        Ok(Self { bare, protected, token, emulator, _beside: beside })
-    }
-
-    async fn compare(&self, plan: Plan) -> Result<(), BoxError> {
-        let servers = [&self.bare, &self.protected];
-        for protocol in [Protocol::Http1, Protocol::Http2] {
-            println!("{}", Comparison::run(plan, protocol, servers, &self.token).await?);
-        }
-        Ok(())
-    }
-
-    async fn flood(&self, plan: Plan, rate: u32, cores: Cores) -> Result<(), BoxError> {
-        let server = self.protected.address;
-        print!("{}", Flood::run(plan, server, &self.token, rate, cores.client).await?);
-        println!("calls to Authlete: {}", self.emulator.calls(Api::Introspection));
-        Ok(())
-    }
-}
-
-fn protected(authlete: Authlete) -> Result<Router, BoxError> {
-    let layer = AuthLayer::builder(authlete).max_age(MAX_AGE);
-    Ok(router().layer(layer.require(RequireScopes::all([SCOPE])).build()?))
+/// A runtime in this thread, on the first core.
+fn runtime(cores: Cores) -> Result<Runtime, BoxError> {
+    stay_on(cores.server);
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -2,8 +2,9 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::mpsc, thread, time::Duration};
 
-use axum::{Router, routing::get, serve::ListenerExt};
+use axum::{Json, Router, routing::get, serve::ListenerExt};
 use core_affinity::CoreId;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{BoxError, cores::stay_on};
@@ -13,7 +14,12 @@ pub const PATH: &str = "/reports";
 
 /// The router, without protection.
 pub fn router() -> Router {
-    Router::new().route(PATH, get(|| async { "ok" }))
+    Router::new().route(PATH, get(report))
+}
+
+/// What small APIs answer.
+async fn report() -> Json<Value> {
+    Json(json!({ "id": 42, "title": "a report", "pages": 3 }))
 }
 
 /// A server of HTTP/1.1 and HTTP/2 on a port of its own, for as long as the program runs.

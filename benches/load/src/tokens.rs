@@ -1,9 +1,10 @@
 //! What a hit costs, by how many tokens are known.
 
-use std::{fmt, hint::black_box, sync::Arc, time::Instant};
+use std::{fmt, hint::black_box, path::Path, sync::Arc, time::Instant};
 
 use http::Request;
 use moka::sync::Cache;
+use plot::{Curve, curves};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::{Distribution, Zipf};
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use tower_authlete::AuthLayer;
 use crate::{
     BoxError,
     authority::{Authority, handler, request, token, warm_up},
-    median,
+    figures::Figures,
 };
 
 /// How many requests make a turn.
@@ -84,7 +85,7 @@ impl Known {
 
     async fn row(&self, tokens: u64, rounds: usize) -> Result<Row, BoxError> {
         let mut random = SmallRng::seed_from_u64(tokens);
-        let (mut hits, mut looks) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
+        let (mut hits, mut looks) = (<[Figures; 2]>::default(), <[Figures; 2]>::default());
         for round in 0..=rounds {
             for (index, draw) in [Draw::Uniform, Draw::Zipf].into_iter().enumerate() {
                 let numbers = draw.numbers(tokens, &mut random)?;
@@ -97,7 +98,7 @@ impl Known {
                 }
             }
         }
-        Ok(Row { tokens, hits: hits.map(median), looks: looks.map(median) })
+        Ok(Row { tokens, hits: hits.map(|it| it.median()), looks: looks.map(|it| it.median()) })
     }
 
     /// What a request takes more with the layer than without it.
@@ -134,29 +135,52 @@ fn key(number: u64) -> Key {
     Sha256::digest(token(number)).into()
 }
 
+/// How much slower than moka's `get` of the same key a hit may be, beside what it takes with one token.
+const FACTOR: f64 = 1.3;
+
 /// The rows as a table.
 pub struct Table(pub Vec<Row>);
 
+impl Table {
+    /// Draws the rows into an SVG file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn draw(&self, file: &Path) -> Result<(), BoxError> {
+        let curve = |name, ours, figure: fn(&Row) -> f64| {
+            let points = self.0.iter().map(|row| (row.tokens as f64, figure(row)));
+            Curve { name, points: points.collect(), ours }
+        };
+        let drawn = [
+            curve("a hit, uniform", true, |row| row.hits[0]),
+            curve("a hit, zipf", true, |row| row.hits[1]),
+            curve("moka's get, uniform", false, |row| row.looks[0]),
+            curve("moka's get, zipf", false, |row| row.looks[1]),
+        ];
+        let title = "What protection adds to a request, by how many tokens are known (ns, median)";
+        curves(file, title, "tokens that are known", &drawn)
+    }
+
+    /// A hit, to what is asked for: 1 or less is met.
+    fn ratios(&self, row: &Row) -> [f64; 2] {
+        let hot = self.0.first().map_or([f64::NAN; 2], |row| row.hits);
+        [0, 1].map(|draw| row.hits[draw] / (FACTOR * row.looks[draw] + hot[draw]))
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>12}{:>24}{:>24}", "ns, median", "a hit of the layer", "moka's get")?;
-        let heads = ["tokens", "uniform", "zipf", "uniform", "zipf"];
+        let heads = ["a hit of the layer", "moka's get", "hit / (1.3 get + hot)"];
+        writeln!(f, "{:>12}{}", "ns, median", heads.map(|head| format!("{head:>24}")).concat())?;
+        let heads = ["tokens", "uniform", "zipf", "uniform", "zipf", "uniform", "zipf"];
         writeln!(f, "{}", heads.map(|head| format!("{head:>12}")).concat())?;
-        for Row { tokens, hits, looks } in &self.0 {
+        for row in &self.0 {
+            let Row { tokens, hits, looks } = row;
             let figures = [hits[0], hits[1], looks[0], looks[1]];
             let figures = figures.map(|figure| format!("{figure:>12.0}")).concat();
-            writeln!(f, "{tokens:>12}{figures}")?;
+            let ratios = self.ratios(row).map(|ratio| format!("{ratio:>12.2}")).concat();
+            writeln!(f, "{tokens:>12}{figures}{ratios}")?;
         }
-        let (Some(few), Some(many)) = (self.0.first(), self.0.last()) else { return Ok(()) };
-        let ratios = [many.hits[0] / few.hits[0], many.hits[1] / few.hits[1]];
-        let more = [many.looks[0] - few.looks[0], many.looks[1] - few.looks[1]];
-        let of_hits = [many.hits[0] - few.hits[0], many.hits[1] - few.hits[1]];
-        write!(
-            f,
-            "from the first row to the last: hits {:.2} and {:.2} times; ",
-            ratios[0], ratios[1]
-        )?;
-        write!(f, "{:.0} and {:.0} ns more, ", of_hits[0], of_hits[1])?;
-        writeln!(f, "of which moka's get {:.0} and {:.0}", more[0], more[1])
+        write!(f, "hot: a hit of one token; asked for: at most 1.00")
     }
 }

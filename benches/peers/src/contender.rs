@@ -23,6 +23,9 @@ pub(crate) struct Contender {
 impl Contender {
     /// A router that lets requests with this token pass.
     pub(crate) fn new(name: &'static str, router: Router, good: &str) -> Self {
+        // As `axum::serve` does for each connection, so that layers are applied once and not for each
+        // request.
+        let router = router.with_state(());
         Self { name, router, good: good.into(), refused: Vec::new() }
     }
 

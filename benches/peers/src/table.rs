@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use plot::Bar;
+
 use crate::{contender::Contender, timing::Timing};
 
 /// One row for each contender: the bare one, the one with an empty layer, ours, the one written
@@ -11,18 +13,18 @@ pub(crate) struct Table {
     noise: f64,
 }
 
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
+struct Row {
+    name: &'static str,
     minimum: f64,
     median: f64,
-    pub(crate) overhead: Overhead,
+    overhead: Overhead,
 }
 
 /// Nanoseconds beyond the bare router.
 #[derive(Clone, Copy)]
-pub(crate) struct Overhead {
-    pub(crate) minimum: f64,
-    pub(crate) median: f64,
+struct Overhead {
+    minimum: f64,
+    median: f64,
 }
 
 impl Table {
@@ -38,9 +40,14 @@ impl Table {
         Self { rows, noise: bare.quantile(0.9) / bare.quantile(0.1) }
     }
 
-    /// Those that protect, ours first.
-    pub(crate) fn protected(&self) -> &[Row] {
-        self.rows.get(2..).unwrap_or_default()
+    /// The median overheads of those that protect, ours first.
+    pub(crate) fn bars(&self) -> Vec<Bar<'_>> {
+        let protected = self.rows.iter().skip(2).enumerate();
+        let bar = |(index, row): (usize, &Row)| {
+            let Row { name, overhead, .. } = row;
+            Bar { name, value: overhead.median, ours: index == 0 }
+        };
+        protected.map(bar).collect()
     }
 }
 
