@@ -70,7 +70,7 @@ impl Found<'_> {
     fn presented(&self, key: Key) -> Presented {
         let mut request = IntrospectionRequest::new().token(self.token);
         request.client_certificate = self.certificate.as_ref().map(ClientCertificate::to_pem);
-        Presented { key, holder: self.holder(), request }
+        Presented { key, holder: self.holder(), request: Box::new(request) }
     }
 }
 
@@ -263,8 +263,8 @@ impl<R> Gate<R> {
         let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
             let (version, extensions) = (request.version(), request.extensions());
-            presented.request = signatures
-                .describe(head, version, extensions, presented.request)
+            *presented.request = signatures
+                .describe(head, version, extensions, *presented.request)
                 .map_err(unplaced)?;
             freshness.fresh = true;
         }
@@ -272,7 +272,8 @@ impl<R> Gate<R> {
         if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
             let proof = credentials::proof(head.headers)?;
-            presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
+            let request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
+            presented.request = Box::new(request);
             let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
             let asking = verifier.ask_with_proof(prover, presented, freshness, proven, sent);
             return Ok(Box::pin(asking));

@@ -226,7 +226,7 @@ impl Verifier {
         sent: Sent,
     ) -> Answer {
         let now = self.clock.now();
-        let IntrospectionRequest { dpop, htm, htu, .. } = &presented.request;
+        let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request;
         let purpose = ProofFor {
             method: htm.as_deref().unwrap_or_default(),
             url: htu.as_deref().unwrap_or_default(),
@@ -407,12 +407,14 @@ pub(crate) struct Freshness {
 pub(crate) struct Presented {
     pub(crate) key: Key,
     pub(crate) holder: Holder,
-    pub(crate) request: IntrospectionRequest,
+    /// In a box, since it is held by futures that are moved about.
+    pub(crate) request: Box<IntrospectionRequest>,
 }
 
 impl Presented {
     pub(crate) fn bearer(key: Key, token: &str) -> Self {
-        Self { key, holder: Holder::BEARER, request: IntrospectionRequest::new().token(token) }
+        let request = Box::new(IntrospectionRequest::new().token(token));
+        Self { key, holder: Holder::BEARER, request }
     }
 
     fn token(&self) -> &str {
