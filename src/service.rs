@@ -70,7 +70,7 @@ impl Found<'_> {
     fn presented(&self, key: Key) -> Presented {
         let mut request = IntrospectionRequest::new().token(self.token);
         request.client_certificate = self.certificate.as_ref().map(ClientCertificate::to_pem);
-        Presented { key, holder: self.holder(), request }
+        Presented { key, holder: self.holder(), request, sent: None }
     }
 }
 
@@ -85,8 +85,8 @@ struct Shown {
     now: SystemTime,
 }
 
-/// Set when Authlete is asked with a request's proof: to the call, if the request does not wait for it.
-pub(crate) type Sent = Arc<OnceLock<Option<Arc<Flight<Asked>>>>>;
+/// Set when Authlete is asked with a request's proof: to the call.
+pub(crate) type Sent = Arc<OnceLock<Arc<Flight<Asked>>>>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
@@ -222,14 +222,12 @@ impl<R> Gate<R> {
             && let Some(flight) = sent.get()
         {
             let shown = Shown { sent: Some(sent.clone()), ..shown };
-            if self.freshness.fresh
-                && let Some(flight) = flight
-            {
-                let key = verifier.key(found.token);
+            let key = verifier.key(found.token);
+            if self.freshness.fresh {
                 return Ok(Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))));
             }
-            let allowed = !self.freshness.fresh && *stale <= self.freshness.stale;
-            if known.is_stale() && !allowed {
+            let too_old = known.is_stale() && *stale > self.freshness.stale;
+            if too_old || !verifier.stands(&key, flight) {
                 return Err(verdict::unknown());
             }
             return Ok(Way::Decide(shown, Ok(known.clone())));
@@ -280,8 +278,9 @@ impl<R> Gate<R> {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
             let proof = credentials::proof(head.headers)?;
             presented.request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
-            let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
-            let asking = verifier.ask_with_proof(prover, presented, freshness, proven, sent);
+            presented.sent = Some(sent.clone());
+            let (verifier, prover) = (verifier.clone(), prover.clone());
+            let asking = verifier.ask_with_proof(prover, presented, freshness, proven);
             return Ok(Box::pin(asking));
         }
         let _ = (scheme, proven, sent);
