@@ -393,9 +393,9 @@ impl<R> AuthLayerBuilder<R> {
     /// a random point in the second half of `pause`, doubled each time, at most 30 s. Then one call at a
     /// time finds out whether Authlete answers again, and the first answer ends it. A call that failed
     /// got no connection, no answer in time, 429 or 5xx, after its [retries](Self::retries); an answer
-    /// about a token, good or bad, is none, and what is 30 s ago does not count. What is cached serves
-    /// on, and so does what [`stale_on_error`](Self::stale_on_error) allows. Pauses go by the layer's
-    /// [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most 30 s.
+    /// about a token, good or bad, is none, nor is a call whose turn came late here, and what is 30 s ago
+    /// does not count. What is cached serves on, and so does what
+    /// [`stale_on_error`](Self::stale_on_error) allows. Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most 30 s.
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         self.patience.failures = failures;
         if failures > 0 {
@@ -515,6 +515,11 @@ impl<R> AuthLayerBuilder<R> {
                 let remedy = "give at most a day: it is how long a revoked token can live on";
                 return Err(ConfigError::new(setting, format!("{} s", age.as_secs()), remedy));
             }
+        }
+        if !limits.stale.is_zero() && limits.max_age.is_zero() {
+            let problem = format!("{} ms without a cache", limits.stale.as_millis());
+            let remedy = "give a max_age, since it is for answers that are kept";
+            return Err(ConfigError::new("stale_on_error", problem, remedy));
         }
         if let Some(ahead) = limits.ahead.filter(|it| !it.is_zero() && *it >= limits.max_age) {
             let problem = format!("{} ms", ahead.as_millis());

@@ -95,7 +95,7 @@ impl Precheck {
     /// ```
     ///
     /// # Panics
-    /// If one is not ASCII: no access token could hold it (RFC 6750 §2.1).
+    /// If there are none, or if one is not ASCII: no access token could hold it (RFC 6750 §2.1).
     #[must_use]
     #[track_caller]
     pub fn alphabet(characters: impl IntoIterator<Item = char>) -> Self {
@@ -103,7 +103,9 @@ impl Precheck {
             assert!(character.is_ascii(), "Precheck::alphabet takes ASCII; got {character:?}");
             alphabet | 1_u128 << u32::from(character)
         };
-        Self::new(Rule::Alphabet(characters.into_iter().fold(0, add)))
+        let alphabet = characters.into_iter().fold(0, add);
+        assert!(alphabet != 0, "Precheck::alphabet needs at least one character; none was given");
+        Self::new(Rule::Alphabet(alphabet))
     }
 
     /// Tokens are made of letters, digits, `-` and `_` alone (RFC 4648 §5), as Authlete's are.

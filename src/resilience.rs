@@ -1,11 +1,14 @@
 //! How Authlete is asked when it is in trouble: not too often, not for too long, and not in vain.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::{
@@ -171,6 +174,8 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(patience: Patience) -> Self {
         let (span, min_per_second, part) = BUDGET;
+        let max_in_flight = patience.max_in_flight.min(Semaphore::MAX_PERMITS);
+        let patience = Patience { max_in_flight, ..patience };
         Self {
             patience,
             record: Record::new(&patience),
@@ -184,17 +189,23 @@ impl Caller {
         self.patience.max_in_flight - self.in_flight.available_permits()
     }
 
-    /// Makes a call when it is its turn.
+    /// Makes a call when it is its turn. `None` if that came too late for Authlete to be blamed: with less
+    /// than half of the time left.
     pub(crate) async fn check<T, F>(
         &self,
         api: &'static str,
         again: Again,
         attempt: impl Fn() -> F,
-    ) -> Result<T, Error>
+    ) -> Option<Result<T, Error>>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.call(api, again, || self.in_turn(attempt())).await
+        let (began, turn) = (Instant::now(), OnceLock::new());
+        let outcome = self.call(api, again, || self.in_turn(&turn, attempt())).await;
+        let deadline = self.patience.deadline;
+        let late = outcome.is_err() && began.elapsed() >= deadline;
+        let waited = || turn.get().is_none_or(|turn| *turn - began > deadline / 2);
+        (!late || !waited()).then_some(outcome)
     }
 
     /// Makes a call, however many others are under way.
@@ -237,14 +248,15 @@ impl Caller {
             }
             tracing::debug!(error = &error as &dyn std::error::Error, "a call is made again");
             tokio::time::sleep(pause).await;
-            backoff *= 2;
+            backoff = backoff.saturating_mul(2);
         }
         attempt().await
     }
 
-    async fn in_turn<F: Future>(&self, attempt: F) -> F::Output {
+    async fn in_turn<F: Future>(&self, turn: &OnceLock<Instant>, attempt: F) -> F::Output {
         // The semaphore is never closed.
         let _permit = self.in_flight.acquire().await.ok();
+        turn.get_or_init(Instant::now);
         attempt.await
     }
 }
@@ -253,5 +265,7 @@ impl Caller {
 fn jittered(span: Duration) -> Duration {
     // A hasher with random keys is the standard library's source of randomness.
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    span.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX))
+    // Less than 1, or the longest span would be too long.
+    let part = f64::from(u32::try_from(random >> 32).unwrap_or(0)) / 2_f64.powi(32);
+    span.mul_f64(part)
 }

@@ -70,7 +70,8 @@ impl Found<'_> {
     fn presented(&self, key: Key) -> Presented {
         let mut request = IntrospectionRequest::new().token(self.token);
         request.client_certificate = self.certificate.as_ref().map(ClientCertificate::to_pem);
-        Presented { key, holder: self.holder(), request: Box::new(request) }
+        let request = Box::new(request);
+        Presented { key, holder: self.holder(), request, sent: None }
     }
 }
 
@@ -83,8 +84,8 @@ struct Shown {
     sent: Option<Sent>,
 }
 
-/// Set when Authlete is asked with a request's proof: to the call, if the request does not wait for it.
-pub(crate) type Sent = Arc<OnceLock<Option<Arc<Flight<Asked>>>>>;
+/// Set when Authlete is asked with a request's proof: to the call.
+pub(crate) type Sent = Arc<OnceLock<Arc<Flight<Asked>>>>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
@@ -210,19 +211,16 @@ impl<R> Gate<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let proven = request.extensions().get::<Proven>();
         let proven = proven.filter(|proven| proven.is_by(verifier));
-        if let (Some(Proven { sent: Some(sent), stale, .. }), Some(known)) =
-            (proven, request.extensions().get::<TokenInfo>())
+        if let Some(Proven { token: known, sent: Some(sent), stale, .. }) = proven
             && let Some(flight) = sent.get()
         {
             let shown = Shown { sent: Some(sent.clone()), ..shown };
-            if self.freshness.fresh
-                && let Some(flight) = flight
-            {
-                let key = verifier.key(found.token);
+            let key = verifier.key(found.token);
+            if self.freshness.fresh {
                 return Ok(Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))));
             }
-            let allowed = !self.freshness.fresh && *stale <= self.freshness.stale;
-            if known.is_stale() && !allowed {
+            let too_old = known.is_stale() && *stale > self.freshness.stale;
+            if too_old || !verifier.stands(&key, flight) {
                 return Err(verdict::unknown());
             }
             return Ok(Way::Decide(shown, Ok(known.clone())));
@@ -274,8 +272,9 @@ impl<R> Gate<R> {
             let proof = credentials::proof(head.headers)?;
             let request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
             presented.request = Box::new(request);
-            let (verifier, prover, sent) = (verifier.clone(), prover.clone(), sent.clone());
-            let asking = verifier.ask_with_proof(prover, presented, freshness, proven, sent);
+            presented.sent = Some(sent.clone());
+            let (verifier, prover) = (verifier.clone(), prover.clone());
+            let asking = verifier.ask_with_proof(prover, presented, freshness, proven);
             return Ok(Box::pin(asking));
         }
         let _ = (scheme, proven, sent);
@@ -334,8 +333,9 @@ impl<R> Gate<R> {
         if shown.scheme == Scheme::Dpop {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
-            let stale = self.freshness.stale;
-            request.extensions_mut().insert(Proven { verifier, sent: shown.sent.clone(), stale });
+            let (token, sent) = (token.clone(), shown.sent.clone());
+            let proven = Proven { verifier, token, sent, stale: self.freshness.stale };
+            request.extensions_mut().insert(proven);
         }
         self.guard::<ResB>();
         token.insert_into(request.extensions_mut(), options.token_info_alone);
@@ -459,6 +459,7 @@ impl<R> Gate<R> {
 #[derive(Clone)]
 struct Proven {
     verifier: Arc<Verifier>,
+    token: TokenInfo,
     /// Whether Authlete was asked with the proof.
     sent: Option<Sent>,
     /// By how much an answer may be out of date there.

@@ -13,6 +13,8 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
+#[cfg(feature = "dpop")]
+use crate::proof::{ProofFor, Prover};
 use crate::{
     api::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
@@ -27,13 +29,9 @@ use crate::{
     rejection::{Guard, Reason, Rejection},
     resilience::{Again, BreakerState, Caller, Health, Patience},
     rotate::{Rotation, Rotator},
+    service::Sent,
     token::TokenInfo,
     verdict::{self, Answer},
-};
-#[cfg(feature = "dpop")]
-use crate::{
-    proof::{ProofFor, Prover},
-    service::Sent,
 };
 
 mod boarding;
@@ -106,7 +104,8 @@ impl Verifier {
         let refresh_keys = KeySpace::new(&authlete.identity(), api, "refresh");
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
         // They outlive clients that go away.
-        let room = Arc::new(Semaphore::new(patience.max_in_flight + patience.max_waiting));
+        let room = patience.max_in_flight.saturating_add(patience.max_waiting);
+        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let caller = Caller::new(patience);
         let extender = refresh.map(Extender::new);
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
@@ -223,7 +222,6 @@ impl Verifier {
         mut presented: Presented,
         mut freshness: Freshness,
         proven: bool,
-        sent: Sent,
     ) -> Answer {
         let now = self.clock.now();
         let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request;
@@ -244,10 +242,7 @@ impl Verifier {
         let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
         let (info, ends) = match known.filter(|_| !freshness.fresh) {
             Some(known) => (known.answer?, Some(known.ends)),
-            None => {
-                let _ = sent.set(None);
-                (self.clone().ask(presented.clone(), freshness).await?, None)
-            }
+            None => (self.clone().ask(presented.clone(), freshness).await?, None),
         };
         if !proven {
             prover.use_up(&proof, &self.clock).await?;
@@ -257,10 +252,8 @@ impl Verifier {
                 return known.unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
-        if let Some(ends) = ends
-            && let Some(flight) = self.keep_alive(&key, &info, ends, || presented)
-        {
-            let _ = sent.set(Some(flight));
+        if let Some(ends) = ends {
+            self.keep_alive(&key, &info, ends, || presented);
         }
         Ok(info)
     }
@@ -284,7 +277,7 @@ impl Verifier {
     }
 
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
-    /// what is known `ends` soon. The call, if Authlete is asked with what is presented.
+    /// what is known `ends` soon.
     #[inline]
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
@@ -292,20 +285,26 @@ impl Verifier {
         known: &TokenInfo,
         ends: bool,
         presented: impl FnOnce() -> Presented,
-    ) -> Option<Arc<Flight<Asked>>> {
+    ) {
         let extends =
             self.extender.as_ref().is_some_and(|it| it.look(key, known, self.clock.now()));
-        let due = extends || (ends && !self.caller.record.is_down(self.clock.now()));
-        due.then(|| self.ask_in_background(presented())).flatten()
+        if extends || (ends && !self.caller.record.is_down(self.clock.now())) {
+            self.ask_in_background(presented());
+        }
     }
 
     /// Asks, unless somebody does already.
-    fn ask_in_background(self: &Arc<Self>, presented: Presented) -> Option<Arc<Flight<Asked>>> {
+    fn ask_in_background(self: &Arc<Self>, presented: Presented) {
         let Presented { key, holder, .. } = presented;
         let boarding = self.join(&mut self.flights.lock(), key, holder);
-        let Boarding::Start(flight, landing) = boarding else { return None };
+        let Boarding::Start(flight, landing) = boarding else { return };
+        presented.sent_by(&flight);
         tokio::spawn(landing.fly(presented));
-        Some(flight)
+    }
+
+    /// Whether the token was not forgotten since a call landed.
+    pub(crate) fn stands(&self, key: &Key, flight: &Flight<Asked>) -> bool {
+        self.flights.stands(key, flight)
     }
 
     /// What a call under way will tell.
@@ -354,8 +353,9 @@ impl Verifier {
                 let attempt = || self.authlete.introspection(request);
                 let response = self.caller.check("/auth/introspection", again, attempt).await;
                 response.map(|response| {
+                    let response = response?;
                     self.learn_nonce(request, &response);
-                    verdict::of_introspection(&response)
+                    Ok(verdict::of_introspection(&response))
                 })
             }
             Check::Update => {
@@ -365,9 +365,10 @@ impl Verifier {
                 };
                 let attempt = || self.authlete.token_update(&request);
                 let response = self.caller.check("/auth/token/update", again, attempt).await;
-                response.map(|it| verdict::of_update(&it, self.clock.now()))
+                response.map(|it| Ok(verdict::of_update(&it?, self.clock.now())))
             }
         };
+        let Some(answer) = answer else { return Err(Self::crowded()) };
         pass.end(answer.as_ref().err(), self.clock.now_millis());
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
         let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
@@ -377,6 +378,13 @@ impl Verifier {
             self.warn_of_clocks();
         }
         answer.map(|token| token.guarded(&self.guard))
+    }
+
+    /// There was no room or no time for a call: that says nothing of Authlete.
+    fn crowded() -> Rejection {
+        tracing::warn!("too many access tokens are being checked");
+        meter::full("calls");
+        verdict::unknown()
     }
 
     fn is_past(&self, token: &TokenInfo) -> bool {
@@ -409,12 +417,19 @@ pub(crate) struct Presented {
     pub(crate) holder: Holder,
     /// In a box, since it is held by futures that are moved about.
     pub(crate) request: Box<IntrospectionRequest>,
+    /// Where it is told that Authlete is asked with its proof.
+    pub(crate) sent: Option<Sent>,
 }
 
 impl Presented {
     pub(crate) fn bearer(key: Key, token: &str) -> Self {
         let request = Box::new(IntrospectionRequest::new().token(token));
-        Self { key, holder: Holder::BEARER, request }
+        Self { key, holder: Holder::BEARER, request, sent: None }
+    }
+
+    /// Tells by which call Authlete is asked with it.
+    fn sent_by(&self, flight: &Arc<Flight<Asked>>) {
+        let _ = self.sent.as_ref().map(|sent| sent.set(flight.clone()));
     }
 
     fn token(&self) -> &str {

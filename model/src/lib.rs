@@ -307,6 +307,10 @@ pub mod sync {
         }
 
         impl<T> Receiver<T> {
+            pub fn borrow(&self) -> Ref<'_, T> {
+                Ref(self.0.lock().unwrap())
+            }
+
             pub async fn wait_for(
                 &mut self,
                 mut enough: impl FnMut(&T) -> bool,

@@ -132,6 +132,13 @@ impl<T: Clone> Flights<Landed<T>> {
         let current = landed.forgotten == Some(self.lock().forgotten(key));
         current.then_some(landed.answer)
     }
+
+    /// Whether the token of a flight that has landed was not forgotten since.
+    pub(crate) fn stands(&self, key: &Key, flight: &Flight<Landed<T>>) -> bool {
+        let forgotten = self.lock().forgotten(key);
+        let landed = flight.outcome.borrow();
+        landed.as_ref().is_none_or(|landed| landed.forgotten == Some(forgotten))
+    }
 }
 
 /// The place of a flight that does not take place.

@@ -208,17 +208,28 @@ impl JwtKey {
                 && only.as_ref().is_none_or(|only| only.parse() == Ok(*algorithm))
         });
         let key = DecodingKey::from_jwk(jwk).ok()?;
-        let short = match key.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, .. } => !(256..=1024).contains(&n.len()),
-            _ => false,
+        let possible = match (key.kind(), algorithms.first()?) {
+            // Of 2048 bits at least, without a zero in front.
+            (DecodingKeyKind::RsaModulusExponent { n, .. }, _) => {
+                let least = if n.len() == 256 { 0x80 } else { 1 };
+                (256..=1024).contains(&n.len()) && n.first().is_some_and(|first| *first >= least)
+            }
+            (_, Algorithm::ES256) => point(&key) == Some(65),
+            (_, Algorithm::ES384) => point(&key) == Some(97),
+            _ => point(&key) == Some(32),
         };
         let id = jwk.common.key_id.clone();
-        (!algorithms.is_empty() && !short).then_some(Self { id, algorithms, key })
+        possible.then_some(Self { id, algorithms, key })
     }
 
     fn signs(&self, jws: &Compact<'_>, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm) && jws.is_by(&self.key, algorithm)
     }
+}
+
+/// The length of a point of a curve.
+fn point(key: &DecodingKey) -> Option<usize> {
+    key.try_get_as_bytes().ok().map(<[u8]>::len)
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Asked, Presented, Verifier, landing::Landing};
 use crate::{
     cache::{Flight, Holder, Key, Purpose, Table},
-    meter,
     rejection::Rejection,
     token::TokenInfo,
     verdict::{self, Answer},
@@ -41,14 +40,11 @@ impl Verifier {
                     // A task of its own, so that no request that goes away takes the others'
                     // answer with it. It is started after the lock is released, since a runtime
                     // that is shutting down drops it at once, and it then locks by itself.
+                    presented.sent_by(&flight);
                     tokio::spawn(landing.fly(presented.clone()));
                     flight
                 }
-                Boarding::Full => {
-                    tracing::warn!("too many access tokens are being checked");
-                    meter::full("calls");
-                    return Err(verdict::unknown());
-                }
+                Boarding::Full => return Err(Self::crowded()),
             };
             let broken_off = Err(verdict::unknown());
             if let Some(answer) = self.flights.answer(&presented.key, &flight, broken_off).await {

@@ -3,6 +3,7 @@
 #![cfg(all(feature = "emulator", feature = "axum"))]
 
 mod again;
+mod audited;
 mod breaker;
 mod caching;
 mod check_by_update;

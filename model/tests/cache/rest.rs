@@ -156,10 +156,6 @@ pub(crate) mod clock {
     }
 }
 
-pub(crate) mod meter {
-    pub(crate) fn full(_: &str) {}
-}
-
 pub(crate) mod refresh {
     use core::sync::atomic::{AtomicBool, Ordering};
     use std::time::SystemTime;
