@@ -41,6 +41,12 @@ const WORLDS: usize = 12;
 /// After so many operations a world ends, and another one begins: what is left of it is a leak.
 const LAP: u64 = 300;
 
+/// That many worlds never end, so that what a layer gathers shows, too.
+const LASTING: usize = 4;
+
+/// How often it is looked at what the process uses, at least so many times.
+const LOOKS: u32 = 7;
+
 #[derive(Parser)]
 struct Arguments {
     /// For how long.
@@ -49,6 +55,9 @@ struct Arguments {
     /// What is done is decided by it.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How much is done a second, at most.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
 }
 
 /// What all worlds did so far.
@@ -69,7 +78,7 @@ impl Sum {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { minutes, seed } = Arguments::parse();
+    let Arguments { minutes, seed, rate } = Arguments::parse();
     let log = Log::default();
     let subscriber = log.subscriber();
     if tracing::subscriber::set_global_default(subscriber).is_err() {
@@ -78,12 +87,13 @@ async fn main() -> ExitCode {
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(minutes * 60.0);
     let sum = Arc::new(Sum { next: AtomicU64::new(seed), ..Sum::default() });
+    let pause = Duration::from_secs(WORLDS as u64) / rate.max(1);
     let worlds: Vec<_> =
-        (0..WORLDS).map(|world| tokio::spawn(live(sum.clone(), world, end))).collect();
+        (0..WORLDS).map(|world| tokio::spawn(live(sum.clone(), world, end, pause))).collect();
 
     // The first connections are made before anything is measured.
-    tokio::time::sleep((end - begin) / 20).await;
-    let mut usage = vec![("beginning", Usage::now())];
+    let (warm, span) = ((end - begin) / 20, Duration::from_secs(300).min((end - begin) / LOOKS));
+    let mut usage = Vec::new();
     let bar = ProgressBar::new((end - begin).as_millis() as u64);
     bar.set_style(style());
     while Instant::now() < end {
@@ -91,11 +101,11 @@ async fn main() -> ExitCode {
         bar.set_position(begin.elapsed().as_millis() as u64);
         let tally = sum.tally();
         bar.set_message(format!("{} requests, {} wrong", tally.requests, tally.wrong));
-        if usage.len() == 1 && begin.elapsed() > (end - begin) / 2 {
-            usage.push(("middle", Usage::now()));
+        if begin.elapsed() >= warm.max(span * usage.len() as u32) {
+            usage.push(Usage::now(begin, tally.requests));
         }
     }
-    usage.push(("end", Usage::now()));
+    usage.push(Usage::now(begin, sum.tally().requests));
     let mut stuck = 0;
     for world in worlds {
         stuck += usize::from(world.await.is_err());
@@ -105,14 +115,17 @@ async fn main() -> ExitCode {
 }
 
 /// Lives in one world after another.
-async fn live(sum: Arc<Sum>, world: usize, end: Instant) {
+async fn live(sum: Arc<Sum>, world: usize, end: Instant, pause: Duration) {
     let mut past = Tally::default();
     while Instant::now() < end {
         let seed = sum.next.fetch_add(1, Ordering::Relaxed);
         let mut driver = Driver::new(seed, PACE).await;
-        for operation in 1..=LAP {
+        let mut ticks = tokio::time::interval(pause.max(Duration::from_micros(1)));
+        let lap = if world < LASTING { u64::MAX } else { LAP };
+        for operation in 1..=lap {
+            ticks.tick().await;
             driver.operate().await;
-            let last = operation == LAP || Instant::now() >= end;
+            let last = operation == lap || Instant::now() >= end;
             if last {
                 driver.settle().await;
             }
@@ -138,23 +151,38 @@ fn style() -> ProgressStyle {
 
 /// What the process uses.
 struct Usage {
+    at: Duration,
+    requests: u64,
     /// MiB.
     resident: Option<f64>,
     descriptors: Option<usize>,
+    /// The time that the processor worked for it (s).
+    worked: Option<f64>,
 }
 
 impl Usage {
     /// Known on Linux only.
-    fn now() -> Self {
+    fn now(begin: Instant, requests: u64) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
-        Self { resident: kib.map(|kib| kib / 1024.0), descriptors }
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // utime and stime, in hundredths of a second.
+        let ticks =
+            stat.rsplit(')').next().map(|fields| fields.split_whitespace().skip(11).take(2));
+        let worked = ticks.and_then(|ticks| ticks.map(|it| it.parse::<f64>().ok()).sum());
+        Self {
+            at: begin.elapsed(),
+            requests,
+            resident: kib.map(|kib| kib / 1024.0),
+            descriptors,
+            worked: worked.map(|ticks: f64| ticks / 100.0),
+        }
     }
 }
 
-fn report(sum: &Sum, usage: &[(&str, Usage)], log: &Log, stuck: usize) -> ExitCode {
+fn report(sum: &Sum, usage: &[Usage], log: &Log, stuck: usize) -> ExitCode {
     let tally = sum.tally();
     let mut problems = sum.problems.lock().unwrap().clone();
     problems.extend(log.leak().map(|leak| format!("a secret was logged: {leak}")));
@@ -172,12 +200,17 @@ fn report(sum: &Sum, usage: &[(&str, Usage)], log: &Log, stuck: usize) -> ExitCo
     ] {
         println!("{name:<16} {count:>12}");
     }
-    println!("\n{:<16} {:>12} {:>12}", "", "RSS (MiB)", "descriptors");
+    println!(
+        "\n{:>8} {:>12} {:>12} {:>12} {:>12}",
+        "minute", "requests", "RSS (MiB)", "descriptors", "CPU (s)"
+    );
     let or_unknown = |known: Option<String>| known.unwrap_or_else(|| "?".into());
-    for (when, usage) in usage {
-        let resident = or_unknown(usage.resident.map(|mib| format!("{mib:.1}")));
-        let descriptors = or_unknown(usage.descriptors.map(|count| count.to_string()));
-        println!("{when:<16} {resident:>12} {descriptors:>12}");
+    for Usage { at, requests, resident, descriptors, worked } in usage {
+        let minute = at.as_secs_f64() / 60.0;
+        let resident = or_unknown(resident.map(|mib| format!("{mib:.1}")));
+        let descriptors = or_unknown(descriptors.map(|count| count.to_string()));
+        let worked = or_unknown(worked.map(|seconds| format!("{seconds:.0}")));
+        println!("{minute:>8.1} {requests:>12} {resident:>12} {descriptors:>12} {worked:>12}");
     }
     for problem in &problems {
         eprintln!("\n{problem}");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    ops::{Index, IndexMut},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,13 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How much is told of what was done before something went wrong.
 const REMEMBERED: usize = 40;
 
+/// How many tokens are used, of which the oldest gives way to a new one.
+const IN_USE: usize = 16;
+
 pub(crate) struct Driver {
     seed: u64,
     pace: Pace,
     rng: StdRng,
     world: World,
     order: Arc<AtomicU64>,
-    tokens: Vec<Token>,
+    tokens: Tokens,
     waiting: Vec<Waiting>,
     hold: Option<Hold>,
     /// How long the clock may still be moved while answers are held back.
@@ -63,6 +67,49 @@ struct Waiting {
 struct Failing {
     from: Order,
     end: Option<(Order, SystemTime)>,
+}
+
+/// The tokens that are in use, by number.
+#[derive(Default)]
+struct Tokens {
+    first: usize,
+    tokens: VecDeque<Token>,
+}
+
+impl Tokens {
+    /// The number of the next one.
+    fn end(&self) -> usize {
+        self.first + self.tokens.len()
+    }
+
+    fn push(&mut self, token: Token) {
+        self.tokens.push_back(token);
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Token> {
+        self.tokens.iter_mut()
+    }
+
+    /// Takes those away that are not used any more.
+    fn out_of_use(&mut self) -> Vec<Token> {
+        let old = self.tokens.len().saturating_sub(IN_USE);
+        self.first += old;
+        self.tokens.drain(..old).collect()
+    }
+}
+
+impl Index<usize> for Tokens {
+    type Output = Token;
+
+    fn index(&self, number: usize) -> &Token {
+        &self.tokens[number - self.first]
+    }
+}
+
+impl IndexMut<usize> for Tokens {
+    fn index_mut(&mut self, number: usize) -> &mut Token {
+        &mut self.tokens[number - self.first]
+    }
 }
 
 /// What was done.
@@ -104,7 +151,7 @@ impl Driver {
             rng: StdRng::seed_from_u64(seed),
             world: World::new(pace).await,
             order: Arc::default(),
-            tokens: Vec::new(),
+            tokens: Tokens::default(),
             waiting: Vec::new(),
             hold: None,
             leeway: Duration::ZERO,
@@ -182,8 +229,8 @@ impl Driver {
     }
 
     fn any_token(&mut self) -> usize {
-        let recent = self.tokens.len().saturating_sub(16);
-        self.rng.random_range(recent..self.tokens.len())
+        let recent = self.tokens.end().saturating_sub(IN_USE);
+        self.rng.random_range(recent..self.tokens.end())
     }
 
     fn any_layer(&mut self) -> usize {
@@ -191,7 +238,7 @@ impl Driver {
     }
 
     async fn issue(&mut self) {
-        let number = self.tokens.len();
+        let number = self.tokens.end();
         let (value, subject) = (format!("{SECRET}-{}-{number}", self.seed), format!("u{number}"));
         let life = self.rng.random_range(20..400);
         let has = [self.rng.random_bool(0.6), self.rng.random_bool(0.6)];
@@ -487,6 +534,11 @@ impl Driver {
         self.world.quiet().await;
         self.may_be_extended();
         self.touched.clear();
+        for token in self.tokens.out_of_use() {
+            self.world.authlete.revoke(&token.value);
+        }
+        // Nobody looks further back than to the last failure.
+        self.faults.drain(..self.faults.len().saturating_sub(1));
     }
 
     async fn look(&mut self, waiting: Waiting) {
