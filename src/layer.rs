@@ -160,6 +160,7 @@ impl AuthLayerBuilder {
             negative_max_age: Duration::from_secs(10),
             negative_max_entries: 10_000,
             stale: Duration::ZERO,
+            ahead: None,
         };
         let options = Options {
             sources: Vec::new(),
@@ -370,10 +371,11 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// Asks again about tokens in use that long before their `max_age` ends, in the background (at a
-    /// random point in the second half of it), so that steady traffic never waits. Default: 0, off; less
-    /// than `max_age`.
+    /// point of its own in the second half of it), so that steady traffic never waits. Zero turns it off.
+    /// It is less than `max_age`.
+    /// Default: a tenth of it.
     pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
-        self.patience.ahead = ahead;
+        self.limits.ahead = Some(ahead);
         self
     }
 
@@ -466,8 +468,8 @@ impl<R> AuthLayerBuilder<R> {
                 return Err(ConfigError::new(setting, format!("{} s", age.as_secs()), remedy));
             }
         }
-        if !self.patience.ahead.is_zero() && self.patience.ahead >= limits.max_age {
-            let problem = format!("{} ms", self.patience.ahead.as_millis());
+        if let Some(ahead) = limits.ahead.filter(|it| !it.is_zero() && *it >= limits.max_age) {
+            let problem = format!("{} ms", ahead.as_millis());
             return Err(ConfigError::new("refresh_ahead", problem, "give less than max_age"));
         }
         for (setting, entries) in [

@@ -97,8 +97,6 @@ pub(crate) struct Patience {
     pub(crate) backoff: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_waiting: usize,
-    /// How long before its age ends an answer in use is asked for again.
-    pub(crate) ahead: Duration,
 }
 
 impl Default for Patience {
@@ -109,7 +107,6 @@ impl Default for Patience {
             backoff: Duration::from_millis(100),
             max_in_flight: 256,
             max_waiting: 1024,
-            ahead: Duration::ZERO,
         }
     }
 }

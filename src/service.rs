@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use crate::{
     api::IntrospectionRequest,
-    cache::{Holder, Thumbprint},
+    cache::{Holder, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
@@ -157,7 +157,6 @@ impl<R> Gate<R> {
             let description = "the access token is none of this service";
             return Err(refuse(Rejection::invalid_token(description)));
         }
-        let key = verifier.key(token);
         let certificate = match &options.certificates {
             Some(certificates) => certificates
                 .find(head.headers, request.extensions())
@@ -165,10 +164,10 @@ impl<R> Gate<R> {
             None => None,
         };
         let thumbprint = certificate.as_ref().map(|certificate| certificate.thumbprint());
-        let now = verifier.clock.now();
+        let now = verifier.clock.recently();
         let shown = Shown { scheme, certificate: thumbprint, sent: false, now };
         let holder = Holder { key: None, certificate: thumbprint };
-        let presented = || {
+        let presented = |key| {
             let mut request = IntrospectionRequest::new().token(token);
             request.client_certificate = certificate.as_ref().map(|it| it.to_pem());
             Presented { key, holder, request }
@@ -185,22 +184,26 @@ impl<R> Gate<R> {
             }
             let sent = Sent::default();
             let proven = proven.is_some();
-            let asking = self.prove(request, scheme, presented(), proven, &sent);
+            let presented = presented(verifier.key(token));
+            let asking = self.prove(request, scheme, presented, proven, &sent);
             let asking = asking.map_err(refuse)?;
             return Ok(Way::Ask(shown, asking, sent));
         }
-        let known = if self.fresh { None } else { verifier.known(&key, holder, now) };
+        let (key, known) = match self.fresh {
+            true => (verifier.key(token), None),
+            false => verifier.look_up(token, holder, now),
+        };
         match known {
-            Some(answer) if !self.lacks_facts(&answer, now) => {
+            Some(Known { answer, ends }) if !self.lacks_facts(&answer, now) => {
                 if let Ok(known) = &answer
                     && known.is_bound_to(thumbprint.as_ref())
                 {
-                    verifier.keep_alive(&key, known, presented);
+                    verifier.keep_alive(&key, known, ends, now, || presented(key));
                 }
                 Ok(Way::Decide(shown, answer))
             }
             _ => {
-                let asking = Box::pin(verifier.clone().ask(presented(), self.fresh));
+                let asking = Box::pin(verifier.clone().ask(presented(key), self.fresh));
                 Ok(Way::Ask(shown, asking, Sent::default()))
             }
         }

@@ -18,8 +18,8 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flights, Holder, Key, KeySpace, MemoryCache, Purpose, Table},
-    clock::Clock,
+    cache::{Flights, Holder, Key, KeySpace, Known, MemoryCache, Purpose, Table},
+    clock::{Clock, millis},
     future::Asking,
     meter,
     refresh::{Extender, Refresh},
@@ -134,15 +134,38 @@ impl Verifier {
         self.keys.key(token)
     }
 
+    /// The key of an access token that is in use, and what is known of it already.
+    pub(crate) fn look_up(
+        &self,
+        token: &str,
+        holder: Holder,
+        now: SystemTime,
+    ) -> (Key, Option<Known>) {
+        let Some(cache) = &self.cache else { return (self.key(token), None) };
+        let tag = cache.tag(token);
+        let (key, known) = match cache.at_hand(tag, holder, now) {
+            Some((key, known)) => (key, Some(known)),
+            None => {
+                let key = self.key(token);
+                let known = cache.find(tag, &key, holder, now);
+                (key, known)
+            }
+        };
+        let overlapping = self.overlapping(&key, holder, now);
+        (key, overlapping.map(|answer| Known { answer, ends: u64::MAX }).or(known))
+    }
+
     /// What is known already.
-    pub(crate) fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
-        let cache = self.cache.as_ref()?;
-        // The value may have been changed so little time ago that it is still accepted.
-        let overlapping = self.rotator.as_ref().and_then(|rotator| {
-            let successor = rotator.overlapping(key, now)?;
-            cache.get(&successor, holder, now).filter(Result::is_ok)
-        });
-        overlapping.or_else(|| cache.get(key, holder, now))
+    fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
+        let overlapping = self.overlapping(key, holder, now);
+        overlapping.or_else(|| self.cache.as_ref()?.get(key, holder, now))
+    }
+
+    /// What is known of the value that a token has got so little time ago that this one is still
+    /// accepted.
+    fn overlapping(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
+        let successor = self.rotator.as_ref()?.overlapping(key, now)?;
+        self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks. With `fresh`, neither what
@@ -247,13 +270,12 @@ impl Verifier {
         let fresh = fresh || foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
         let forgotten = self.flights.lock().forgotten(&key);
-        let known = self.known(&key, holder, now).filter(|_| !fresh);
-        let asks = known.is_none();
-        let info = match known {
-            Some(known) => known?,
+        let (_, known) = self.look_up(presented.token(), holder, now);
+        let (info, ends) = match known.filter(|_| !fresh) {
+            Some(known) => (known.answer?, Some(known.ends)),
             None => {
                 sent.store(true, Ordering::Release);
-                self.clone().ask(presented.clone(), fresh).await?
+                (self.clone().ask(presented.clone(), fresh).await?, None)
             }
         };
         if !proven {
@@ -264,7 +286,9 @@ impl Verifier {
                 return known.unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
-        if !asks && self.keep_alive(&key, &info, || presented) {
+        if let Some(ends) = ends
+            && self.keep_alive(&key, &info, ends, self.clock.now(), || presented)
+        {
             sent.store(true, Ordering::Release);
         }
         Ok(info)
@@ -315,25 +339,19 @@ impl Verifier {
     }
 
     /// Looks again, in the background, at a token that is known but needs a longer life, or of which
-    /// what is known gets old. Tells whether Authlete is asked with what is presented.
+    /// what is known `ends` (ms since the epoch) soon. Tells whether Authlete is asked with what is
+    /// presented.
     pub(crate) fn keep_alive(
         self: &Arc<Self>,
         key: &Key,
         known: &TokenInfo,
+        ends: u64,
+        now: SystemTime,
         presented: impl FnOnce() -> Presented,
     ) -> bool {
-        let now = self.clock.now();
         let extends = self.extender.as_ref().is_some_and(|it| it.look(key, known, now));
-        (extends || self.is_ending(key, now)) && self.ask_in_background(presented())
-    }
-
-    /// Whether what is known of a token is to be asked for again, ahead of time.
-    fn is_ending(&self, key: &Key, now: SystemTime) -> bool {
-        let ahead = self.caller.patience.ahead;
-        let Some(cache) = self.cache.as_ref().filter(|_| !ahead.is_zero()) else { return false };
-        // Not all at once: each key has a part of its own, between half of it and all.
-        let part = 0.5 + key.lot(256) as f64 / 512.0;
-        !self.caller.record.is_down(now) && cache.ends_within(key, ahead.mul_f64(part), now)
+        let ends = ends <= millis(now) && !self.caller.record.is_down(now);
+        (extends || ends) && self.ask_in_background(presented())
     }
 
     /// Asks, unless somebody does already. Tells whether it does.

@@ -1,36 +1,58 @@
-//! What is asked for again and again, in front of the cache: a look-up without a lock.
+//! What is asked for again and again, in front of the cache: a look-up without a lock and without a
+//! digest.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
+use siphasher::sip128::SipHasher24;
 
 use super::{Key, memory::Good};
 
-/// How many tokens can be at hand. Those whose keys fall on the same slot take turns.
+/// How many tokens can be at hand. Those whose tags fall on the same slot take turns.
 const SLOTS: usize = 1024;
 
+/// Into how many lots keys fall, by which tokens are forgotten.
+const LOTS: usize = 1024;
+
 /// A copy of a part of the cache. What is forgotten there is forgotten here, whatever happens at the same
-/// time: a copy is only good if its token has not been forgotten since it was looked up.
-pub(crate) struct Front(Box<[Slot]>);
+/// time: a copy is only good if no token of its lot has been forgotten since it was looked up.
+pub(crate) struct Front {
+    tagger: SipHasher24,
+    slots: Box<[Slot]>,
+    forgotten: Box<[Forgotten]>,
+}
+
+/// Names a token in this process, at less cost than its [`Key`]. SipHash with a random key of its own:
+/// nobody can find two tokens with the same tag, since no tag can be seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(u64, u64);
 
 /// In a cache line of its own, so that its writers do not disturb the readers of others.
 #[derive(Default)]
 #[repr(align(64))]
 struct Slot {
     hot: ArcSwapOption<Hot>,
-    /// Raised when a token of this slot is forgotten.
-    epoch: AtomicU64,
     /// Which token was looked up last: one that comes twice in a row is worth its place.
     last: AtomicU64,
 }
 
+/// How often tokens of a lot were forgotten.
+#[derive(Default)]
+#[repr(align(64))]
+struct Forgotten(AtomicU64);
+
 struct Hot {
+    tag: Tag,
     key: Key,
     entry: Good,
-    epoch: u64,
+    /// How often its lot had been forgotten when it was looked up.
+    forgotten: u64,
 }
 
 /// Taken before a token is looked up.
@@ -38,50 +60,65 @@ pub(crate) struct Ticket(u64);
 
 impl Front {
     pub(crate) fn new() -> Self {
-        Self((0..SLOTS).map(|_| Slot::default()).collect())
+        // The standard library's source of randomness.
+        let random = || RandomState::new().hash_one(0);
+        Self {
+            tagger: SipHasher24::new_with_keys(random(), random()),
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            forgotten: (0..LOTS).map(|_| Forgotten::default()).collect(),
+        }
     }
 
-    fn slot(&self, key: &Key) -> &Slot {
-        &self.0[key.lot(SLOTS)]
+    pub(crate) fn tag(&self, token: &str) -> Tag {
+        let hash = self.tagger.hash(token.as_bytes());
+        Tag(hash.h1, hash.h2)
+    }
+
+    fn slot(&self, tag: Tag) -> &Slot {
+        &self.slots[tag.0 as usize % SLOTS]
+    }
+
+    fn forgotten(&self, key: &Key) -> &AtomicU64 {
+        &self.forgotten[key.lot(LOTS)].0
     }
 
     /// What `read` makes of what is at hand of a token.
-    pub(crate) fn get<T>(&self, key: &Key, read: impl FnOnce(&Good) -> Option<T>) -> Option<T> {
-        let slot = self.slot(key);
-        let hot = slot.hot.load();
-        let hot = hot.as_ref().filter(|hot| hot.key == *key)?;
+    pub(crate) fn get<T>(
+        &self,
+        tag: Tag,
+        read: impl FnOnce(&Key, &Good) -> Option<T>,
+    ) -> Option<T> {
+        let hot = self.slot(tag).hot.load();
+        let hot = hot.as_ref().filter(|hot| hot.tag == tag)?;
         // Looked at after the copy: if the token was forgotten before, that is seen.
-        let valid = hot.epoch == slot.epoch.load(Ordering::Acquire);
-        valid.then(|| read(&hot.entry)).flatten()
+        let valid = hot.forgotten == self.forgotten(&hot.key).load(Ordering::Acquire);
+        valid.then(|| read(&hot.key, &hot.entry)).flatten()
     }
 
     pub(crate) fn ticket(&self, key: &Key) -> Ticket {
-        Ticket(self.slot(key).epoch.load(Ordering::Acquire))
+        Ticket(self.forgotten(key).load(Ordering::Acquire))
     }
 
     /// Takes a copy of what was found after the ticket was taken, if the token is in use.
-    pub(crate) fn offer(&self, ticket: Ticket, key: &Key, entry: Good) {
-        let slot = self.slot(key);
-        if slot.last.load(Ordering::Relaxed) == key.prefix() {
-            slot.hot.store(Some(Arc::new(Hot { key: *key, entry, epoch: ticket.0 })));
+    pub(crate) fn offer(&self, ticket: Ticket, tag: Tag, key: &Key, entry: Good) {
+        let slot = self.slot(tag);
+        if slot.last.load(Ordering::Relaxed) == tag.1 {
+            let hot = Hot { tag, key: *key, entry, forgotten: ticket.0 };
+            slot.hot.store(Some(Arc::new(hot)));
         } else {
-            slot.last.store(key.prefix(), Ordering::Relaxed);
+            slot.last.store(tag.1, Ordering::Relaxed);
         }
     }
 
     /// Called after a token was removed from the cache: whoever took a ticket before cannot use it.
     pub(crate) fn forget(&self, key: &Key) {
-        self.slot(key).forget();
+        self.forgotten(key).fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn forget_all(&self) {
-        self.0.iter().for_each(Slot::forget);
-    }
-}
-
-impl Slot {
-    fn forget(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.hot.store(None);
+        for Forgotten(times) in &self.forgotten {
+            times.fetch_add(1, Ordering::AcqRel);
+        }
+        self.slots.iter().for_each(|slot| slot.hot.store(None));
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use moka::sync::Cache;
 
-use super::{Holder, Key, Thumbprint, front::Front};
+use super::{
+    Holder, Key, Thumbprint,
+    front::{Front, Tag},
+};
 use crate::{
     clock::millis,
     rejection::Rejection,
@@ -29,10 +32,14 @@ pub(crate) struct Limits {
     pub(crate) negative_max_entries: u64,
     /// For how long after its age a good answer is still kept, for outages.
     pub(crate) stale: Duration,
+    /// How long before its age ends an answer in use is asked for again. Default: a tenth of the age.
+    pub(crate) ahead: Option<Duration>,
 }
 
 pub(crate) struct MemoryCache {
     limits: Limits,
+    /// How long before its age ends an answer in use is asked for again (ms): at most a day.
+    ahead: u64,
     /// What was asked for again and again of late, at hand.
     front: Front,
     good: Cache<Key, Good>,
@@ -63,6 +70,13 @@ struct Bad {
     era: u32,
 }
 
+/// What is known of a token.
+pub(crate) struct Known {
+    pub(crate) answer: Result<TokenInfo, Rejection>,
+    /// From when Authlete should be asked again if it is in use, in ms since the epoch.
+    pub(crate) ends: u64,
+}
+
 impl Good {
     fn is_of(&self, holder: Holder) -> bool {
         self.key.as_deref() == holder.key.as_ref()
@@ -79,6 +93,7 @@ impl MemoryCache {
         let life = |age: Duration| age.max(Duration::from_millis(1));
         Self {
             limits,
+            ahead: span(limits.ahead.unwrap_or(limits.max_age / 10)),
             front: Front::new(),
             good: Cache::builder()
                 .max_capacity(limits.max_entries)
@@ -94,30 +109,68 @@ impl MemoryCache {
         }
     }
 
+    pub(crate) fn tag(&self, token: &str) -> Tag {
+        self.front.tag(token)
+    }
+
+    /// What is known of a token that is at hand, for this holder, and still valid.
+    pub(crate) fn at_hand(
+        &self,
+        tag: Tag,
+        holder: Holder,
+        now: SystemTime,
+    ) -> Option<(Key, Known)> {
+        let now = millis(now);
+        self.front.get(tag, |key, entry| {
+            let usable = entry.is_of(holder) && entry.is_valid(now);
+            usable.then(|| (*key, self.known(key, entry)))
+        })
+    }
+
     /// What is known of a token for this holder, and still valid. A certificate that the token may
-    /// be bound to is not looked at: that is among the facts.
+    /// be bound to is not looked at: that is among the facts. A token in use is at hand from then on.
+    pub(crate) fn find(
+        &self,
+        tag: Tag,
+        key: &Key,
+        holder: Holder,
+        now: SystemTime,
+    ) -> Option<Known> {
+        let ticket = self.front.ticket(key);
+        let Some(entry) = self.valid(key, holder, millis(now)) else {
+            return self.known_bad(key, holder, millis(now));
+        };
+        let known = self.known(key, &entry);
+        self.front.offer(ticket, tag, key, entry);
+        Some(known)
+    }
+
+    /// The same, without its being in use.
     pub(crate) fn get(
         &self,
         key: &Key,
         holder: Holder,
         now: SystemTime,
     ) -> Option<Result<TokenInfo, Rejection>> {
-        let now = millis(now);
-        let usable = |entry: &Good| entry.is_of(holder) && entry.is_valid(now);
-        let hot = self.front.get(key, |entry| usable(entry).then(|| entry.token.clone()));
-        if let Some(token) = hot {
-            return Some(Ok(token));
-        }
-        let ticket = self.front.ticket(key);
-        if let Some(entry) = self.good(key).filter(usable) {
-            let token = entry.token.clone();
-            self.front.offer(ticket, key, entry);
-            return Some(Ok(token));
-        }
+        let good = self.valid(key, holder, millis(now)).map(|entry| Ok(entry.token));
+        good.or_else(|| Some(self.known_bad(key, holder, millis(now))?.answer))
+    }
+
+    fn known(&self, key: &Key, entry: &Good) -> Known {
+        // Not all at once: each key has a part of its own of that time, between half of it and all.
+        let ahead = self.ahead * (256 + key.lot(256) as u64) / 512;
+        Known { answer: Ok(entry.token.clone()), ends: entry.until.saturating_sub(ahead) }
+    }
+
+    fn valid(&self, key: &Key, holder: Holder, now: u64) -> Option<Good> {
+        self.good(key).filter(|entry| entry.is_of(holder) && entry.is_valid(now))
+    }
+
+    fn known_bad(&self, key: &Key, holder: Holder, now: u64) -> Option<Known> {
         let entry = self.bad.get(key)?;
         let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
         let valid = same && now < entry.until && entry.era == self.era();
-        valid.then_some(Err(entry.rejection))
+        valid.then_some(Known { answer: Err(entry.rejection), ends: entry.until })
     }
 
     /// What was known of a token for this holder, if it may still be used when Authlete cannot be asked.
@@ -126,12 +179,6 @@ impl MemoryCache {
         let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
         let end = entry.until.saturating_add(span(self.limits.stale));
         (now < end && !entry.token.is_past(now)).then(|| entry.token.stale())
-    }
-
-    /// Whether what is known of a good token is so for less than this.
-    pub(crate) fn ends_within(&self, key: &Key, ahead: Duration, now: SystemTime) -> bool {
-        let soon = millis(now).saturating_add(span(ahead));
-        self.good(key).is_some_and(|entry| entry.until <= soon)
     }
 
     /// How many good tokens are known, roughly.
@@ -252,7 +299,7 @@ mod tests {
     use crate::{api::IntrospectionResponse, cache::KeySpace, verdict};
 
     /// A cache that knows a token, which was looked up once.
-    fn known(answer: serde_json::Value) -> (MemoryCache, Key, SystemTime) {
+    fn known(answer: serde_json::Value) -> (MemoryCache, Key, Tag, SystemTime) {
         let minute = Duration::from_secs(60);
         let cache = MemoryCache::new(Limits {
             max_age: minute,
@@ -260,38 +307,56 @@ mod tests {
             negative_max_age: minute,
             negative_max_entries: 10,
             stale: Duration::ZERO,
+            ahead: None,
         });
         let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), SystemTime::now());
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
         cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
-        assert!(cache.get(&key, Holder::BEARER, now).is_some());
-        (cache, key, now)
+        let tag = cache.tag("token");
+        assert!(cache.find(tag, &key, Holder::BEARER, now).is_some());
+        (cache, key, tag, now)
     }
 
     #[test]
     fn a_look_up_that_a_removal_overtakes_puts_nothing_at_hand() {
         for all in [false, true] {
-            let (cache, key, now) = known(serde_json::json!({ "action": "OK" }));
+            let (cache, key, tag, now) = known(serde_json::json!({ "action": "OK" }));
             let (ticket, entry) = (cache.front.ticket(&key), cache.good(&key).unwrap());
             if all {
                 cache.remove_all()
             } else {
                 cache.remove(&key)
             }
-            cache.front.offer(ticket, &key, entry);
-            assert!(cache.get(&key, Holder::BEARER, now).is_none(), "{all}");
+            cache.front.offer(ticket, tag, &key, entry);
+            assert!(cache.at_hand(tag, Holder::BEARER, now).is_none(), "{all}");
+            assert!(cache.find(tag, &key, Holder::BEARER, now).is_none(), "{all}");
         }
     }
 
     #[test]
+    fn a_token_that_is_looked_up_twice_is_at_hand_until_it_is_removed() {
+        let (cache, key, tag, now) = known(serde_json::json!({ "action": "OK" }));
+        let at_hand = || cache.at_hand(tag, Holder::BEARER, now);
+        assert!(at_hand().is_none());
+        cache.find(tag, &key, Holder::BEARER, now);
+        assert!(at_hand().is_some_and(|(at_hand, _)| at_hand == key));
+        let other = Holder { key: Some([1; 32]), ..Holder::BEARER };
+        assert!(cache.at_hand(tag, other, now).is_none());
+        let later = now + Duration::from_secs(60);
+        assert!(cache.at_hand(tag, Holder::BEARER, later).is_none());
+        cache.remove(&key);
+        assert!(at_hand().is_none());
+    }
+
+    #[test]
     fn what_was_kept_before_all_was_forgotten_is_not_valid_though_it_is_still_there() {
-        let (cache, key, now) = known(serde_json::json!({ "action": "OK" }));
+        let (cache, key, _, now) = known(serde_json::json!({ "action": "OK" }));
         let entry = cache.good(&key).unwrap();
         cache.remove_all();
         cache.good.insert(key, entry);
         assert!(cache.get(&key, Holder::BEARER, now).is_none());
         assert!(cache.stale(&key, Holder::BEARER, now).is_none());
-        let (cache, key, now) = known(serde_json::json!({ "action": "UNAUTHORIZED" }));
+        let (cache, key, _, now) = known(serde_json::json!({ "action": "UNAUTHORIZED" }));
         let entry = cache.bad.get(&key).unwrap();
         cache.remove_all();
         cache.bad.insert(key, entry);

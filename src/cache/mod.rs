@@ -10,5 +10,5 @@ pub(crate) use self::key::digest_of;
 pub(crate) use self::{
     flight::{Berth, Flight, Flights, Purpose, Table},
     key::{Holder, Key, KeySpace, Thumbprint},
-    memory::{Limits, MemoryCache},
+    memory::{Known, Limits, MemoryCache},
 };
