@@ -18,22 +18,13 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-#[path = "../tests/chaos/driver.rs"]
-mod driver;
-#[path = "../tests/chaos/log.rs"]
-mod log;
-#[path = "../tests/chaos/model.rs"]
-mod model;
-#[path = "../tests/chaos/world.rs"]
-mod world;
+#[path = "../tests/chaos/play/mod.rs"]
+mod play;
 
-use crate::{
-    driver::{Driver, Tally},
-    log::Log,
-    world::Pace,
-};
+use crate::play::{Driver, Log, Pace, Tally};
 
-const PACE: Pace = Pace { second: Duration::from_millis(50), frozen: false };
+const PACE: Pace =
+    Pace { second: Duration::from_millis(50), frozen: false, deadline: Duration::from_secs(2) };
 
 /// How many worlds there are at a time.
 const WORLDS: usize = 12;
@@ -88,8 +79,9 @@ async fn main() -> ExitCode {
     let end = begin + Duration::from_secs_f64(minutes * 60.0);
     let sum = Arc::new(Sum { next: AtomicU64::new(seed), ..Sum::default() });
     let pause = Duration::from_secs(WORLDS as u64) / rate.max(1);
-    let worlds: Vec<_> =
-        (0..WORLDS).map(|world| tokio::spawn(live(sum.clone(), world, end, pause))).collect();
+    let worlds: Vec<_> = (0..WORLDS)
+        .map(|world| tokio::spawn(live(sum.clone(), log.clone(), world, end, pause)))
+        .collect();
 
     // The first connections are made before anything is measured.
     let (warm, span) = ((end - begin) / 20, Duration::from_secs(300).min((end - begin) / LOOKS));
@@ -101,11 +93,11 @@ async fn main() -> ExitCode {
         bar.set_position(begin.elapsed().as_millis() as u64);
         let tally = sum.tally();
         bar.set_message(format!("{} requests, {} wrong", tally.requests, tally.wrong));
-        if begin.elapsed() >= warm.max(span * usage.len() as u32) {
+        let over = Instant::now() >= end;
+        if over || begin.elapsed() >= warm.max(span * usage.len() as u32) {
             usage.push(Usage::now(begin, tally.requests));
         }
     }
-    usage.push(Usage::now(begin, sum.tally().requests));
     let mut stuck = 0;
     for world in worlds {
         stuck += usize::from(world.await.is_err());
@@ -115,11 +107,11 @@ async fn main() -> ExitCode {
 }
 
 /// Lives in one world after another.
-async fn live(sum: Arc<Sum>, world: usize, end: Instant, pause: Duration) {
+async fn live(sum: Arc<Sum>, log: Log, world: usize, end: Instant, pause: Duration) {
     let mut past = Tally::default();
     while Instant::now() < end {
         let seed = sum.next.fetch_add(1, Ordering::Relaxed);
-        let mut driver = Driver::new(seed, PACE).await;
+        let mut driver = Driver::new(seed, PACE, log.clone()).await;
         let mut ticks = tokio::time::interval(pause.max(Duration::from_micros(1)));
         let lap = if world < LASTING { u64::MAX } else { LAP };
         for operation in 1..=lap {
@@ -198,7 +190,11 @@ fn report(sum: &Sum, usage: &[Usage], log: &Log, stuck: usize) -> ExitCode {
         ("lines logged", log.lines()),
         ("wrong decisions", tally.wrong),
     ] {
-        println!("{name:<16} {count:>12}");
+        println!("{name:<20} {count:>12}");
+    }
+    println!("\nwhat was looked at");
+    for (occasion, times) in tally.occasions() {
+        println!("  {occasion:<18} {times:>12}");
     }
     println!(
         "\n{:>8} {:>12} {:>12} {:>12} {:>12}",
