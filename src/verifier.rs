@@ -11,7 +11,10 @@ use std::{
 
 use http::HeaderValue;
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     api::{
@@ -201,7 +204,8 @@ impl Verifier {
 
     async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
         let mut fresh = fresh;
-        for _ in 0..ATTEMPTS {
+        let deadline = Instant::now() + self.caller.patience.deadline;
+        for attempt in 0..ATTEMPTS {
             let mut joined = false;
             let (boarding, forgotten) = self.board(&presented, fresh);
             let flight = match boarding {
@@ -223,7 +227,12 @@ impl Verifier {
                     return Err(verdict::unknown());
                 }
             };
-            let answer = flight.outcome().await.unwrap_or_else(|| Err(verdict::unknown()));
+            // A call ends in time by itself, but one that sets out later does not.
+            let outcome = match attempt {
+                0 => flight.outcome().await,
+                _ => timeout_at(deadline, flight.outcome()).await.ok().flatten(),
+            };
+            let answer = outcome.unwrap_or_else(|| Err(verdict::unknown()));
             // The proof of who asked first may be at fault, and ours not.
             fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
             let for_us = !(joined && fresh);

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const REMEMBERED: usize = 60;
 
 /// In steps of this, time passes while Authlete is slow.
-const STEP: Duration = Duration::from_millis(100);
+pub(super) const STEP: Duration = Duration::from_millis(100);
 
 /// How many requests are left alone at most until answers are released.
 const MOST_WAITING: usize = 300;
@@ -178,7 +178,13 @@ impl Driver {
             let most = [2_000, 12_000, 12_000, 30_000, 90_000][self.rng.random_range(0..5)];
             self.pace().second * self.rng.random_range(1..most) / 1000
         };
-        self.pass(by).await;
+        let mut left = by;
+        while !self.waiting.is_empty() && left > STEP {
+            self.pass(STEP).await;
+            self.give_way(32).await;
+            left -= STEP;
+        }
+        self.pass(left).await;
         self.note(format!("{} ms pass", by.as_millis()));
     }
 
@@ -186,6 +192,13 @@ impl Driver {
         self.may_be_extended();
         self.world.pass(by).await;
         self.may_be_extended();
+    }
+
+    /// Lets others do what they can do by now.
+    pub(super) async fn give_way(&self, turns: u32) {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn fail(&mut self) {

@@ -142,6 +142,8 @@ pub(crate) struct Seen {
     pub(crate) at: SystemTime,
     pub(crate) ended: Order,
     pub(crate) until: SystemTime,
+    /// Until when it had to be answered, if that is known.
+    pub(crate) latest: Option<SystemTime>,
     pub(crate) status: StatusCode,
     pub(crate) body: String,
     /// Authlete failed meanwhile.
@@ -163,12 +165,18 @@ pub(crate) fn judge(token: Option<&Token>, seen: &Seen, rules: &mut Rules) -> Re
                 && token.is_some_and(|token| seen.extends || token.is_disturbed(seen)) => {}
         status => return Err(format!("{status} though nothing was wrong")),
     }
+    if let Some(latest) = seen.latest
+        && let Ok(late) = seen.until.duration_since(latest)
+        && !late.is_zero()
+    {
+        return Err(format!("the deadline was over for {} ms", late.as_millis()));
+    }
     match (seen.with, token) {
         (With::Nothing, _) => {
             rules.anonymous += 1;
             let expected = if seen.optional { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
             let wrong = format!("{} for nobody, in place of {expected}", seen.status);
-            return if seen.status == expected { Ok(()) } else { Err(wrong) };
+            if seen.status == expected { Ok(()) } else { Err(wrong) }
         }
         (With::Token { entitled, .. }, Some(token)) => judge_token(token, entitled, seen, rules),
         _ => {

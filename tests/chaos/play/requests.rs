@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use tower_authlete::ClientCertificate;
 
 use super::{
-    driver::Driver,
+    driver::{Driver, STEP},
     holders::{Bound, HOLDERS, Shown, certificate, proof},
     log::SECRET,
     model::{Bounds, Fact, Order, SCOPES, Seen, Token, With, judge},
@@ -88,9 +88,8 @@ impl Driver {
             self.request(Some(token).filter(|_| known), layer);
         }
         if self.rng.random_bool(0.3) {
-            for _ in 0..self.rng.random_range(0..6) {
-                tokio::task::yield_now().await;
-            }
+            let turns = self.rng.random_range(0..6);
+            self.give_way(turns).await;
             match self.rng.random_range(0..4) {
                 0 => self.forget(),
                 1 => self.revoke_elsewhere(),
@@ -332,6 +331,14 @@ impl Driver {
         }
     }
 
+    /// Until when it has to be answered: nothing is known of what is done beside the check.
+    fn latest(&self, plan: &Plan, at: SystemTime) -> Option<SystemTime> {
+        let settings = &self.world.sites[plan.layer].settings;
+        let checks = if plan.route == Route::Nested { 2 } else { 1 };
+        let known = self.pace().frozen && settings.extends.is_none() && settings.rotates.is_none();
+        known.then(|| at + self.pace().deadline * checks + STEP * 4)
+    }
+
     fn look(&mut self, answered: Answered) {
         let Answered { plan, began, at, what, reply } = answered;
         let Reply { status, body, ended, until, .. } = reply;
@@ -353,6 +360,8 @@ impl Driver {
             layer: plan.layer,
             bounds: match plan.route {
                 Route::Cached => site.bounds,
+                // If the layer outside asks in the background with the proof, the one inside cannot.
+                Route::Nested if plan.proof.is_some() => site.bounds,
                 _ => Bounds { age: Default::default(), stale: Default::default() },
             },
             optional: site.settings.optional,
@@ -363,6 +372,7 @@ impl Driver {
             at,
             ended,
             until,
+            latest: self.latest(&plan, at),
             status,
             body,
             fault,
