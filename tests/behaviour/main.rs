@@ -5,6 +5,7 @@
 mod caching;
 mod check_by_update;
 mod credentials;
+mod deadlines;
 mod delegating;
 mod dpop;
 mod endpoints;

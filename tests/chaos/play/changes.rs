@@ -47,7 +47,7 @@ impl Driver {
             alive: Fact::new(order, now, true),
             scopes: has.map(|has| Fact::new(order, now, has)),
             lives_until,
-            dead_from: lives_until,
+            dead_from: lives_until + self.pace().lag(),
             learnt: vec![Vec::new(); self.world.sites.len()],
             ended_by: None,
             successor: None,
