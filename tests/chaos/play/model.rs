@@ -162,7 +162,7 @@ pub(crate) fn judge(token: Option<&Token>, seen: &Seen, rules: &mut Rules) -> Re
         // was changed, as the layer itself does.
         StatusCode::SERVICE_UNAVAILABLE
             if seen.proven
-                && token.is_some_and(|token| seen.extends || token.is_disturbed(seen)) => {}
+                && token.is_none_or(|token| seen.extends || token.is_disturbed(seen)) => {}
         status => return Err(format!("{status} though nothing was wrong")),
     }
     if let Some(latest) = seen.latest
