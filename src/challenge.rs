@@ -1,5 +1,7 @@
 //! `WWW-Authenticate` challenges, made of checked parts only.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 use http_auth::ChallengeParser;
 
@@ -11,7 +13,7 @@ const MAX_LENGTH: usize = 2048;
 /// The parameters of a challenge of the Bearer (RFC 6750 §3) or DPoP (RFC 9449 §7.1) scheme.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Challenge {
-    params: Vec<(String, String)>,
+    params: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
 /// What all challenges of a layer have in common.
@@ -55,23 +57,27 @@ impl Challenges {
 
 impl Challenge {
     /// Adds a parameter, if it has a value.
-    pub(crate) fn param(mut self, name: &str, value: Option<&str>) -> Self {
-        self.params.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    pub(crate) fn param(
+        mut self,
+        name: &'static str,
+        value: Option<impl Into<Cow<'static, str>>>,
+    ) -> Self {
+        self.params.extend(value.map(|value| (name.into(), value.into())));
         self
     }
 
     /// Puts the realm first, unless there is one already.
     pub(crate) fn realm(mut self, realm: Option<&str>) -> Self {
         if let (Some(realm), None) = (realm, self.get("realm")) {
-            self.params.insert(0, ("realm".to_owned(), realm.to_owned()));
+            self.params.insert(0, ("realm".into(), realm.to_owned().into()));
         }
         self
     }
 
     /// Adds a parameter, unless there is one of this name.
-    fn absent(self, name: &str, value: Option<&str>) -> Self {
+    fn absent(self, name: &'static str, value: Option<&str>) -> Self {
         let value = value.filter(|_| self.get(name).is_none());
-        self.param(name, value)
+        self.param(name, value.map(str::to_owned))
     }
 
     /// The value of a parameter.
@@ -92,10 +98,10 @@ impl Challenge {
         if challenges.next().is_some() || !known {
             return None;
         }
-        let params: Vec<_> = challenge
+        let params: Vec<(Cow<_>, Cow<_>)> = challenge
             .params
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.to_unescaped()))
+            .map(|(name, value)| ((*name).to_owned().into(), value.to_unescaped().into()))
             .collect();
         params.iter().all(|(_, value)| is_text(value)).then_some(Self { params })
     }
@@ -106,11 +112,16 @@ impl Challenge {
             Scheme::Bearer => "Bearer",
             Scheme::Dpop => "DPoP",
         };
-        let params: Vec<_> =
-            self.params.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
-        let text = format!("{scheme} {}", params.join(", "));
+        let mut text = String::with_capacity(128);
+        text.push_str(scheme);
+        for (index, (name, value)) in self.params.iter().enumerate() {
+            text.push_str(if index == 0 { " " } else { ", " });
+            text.push_str(name);
+            text.push('=');
+            quote(&mut text, value);
+        }
         // Names are tokens and values are quoted text, so it is always a legal header.
-        HeaderValue::try_from(text.trim_end()).unwrap_or(HeaderValue::from_static(scheme))
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(scheme))
     }
 }
 
@@ -120,18 +131,16 @@ pub(crate) fn is_text(value: &str) -> bool {
 }
 
 /// A quoted-string (RFC 9110 §5.6.4). What a header must not hold becomes `?`.
-fn quoted(value: &str) -> String {
-    let mut quoted = String::with_capacity(value.len() + 2);
-    quoted.push('"');
+fn quote(text: &mut String, value: &str) {
+    text.push('"');
     for char in value.chars() {
         match char {
-            '"' | '\\' => quoted.extend(['\\', char]),
-            ' '..='~' => quoted.push(char),
-            _ => quoted.push('?'),
+            '"' | '\\' => text.extend(['\\', char]),
+            ' '..='~' => text.push(char),
+            _ => text.push('?'),
         }
     }
-    quoted.push('"');
-    quoted
+    text.push('"');
 }
 
 #[cfg(test)]

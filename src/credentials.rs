@@ -229,6 +229,18 @@ pub(crate) fn find<'r>(
     Ok(found)
 }
 
+/// Which bytes a token is made of, but for its padding.
+const LEGAL: [bool; 256] = {
+    let mut legal = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        legal[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        byte += 1;
+    }
+    legal
+};
+
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 #[inline]
 fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
@@ -241,17 +253,8 @@ fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
     if value.is_empty() {
         return Err("the access token is empty");
     }
-    // To the end whatever it finds, which compilers can do for many bytes at once.
-    let legal = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            | (byte == b'-')
-            | (byte == b'.')
-            | (byte == b'_')
-            | (byte == b'~')
-            | (byte == b'+')
-            | (byte == b'/')
-    };
-    let legal = value.iter().fold(true, |all, byte| all & legal(*byte));
+    // To the end whatever it finds, which takes less time than to look at each answer.
+    let legal = value.iter().fold(true, |all, byte| all & LEGAL[usize::from(*byte)]);
     if legal { Ok(()) } else { Err("the access token has an illegal character") }
 }
 

@@ -148,12 +148,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{api::IntrospectionResponse, token::TokenInfo};
+    use crate::{api::IntrospectionResponse, clock::Clock, token::TokenInfo};
 
     fn allows(details: RequireDetails, elements: Value) -> bool {
         let response = json!({ "action": "OK", "authorizationDetails": { "elements": elements } });
         let response: IntrospectionResponse = serde_json::from_value(response).unwrap();
-        Require::from(details).check(&TokenInfo::from(&response), UNIX_EPOCH).is_ok()
+        Require::from(details)
+            .check(&TokenInfo::from(&response), &Clock::frozen(UNIX_EPOCH))
+            .is_ok()
     }
 
     fn payment() -> RequireDetails {

@@ -144,8 +144,8 @@ pub fn challenge(input: &str) {
     let content = line();
     let made = Challenge::default()
         .param("error", Some("invalid_token"))
-        .param("error_description", Some(content))
-        .param("scope", text(content).as_deref());
+        .param("error_description", Some(content.to_owned()))
+        .param("scope", text(content));
     let written = Challenge::parse(content);
     for only_dpop in [false, true] {
         challenges.only_dpop = only_dpop && challenges.algorithms.is_some();

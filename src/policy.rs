@@ -1,8 +1,8 @@
 //! What a request takes, as data, and a pure function that tells whether a token grants it.
 
-use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{challenge::is_text, rejection::Rejection, token::TokenInfo};
+use crate::{challenge::is_text, clock::Clock, rejection::Rejection, token::TokenInfo};
 
 /// A requirement that a token has to meet. It is evaluated from the token's facts on every request,
 /// also when these come from the cache.
@@ -146,27 +146,27 @@ impl Require {
         Self::new(Rule::Any(vec![self, other]))
     }
 
-    /// Whether the token meets the requirement at this time.
+    /// Whether the token meets the requirement, by this clock.
     #[inline]
-    pub(crate) fn check(&self, token: &TokenInfo, now: SystemTime) -> Result<(), Rejection> {
-        self.denial(token, now).map_or(Ok(()), |denial| Err(self.rejection(denial)))
+    pub(crate) fn check(&self, token: &TokenInfo, clock: &Clock) -> Result<(), Rejection> {
+        self.denial(token, clock).map_or(Ok(()), |denial| Err(self.rejection(denial)))
     }
 
     #[inline]
-    fn denial(&self, token: &TokenInfo, now: SystemTime) -> Option<Denial> {
+    fn denial(&self, token: &TokenInfo, clock: &Clock) -> Option<Denial> {
         let met = match &*self.0 {
             Rule::Scopes(scopes) => scopes.iter().all(|scope| token.scopes().contains(scope)),
             Rule::Subject => token.subject().is_some(),
             Rule::Audience(ours) => token.audience().iter().any(|theirs| ours.contains(theirs)),
             Rule::Acr(values) => token.acr().is_some_and(|acr| values.iter().any(|v| v == acr)),
-            Rule::AuthAge(max) => token.auth_age(now).is_some_and(|age| age <= *max),
+            Rule::AuthAge(max) => token.auth_age(clock.now()).is_some_and(|age| age <= *max),
             Rule::Test(_, test) => test(token),
             Rule::All(all) => {
-                let denials = all.iter().filter_map(|require| require.denial(token, now));
+                let denials = all.iter().filter_map(|require| require.denial(token, clock));
                 return denials.reduce(Denial::merge);
             }
             Rule::Any(any) => {
-                let mut denials = any.iter().map(|require| require.denial(token, now));
+                let mut denials = any.iter().map(|require| require.denial(token, clock));
                 let first = denials.next().flatten()?;
                 return denials.all(|denial| denial.is_some()).then_some(first);
             }
@@ -279,7 +279,7 @@ fn names(kind: &str, names: impl IntoIterator<Item = impl Into<String>>) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
     use crate::{api::IntrospectionResponse, rejection::Reason};
@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn denied(require: &Require, token: &TokenInfo) -> Option<(Reason, Option<String>)> {
-        let rejection = require.check(token, NOW).err()?;
+        let rejection = require.check(token, &Clock::frozen(NOW)).err()?;
         Some((rejection.reason(), rejection.scope().map(Into::into)))
     }
 
@@ -345,7 +345,7 @@ mod tests {
         let require = Require::acr(["gold", "silver"])
             .and(Require::max_auth_age(Duration::from_secs(60)))
             .and(Require::max_auth_age(Duration::from_secs(30)));
-        let rejection = require.check(&token(&[]), NOW).unwrap_err();
+        let rejection = require.check(&token(&[]), &Clock::frozen(NOW)).unwrap_err();
         assert_eq!(rejection.acr_values(), Some("gold silver"));
         assert_eq!(rejection.max_age(), Some(Duration::from_secs(30)));
     }
@@ -355,7 +355,10 @@ mod tests {
         let response = IntrospectionResponse { auth_time: Some(100), ..Default::default() };
         let token = TokenInfo::from(&response);
         let require = Require::max_auth_age(Duration::from_secs(30));
-        let at = |seconds| require.check(&token, UNIX_EPOCH + Duration::from_secs(seconds));
+        let at = |seconds| {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            require.check(&token, &Clock::frozen(now))
+        };
         assert!(at(130).is_ok());
         assert!(at(131).is_err());
         // Clocks that differ make nobody older.

@@ -291,10 +291,10 @@ impl Rejection {
             Some(challenge) => challenge.clone(),
             None => Challenge::default()
                 .param("error", parts.reason.error())
-                .param("error_description", parts.reason.error().map(|_| &*parts.description))
-                .param("scope", parts.scope.as_deref())
-                .param("acr_values", parts.acr_values.as_deref())
-                .param("max_age", parts.max_age.map(|age| age.as_secs().to_string()).as_deref()),
+                .param("error_description", parts.reason.error().map(|_| parts.description.clone()))
+                .param("scope", parts.scope.clone())
+                .param("acr_values", parts.acr_values.clone())
+                .param("max_age", parts.max_age.map(|age| age.as_secs().to_string())),
         }
     }
 

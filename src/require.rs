@@ -65,7 +65,7 @@ where
 fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
     let guard = Guard::find(extensions)?;
     let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
-    require.check(token, guard.clock().now())
+    require.check(token, guard.clock())
 }
 
 fn decide<B, ResB: Default + 'static>(

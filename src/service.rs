@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{
@@ -81,8 +81,6 @@ struct Shown {
     certificate: Option<Thumbprint>,
     /// What became of its proof.
     sent: Option<Sent>,
-    /// When it was looked at.
-    now: SystemTime,
 }
 
 /// Set when Authlete is asked with a request's proof: to the call, if the request does not wait for it.
@@ -124,7 +122,7 @@ where
                 let service = std::mem::replace(&mut self.inner, clone);
                 let gate = self.gate.clone();
                 let decide = Box::new(move |request: &mut Request<B>, answer| {
-                    gate.decide(request, &Shown { now: gate.now(), ..shown }, answer)
+                    gate.decide(request, &shown, answer)
                 });
                 return AuthFuture::asking(asking, Waiting { request, service, decide });
             }
@@ -136,13 +134,9 @@ where
 impl<R> Gate<R> {
     fn way<B>(&self, request: &Request<B>) -> Way {
         self.try_way(request).unwrap_or_else(|(scheme, rejection)| {
-            let shown = Shown { scheme, certificate: None, sent: None, now: self.now() };
+            let shown = Shown { scheme, certificate: None, sent: None };
             Way::Decide(shown, Err(rejection))
         })
-    }
-
-    fn now(&self) -> SystemTime {
-        self.settings.verifier.clock.now()
     }
 
     fn try_way<B>(&self, request: &Request<B>) -> Result<Way, (Scheme, Rejection)> {
@@ -154,17 +148,17 @@ impl<R> Gate<R> {
             return self.way_of_proof(request, &found).map_err(|it| (found.scheme, it));
         }
         let shown = self.shown(&found);
-        let now = shown.now;
+        let now = verifier.clock.recently();
         let (key, known) = match self.freshness.fresh {
             true => (verifier.key(found.token), None),
             false => verifier.look_up(found.token, found.holder(), now),
         };
         match known {
-            Some(Known { answer, ends }) if !self.lacks_facts(&answer, now) => {
+            Some(Known { answer, ends }) if !self.lacks_facts(&answer) => {
                 if let Ok(known) = &answer
                     && known.is_bound_to(shown.certificate.as_ref())
                 {
-                    verifier.keep_alive(&key, known, ends, now, || found.presented(key));
+                    verifier.keep_alive(&key, known, ends, || found.presented(key));
                 }
                 Ok(Way::Decide(shown, answer))
             }
@@ -206,8 +200,7 @@ impl<R> Gate<R> {
 
     fn shown(&self, found: &Found<'_>) -> Shown {
         let certificate = found.holder().certificate;
-        let now = self.settings.verifier.clock.recently();
-        Shown { scheme: found.scheme, certificate, sent: None, now }
+        Shown { scheme: found.scheme, certificate, sent: None }
     }
 
     /// The way of a request that proves something.
@@ -290,10 +283,10 @@ impl<R> Gate<R> {
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
     /// of it without having asked, so that it has to be asked about.
-    fn lacks_facts(&self, known: &Answer, now: SystemTime) -> bool {
+    fn lacks_facts(&self, known: &Answer) -> bool {
         let Ok(token) = known else { return false };
-        let options = &self.settings.options;
-        let unmet = |require: &Require| require.check(token, now).is_err();
+        let Settings { verifier, options, .. } = &*self.settings;
+        let unmet = |require: &Require| require.check(token, &verifier.clock).is_err();
         !token.is_complete() && options.require.as_ref().is_some_and(unmet)
     }
 
@@ -364,7 +357,8 @@ impl<R> Gate<R> {
             return Err(Rejection::misconfigured("responses cannot be signed here"));
         }
         let require = options.require.as_ref();
-        require.map_or(Ok(()), |require| require.check(&token, shown.now))?;
+        let clock = &self.settings.verifier.clock;
+        require.map_or(Ok(()), |require| require.check(&token, clock))?;
         Ok(token)
     }
 

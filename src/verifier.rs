@@ -19,7 +19,7 @@ use crate::{
         TokenUpdateRequest,
     },
     cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
-    clock::Clock,
+    clock::{Clock, millis},
     future::Asking,
     meter,
     precheck::Precheck,
@@ -138,12 +138,7 @@ impl Verifier {
 
     /// The key of an access token that is in use, and what is known of it already.
     #[inline]
-    pub(crate) fn look_up(
-        &self,
-        token: &str,
-        holder: Holder,
-        now: SystemTime,
-    ) -> (Key, Option<Known>) {
+    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: u64) -> (Key, Option<Known>) {
         let Some(cache) = &self.cache else { return (self.key(token), None) };
         let tag = cache.tag(token);
         let (key, known) = match cache.at_hand(tag, holder, now) {
@@ -154,20 +149,21 @@ impl Verifier {
                 (key, known)
             }
         };
-        let overlapping = self.overlapping(&key, holder, now);
+        let overlapping = self.overlapping(&key, holder);
         (key, overlapping.map(|answer| Known { answer, ends: false }).or(known))
     }
 
     /// What is known already.
     fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
-        let overlapping = self.overlapping(key, holder, now);
+        let overlapping = self.overlapping(key, holder);
         overlapping.or_else(|| self.cache.as_ref()?.get(key, holder, now))
     }
 
     /// What is known of the value that a token has got so little time ago that this one is still
     /// accepted.
     #[inline]
-    fn overlapping(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
+    fn overlapping(&self, key: &Key, holder: Holder) -> Option<Answer> {
+        let now = self.rotator.as_ref().map(|_| self.clock.now())?;
         let successor = self.rotator.as_ref()?.overlapping(key, now)?;
         self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
     }
@@ -245,7 +241,7 @@ impl Verifier {
         freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = presented;
         let forgotten = self.flights.lock().forgotten(&key);
-        let (_, known) = self.look_up(presented.token(), holder, now);
+        let (_, known) = self.look_up(presented.token(), holder, millis(now));
         let (info, ends) = match known.filter(|_| !freshness.fresh) {
             Some(known) => (known.answer?, Some(known.ends)),
             None => {
@@ -262,7 +258,7 @@ impl Verifier {
             }
         }
         if let Some(ends) = ends
-            && let Some(flight) = self.keep_alive(&key, &info, ends, self.clock.now(), || presented)
+            && let Some(flight) = self.keep_alive(&key, &info, ends, || presented)
         {
             let _ = sent.set(Some(flight));
         }
@@ -295,11 +291,11 @@ impl Verifier {
         key: &Key,
         known: &TokenInfo,
         ends: bool,
-        now: SystemTime,
         presented: impl FnOnce() -> Presented,
     ) -> Option<Arc<Flight<Asked>>> {
-        let extends = self.extender.as_ref().is_some_and(|it| it.look(key, known, now));
-        let due = extends || (ends && !self.caller.record.is_down(now));
+        let extends =
+            self.extender.as_ref().is_some_and(|it| it.look(key, known, self.clock.now()));
+        let due = extends || (ends && !self.caller.record.is_down(self.clock.now()));
         due.then(|| self.ask_in_background(presented())).flatten()
     }
 

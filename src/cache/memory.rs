@@ -117,15 +117,9 @@ impl MemoryCache {
         self.front.tag(token)
     }
 
-    /// What is known of a token that is at hand, for this holder, and still valid.
+    /// What is known of a token that is at hand, for this holder, and still valid (ms since the epoch).
     #[inline]
-    pub(crate) fn at_hand(
-        &self,
-        tag: Tag,
-        holder: Holder,
-        now: SystemTime,
-    ) -> Option<(Key, Known)> {
-        let now = millis(now);
+    pub(crate) fn at_hand(&self, tag: Tag, holder: Holder, now: u64) -> Option<(Key, Known)> {
         self.front.get(tag, |key, entry| {
             let usable = entry.is_of(holder) && entry.is_valid(now);
             usable.then(|| (*key, self.known(key, entry, now)))
@@ -134,14 +128,7 @@ impl MemoryCache {
 
     /// What is known of a token for this holder, and still valid. A certificate that the token may
     /// be bound to is not looked at: that is among the facts. A token in use is at hand from then on.
-    pub(crate) fn find(
-        &self,
-        tag: Tag,
-        key: &Key,
-        holder: Holder,
-        now: SystemTime,
-    ) -> Option<Known> {
-        let now = millis(now);
+    pub(crate) fn find(&self, tag: Tag, key: &Key, holder: Holder, now: u64) -> Option<Known> {
         let ticket = self.front.ticket(key);
         let Some(entry) = self.valid(key, holder, now) else {
             let answer = Err(self.known_bad(key, holder, now)?);
@@ -329,7 +316,7 @@ mod tests {
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
         cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
         let tag = cache.tag("token");
-        assert!(cache.find(tag, &key, Holder::BEARER, now).is_some());
+        assert!(cache.find(tag, &key, Holder::BEARER, millis(now)).is_some());
         (cache, key, tag, now)
     }
 
@@ -344,22 +331,22 @@ mod tests {
                 cache.remove(&key)
             }
             cache.front.offer(ticket, tag, &key, entry);
-            assert!(cache.at_hand(tag, Holder::BEARER, now).is_none(), "{all}");
-            assert!(cache.find(tag, &key, Holder::BEARER, now).is_none(), "{all}");
+            assert!(cache.at_hand(tag, Holder::BEARER, millis(now)).is_none(), "{all}");
+            assert!(cache.find(tag, &key, Holder::BEARER, millis(now)).is_none(), "{all}");
         }
     }
 
     #[test]
     fn a_token_that_is_looked_up_twice_is_at_hand_until_it_is_removed() {
         let (cache, key, tag, now) = known(serde_json::json!({ "action": "OK" }));
-        let at_hand = || cache.at_hand(tag, Holder::BEARER, now);
+        let at_hand = || cache.at_hand(tag, Holder::BEARER, millis(now));
         assert!(at_hand().is_none());
-        cache.find(tag, &key, Holder::BEARER, now);
+        cache.find(tag, &key, Holder::BEARER, millis(now));
         assert!(at_hand().is_some_and(|(at_hand, _)| at_hand == key));
         let other = Holder { key: Some([1; 32]), ..Holder::BEARER };
-        assert!(cache.at_hand(tag, other, now).is_none());
+        assert!(cache.at_hand(tag, other, millis(now)).is_none());
         let later = now + Duration::from_secs(60);
-        assert!(cache.at_hand(tag, Holder::BEARER, later).is_none());
+        assert!(cache.at_hand(tag, Holder::BEARER, millis(later)).is_none());
         cache.remove(&key);
         assert!(at_hand().is_none());
     }

@@ -4,7 +4,6 @@ use std::{fmt, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use moka::sync::Cache;
-use rand::Rng;
 use sha2::{Digest, Sha256};
 use tower::BoxError;
 
@@ -23,7 +22,8 @@ impl SessionId {
     /// A cookie for a new session.
     pub(crate) fn new_cookie() -> Secret {
         let mut bytes = [0; 32];
-        rand::rng().fill_bytes(&mut bytes);
+        // As every generator of random numbers does.
+        getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
         BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
     }
 

@@ -26,6 +26,7 @@ use std::{
 use siphasher::sip128::SipHasher24;
 
 use crate::cache::{Holder, Key, KeySpace, Limits, MemoryCache};
+use clock::millis;
 use rest::{api, clock, meter, refresh, rejection, resilience, rotate, token, verdict};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -72,6 +73,7 @@ fn kept(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<u64> {
 /// As in `Verifier::look_up`.
 fn find(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<verdict::Answer> {
     let tag = cache.tag(token);
+    let now = millis(now);
     let at_hand = cache.at_hand(tag, Holder::BEARER, now).map(|(_, known)| known);
     let known = at_hand.or_else(|| cache.find(tag, &key(token), Holder::BEARER, now));
     known.map(|known| known.answer)
