@@ -18,28 +18,25 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-#[path = "../tests/chaos/driver.rs"]
-mod driver;
-#[path = "../tests/chaos/log.rs"]
-mod log;
-#[path = "../tests/chaos/model.rs"]
-mod model;
-#[path = "../tests/chaos/world.rs"]
-mod world;
+#[path = "../tests/chaos/play/mod.rs"]
+mod play;
 
-use crate::{
-    driver::{Driver, Tally},
-    log::Log,
-    world::Pace,
-};
+use crate::play::{Driver, Log, Pace, Tally};
 
-const PACE: Pace = Pace { second: Duration::from_millis(50), frozen: false };
+const PACE: Pace =
+    Pace { second: Duration::from_millis(50), frozen: false, deadline: Duration::from_secs(2) };
 
 /// How many worlds there are at a time.
 const WORLDS: usize = 12;
 
 /// After so many operations a world ends, and another one begins: what is left of it is a leak.
 const LAP: u64 = 300;
+
+/// That many worlds never end, so that what a layer gathers shows, too.
+const LASTING: usize = 4;
+
+/// How often it is looked at what the process uses, at least so many times.
+const LOOKS: u32 = 7;
 
 #[derive(Parser)]
 struct Arguments {
@@ -49,6 +46,9 @@ struct Arguments {
     /// What is done is decided by it.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How much is done a second, at most.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
 }
 
 /// What all worlds did so far.
@@ -69,7 +69,7 @@ impl Sum {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { minutes, seed } = Arguments::parse();
+    let Arguments { minutes, seed, rate } = Arguments::parse();
     let log = Log::default();
     let subscriber = log.subscriber();
     if tracing::subscriber::set_global_default(subscriber).is_err() {
@@ -78,12 +78,14 @@ async fn main() -> ExitCode {
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(minutes * 60.0);
     let sum = Arc::new(Sum { next: AtomicU64::new(seed), ..Sum::default() });
-    let worlds: Vec<_> =
-        (0..WORLDS).map(|world| tokio::spawn(live(sum.clone(), world, end))).collect();
+    let pause = Duration::from_secs(WORLDS as u64) / rate.max(1);
+    let worlds: Vec<_> = (0..WORLDS)
+        .map(|world| tokio::spawn(live(sum.clone(), log.clone(), world, end, pause)))
+        .collect();
 
     // The first connections are made before anything is measured.
-    tokio::time::sleep((end - begin) / 20).await;
-    let mut usage = vec![("beginning", Usage::now())];
+    let (warm, span) = ((end - begin) / 20, Duration::from_secs(300).min((end - begin) / LOOKS));
+    let mut looks = 0;
     let bar = ProgressBar::new((end - begin).as_millis() as u64);
     bar.set_style(style());
     while Instant::now() < end {
@@ -91,28 +93,33 @@ async fn main() -> ExitCode {
         bar.set_position(begin.elapsed().as_millis() as u64);
         let tally = sum.tally();
         bar.set_message(format!("{} requests, {} wrong", tally.requests, tally.wrong));
-        if usage.len() == 1 && begin.elapsed() > (end - begin) / 2 {
-            usage.push(("middle", Usage::now()));
+        let over = Instant::now() >= end;
+        if over || begin.elapsed() >= warm.max(span * looks) {
+            let row = Usage::now(begin, &tally);
+            bar.suspend(|| row.print(looks == 0));
+            looks += 1;
         }
     }
-    usage.push(("end", Usage::now()));
     let mut stuck = 0;
     for world in worlds {
         stuck += usize::from(world.await.is_err());
     }
     bar.finish_and_clear();
-    report(&sum, &usage, &log, stuck)
+    report(&sum, &log, stuck)
 }
 
 /// Lives in one world after another.
-async fn live(sum: Arc<Sum>, world: usize, end: Instant) {
+async fn live(sum: Arc<Sum>, log: Log, world: usize, end: Instant, pause: Duration) {
     let mut past = Tally::default();
     while Instant::now() < end {
         let seed = sum.next.fetch_add(1, Ordering::Relaxed);
-        let mut driver = Driver::new(seed, PACE).await;
-        for operation in 1..=LAP {
+        let mut driver = Driver::new(seed, PACE, log.clone()).await;
+        let mut ticks = tokio::time::interval(pause.max(Duration::from_micros(1)));
+        let lap = if world < LASTING { u64::MAX } else { LAP };
+        for operation in 1..=lap {
+            ticks.tick().await;
             driver.operate().await;
-            let last = operation == LAP || Instant::now() >= end;
+            let last = operation == lap || Instant::now() >= end;
             if last {
                 driver.settle().await;
             }
@@ -138,23 +145,59 @@ fn style() -> ProgressStyle {
 
 /// What the process uses.
 struct Usage {
+    at: Duration,
+    requests: u64,
+    wrong: u64,
     /// MiB.
     resident: Option<f64>,
     descriptors: Option<usize>,
+    /// The time that the processor worked for it (s).
+    worked: Option<f64>,
 }
 
 impl Usage {
     /// Known on Linux only.
-    fn now() -> Self {
+    fn now(begin: Instant, tally: &Tally) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
-        Self { resident: kib.map(|kib| kib / 1024.0), descriptors }
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // utime and stime, in hundredths of a second.
+        let ticks =
+            stat.rsplit(')').next().map(|fields| fields.split_whitespace().skip(11).take(2));
+        let worked = ticks.and_then(|ticks| ticks.map(|it| it.parse::<f64>().ok()).sum());
+        Self {
+            at: begin.elapsed(),
+            requests: tally.requests,
+            wrong: tally.wrong,
+            resident: kib.map(|kib| kib / 1024.0),
+            descriptors,
+            worked: worked.map(|ticks: f64| ticks / 100.0),
+        }
+    }
+
+    /// At once, so that it can be read while it runs.
+    fn print(&self, first: bool) {
+        if first {
+            println!(
+                "{:>8} {:>12} {:>12} {:>12} {:>12} {:>12}",
+                "minute", "requests", "wrong", "RSS (MiB)", "descriptors", "CPU (s)"
+            );
+        }
+        let or_unknown = |known: Option<String>| known.unwrap_or_else(|| "?".into());
+        let Self { at, requests, wrong, resident, descriptors, worked } = self;
+        let minute = at.as_secs_f64() / 60.0;
+        let resident = or_unknown(resident.map(|mib| format!("{mib:.1}")));
+        let descriptors = or_unknown(descriptors.map(|count| count.to_string()));
+        let worked = or_unknown(worked.map(|seconds| format!("{seconds:.0}")));
+        println!(
+            "{minute:>8.1} {requests:>12} {wrong:>12} {resident:>12} {descriptors:>12} {worked:>12}"
+        );
     }
 }
 
-fn report(sum: &Sum, usage: &[(&str, Usage)], log: &Log, stuck: usize) -> ExitCode {
+fn report(sum: &Sum, log: &Log, stuck: usize) -> ExitCode {
     let tally = sum.tally();
     let mut problems = sum.problems.lock().unwrap().clone();
     problems.extend(log.leak().map(|leak| format!("a secret was logged: {leak}")));
@@ -170,14 +213,11 @@ fn report(sum: &Sum, usage: &[(&str, Usage)], log: &Log, stuck: usize) -> ExitCo
         ("lines logged", log.lines()),
         ("wrong decisions", tally.wrong),
     ] {
-        println!("{name:<16} {count:>12}");
+        println!("{name:<20} {count:>12}");
     }
-    println!("\n{:<16} {:>12} {:>12}", "", "RSS (MiB)", "descriptors");
-    let or_unknown = |known: Option<String>| known.unwrap_or_else(|| "?".into());
-    for (when, usage) in usage {
-        let resident = or_unknown(usage.resident.map(|mib| format!("{mib:.1}")));
-        let descriptors = or_unknown(usage.descriptors.map(|count| count.to_string()));
-        println!("{when:<16} {resident:>12} {descriptors:>12}");
+    println!("\nwhat was looked at");
+    for (occasion, times) in tally.occasions() {
+        println!("  {occasion:<18} {times:>12}");
     }
     for problem in &problems {
         eprintln!("\n{problem}");

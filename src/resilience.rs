@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::{
@@ -171,6 +174,16 @@ pub(crate) struct Caller {
     budget: TpsBudget,
 }
 
+/// When a check is to be over.
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// What comes of it by then.
+    pub(crate) async fn wait<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.0, outcome).await.ok()
+    }
+}
+
 impl Caller {
     pub(crate) fn new(patience: Patience) -> Self {
         let (span, min_per_second, part) = BUDGET;
@@ -182,6 +195,11 @@ impl Caller {
             in_flight: Semaphore::new(patience.max_in_flight),
             budget: TpsBudget::new(span, min_per_second, part),
         }
+    }
+
+    /// When a check that begins now is to be over.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline(Instant::now() + self.patience.deadline)
     }
 
     /// How many calls are under way.

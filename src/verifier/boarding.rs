@@ -28,7 +28,8 @@ pub(super) enum Boarding {
 impl Verifier {
     pub(super) async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
         let mut fresh = fresh;
-        for _ in 0..ATTEMPTS {
+        let deadline = self.caller.deadline();
+        for attempt in 0..ATTEMPTS {
             let mut joined = false;
             let flight = match self.board(&presented, fresh) {
                 Boarding::Known(answer) => return answer,
@@ -47,7 +48,13 @@ impl Verifier {
                 Boarding::Full => return Err(Self::crowded()),
             };
             let broken_off = Err(verdict::unknown());
-            if let Some(answer) = self.flights.answer(&presented.key, &flight, broken_off).await {
+            let answer = self.flights.answer(&presented.key, &flight, broken_off);
+            // A call ends in time by itself, but one that sets out later does not.
+            let answer = match attempt {
+                0 => answer.await,
+                _ => deadline.wait(answer).await.unwrap_or_else(|| Some(Err(verdict::unknown()))),
+            };
+            if let Some(answer) = answer {
                 // The proof of who asked first may be at fault, and ours not.
                 fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
                 if !(joined && fresh) {

@@ -8,6 +8,7 @@ mod breaker;
 mod caching;
 mod check_by_update;
 mod credentials;
+mod deadlines;
 mod delegating;
 mod dpop;
 mod endings;

@@ -222,9 +222,22 @@ pub(crate) mod resilience {
         Can,
     }
 
+    /// Time does not pass by itself.
+    pub(crate) struct Deadline;
+
+    impl Deadline {
+        pub(crate) async fn wait<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+            Some(waiting.await)
+        }
+    }
+
     pub(crate) struct Caller;
 
     impl Caller {
+        pub(crate) fn deadline(&self) -> Deadline {
+            Deadline
+        }
+
         pub(crate) async fn call<T, F: Future<Output = Result<T, Error>>>(
             &self,
             _: &str,

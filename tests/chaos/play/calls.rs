@@ -1,0 +1,74 @@
+//! A client of the emulator whose calls are counted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::extract::Request;
+use http_body_util::BodyExt;
+use tower::{ServiceExt, service_fn};
+use tower_authlete::{
+    Authlete,
+    api::{TlsRoots, Transport},
+    emulator::{Api, Emulator},
+};
+
+use super::world::Pace;
+
+/// The calls of a client that are under way.
+#[derive(Default)]
+pub(crate) struct Calls {
+    all: AtomicUsize,
+    checks: AtomicUsize,
+    most_checks: AtomicUsize,
+}
+
+struct Call(Arc<Calls>, bool);
+
+impl Calls {
+    fn begin(self: &Arc<Self>, check: bool) -> Call {
+        self.all.fetch_add(1, Ordering::SeqCst);
+        if check {
+            let checks = self.checks.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_checks.fetch_max(checks, Ordering::SeqCst);
+        }
+        Call(self.clone(), check)
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.all.load(Ordering::SeqCst)
+    }
+
+    /// How many checks there were at a time, at most.
+    pub(crate) fn most_checks(&self) -> usize {
+        self.most_checks.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.all.fetch_sub(1, Ordering::SeqCst);
+        self.0.checks.fetch_sub(usize::from(self.1), Ordering::SeqCst);
+    }
+}
+
+/// Counts calls to the end of their answers.
+pub(crate) fn client(authlete: &Emulator, pace: Pace, calls: Arc<Calls>) -> Authlete {
+    let transport = Transport::new(TlsRoots::None, pace.deadline).unwrap();
+    let counting = service_fn(move |request: Request<_>| {
+        let call = calls.begin(request.uri().path().ends_with(Api::Introspection.path()));
+        let transport = transport.clone();
+        async move {
+            let response = transport.oneshot(request).await?;
+            let counted = response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _ = &call;
+                    frame
+                })
+            });
+            Ok::<_, tower::BoxError>(counted)
+        }
+    });
+    authlete.client_builder().deadline(pace.deadline).transport(counting).build().unwrap()
+}

@@ -1,0 +1,199 @@
+//! What is done to tokens.
+
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use tower_authlete::{
+    api::{TokenUpdateAction, TokenUpdateRequest},
+    emulator::Api,
+};
+
+use super::{
+    driver::Driver,
+    holders::{Bound, HOLDERS, certificate_thumbprint},
+    log::SECRET,
+    model::{Fact, Order, SCOPES, Token},
+};
+
+impl Driver {
+    pub(crate) async fn issue(&mut self) {
+        let number = self.tokens.end();
+        let (value, subject) = (format!("{SECRET}-{}-{number}", self.seed), format!("u{number}"));
+        let life = self.rng.random_range(20..400);
+        let has = [self.rng.random_bool(0.6), self.rng.random_bool(0.6)];
+        let scopes = SCOPES.iter().zip(has).filter(|(_, has)| *has).map(|(scope, _)| *scope);
+        let holder = self.rng.random_range(0..HOLDERS);
+        let bound = match self.rng.random_range(0..10) {
+            0..3 => Bound::Key(holder),
+            3..5 => Bound::Certificate(holder),
+            _ => Bound::Nobody,
+        };
+        // Authlete knows whole milliseconds only.
+        let lives_until = whole_millis(self.now() + self.pace().seconds(life));
+        let token = self.world.authlete.token().value(&value).subject(&subject);
+        let token = match bound {
+            Bound::Nobody => token,
+            Bound::Key(key) => token.dpop_key_thumbprint(self.world.keys[key].thumbprint()),
+            Bound::Certificate(holder) => {
+                token.certificate_thumbprint(certificate_thumbprint(holder))
+            }
+        };
+        token.scopes(scopes).expires_at(lives_until).issue().await;
+        let (order, now) = (self.next(), self.now());
+        self.tokens.push(Token {
+            value,
+            subject,
+            bound,
+            alive: Fact::new(order, now, true),
+            scopes: has.map(|has| Fact::new(order, now, has)),
+            lives_until,
+            dead_from: lives_until + self.pace().lag(),
+            learnt: vec![Vec::new(); self.world.sites.len()],
+            ended_by: None,
+            successor: None,
+        });
+        self.note(format!("issue {number} for {life} s with {has:?}, bound to {bound:?}"));
+    }
+
+    pub(crate) async fn revoke_here(&mut self) {
+        let (token, layer) = (self.any_token(), self.any_layer());
+        let line = self.begin_revocation(token, layer);
+        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let revocation = async move { handle.revoke(&value).await.is_ok() };
+        let ok = self.outcome("a revocation", revocation).await;
+        self.revoked(line, layer, ok == Some(true));
+    }
+
+    fn value(&self, token: usize) -> String {
+        self.tokens[token].value.clone()
+    }
+
+    fn maybe_ended(&mut self, token: usize) {
+        let (order, now, token) = (self.next(), self.now(), &mut self.tokens[token]);
+        if token.ended_by.is_none() {
+            token.alive.set(order, now, None);
+        }
+    }
+
+    /// A layer also ends what it has made of a token.
+    fn begin_revocation(&mut self, token: usize, layer: usize) -> Vec<usize> {
+        let line = self.tokens.line(token, layer);
+        line.iter().for_each(|token| self.maybe_ended(*token));
+        line
+    }
+
+    fn revoked(&mut self, line: Vec<usize>, layer: usize, ok: bool) {
+        let (order, now) = (self.next(), self.now());
+        for (place, token) in line.iter().enumerate() {
+            // What a token has become is known for a minute of real time.
+            if ok && (place == 0 || self.pace().frozen) {
+                self.ended(*token, order, now, &format!("layer {layer}"));
+            }
+            // After a failure it is forgotten all the same.
+            self.tokens[*token].learnt[layer].push(order);
+        }
+        self.note(format!("revoke {line:?} by {layer}: {ok}"));
+    }
+
+    pub(crate) fn ended(&mut self, token: usize, order: Order, now: SystemTime, by: &str) {
+        let token = &mut self.tokens[token];
+        if token.ended_by.is_none() {
+            token.alive.set(order, now, Some(false));
+            token.ended_by = Some(by.to_owned());
+        }
+    }
+
+    pub(crate) fn revoke_elsewhere(&mut self) {
+        let token = self.any_token();
+        self.maybe_ended(token);
+        self.world.authlete.revoke(&self.tokens[token].value);
+        let (order, now) = (self.next(), self.now());
+        self.ended(token, order, now, "somebody else");
+        self.note(format!("revoke {token} elsewhere"));
+    }
+
+    /// A request comes while a revocation is under way.
+    pub(crate) async fn revoke_slowly(&mut self) {
+        if self.failures.now() {
+            return;
+        }
+        let (token, layer) = (self.any_token(), self.any_layer());
+        let hold = self.world.authlete.hold(Api::TokenRevoke);
+        let calls = self.world.authlete.calls(Api::TokenRevoke);
+        let line = self.begin_revocation(token, layer);
+        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let revocation = tokio::spawn(async move { handle.revoke(&value).await.is_ok() });
+        self.world.authlete.arrived(Api::TokenRevoke, calls + 1).await;
+        for _ in 0..3 {
+            self.request(Some(token), layer);
+        }
+        tokio::task::yield_now().await;
+        hold.release();
+        let ok = revocation.await.unwrap();
+        self.revoked(line, layer, ok);
+        self.request(Some(token), layer);
+        self.join_unless_held().await;
+    }
+
+    pub(crate) fn forget(&mut self) {
+        let layer = self.any_layer();
+        let handle = self.world.sites[layer].handle.clone();
+        if self.rng.random_bool(0.1) {
+            handle.forget_all();
+            let order = self.next();
+            self.tokens.iter_mut().for_each(|token| token.learnt[layer].push(order));
+            return self.note(format!("forget all by {layer}"));
+        }
+        let token = self.any_token();
+        handle.forget(&self.tokens[token].value);
+        let order = self.next();
+        self.tokens[token].learnt[layer].push(order);
+        self.note(format!("forget {token} by {layer}"));
+    }
+
+    /// Other scopes, which are not known until the change is answered.
+    fn begin_update(&mut self, token: usize) -> ([bool; 2], TokenUpdateRequest) {
+        let has = [self.rng.random_bool(0.5), self.rng.random_bool(0.5)];
+        let scopes = SCOPES.iter().zip(has).filter(|(_, has)| *has).map(|(scope, _)| *scope);
+        self.set_scopes(token, [None; 2]);
+        (has, TokenUpdateRequest::new().scopes(scopes))
+    }
+
+    fn set_scopes(&mut self, token: usize, has: [Option<bool>; 2]) -> Order {
+        let (order, now) = (self.next(), self.now());
+        for (scope, has) in self.tokens[token].scopes.iter_mut().zip(has) {
+            scope.set(order, now, has);
+        }
+        order
+    }
+
+    pub(crate) async fn update_here(&mut self) {
+        let (token, layer) = (self.any_token(), self.any_layer());
+        let (has, change) = self.begin_update(token);
+        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let update = async move { handle.update(&value, change).await };
+        let answer = self.outcome("an update", update).await;
+        let ok =
+            answer.is_some_and(|it| it.is_ok_and(|answer| answer.action == TokenUpdateAction::Ok));
+        let order = self.set_scopes(token, has.map(|has| Some(has).filter(|_| ok)));
+        self.tokens[token].learnt[layer].push(order);
+        self.note(format!("update {token} to {has:?} by {layer}: {ok}"));
+    }
+
+    pub(crate) async fn update_elsewhere(&mut self) {
+        let token = self.any_token();
+        let (has, change) = self.begin_update(token);
+        let (client, value) = (self.world.elsewhere.clone(), self.value(token));
+        let update = async move { client.token_update(&change.access_token(value.as_str())).await };
+        let answer = self.outcome("an update elsewhere", update).await;
+        let ok =
+            answer.is_some_and(|it| it.is_ok_and(|answer| answer.action == TokenUpdateAction::Ok));
+        self.set_scopes(token, has.map(|has| Some(has).filter(|_| ok)));
+        self.note(format!("update {token} to {has:?} elsewhere: {ok}"));
+    }
+}
+
+fn whole_millis(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    at - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+}

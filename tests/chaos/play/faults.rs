@@ -1,0 +1,79 @@
+//! Times in which Authlete fails.
+
+use std::time::{Duration, SystemTime};
+
+use rand::{RngExt, rngs::StdRng};
+use tower_authlete::emulator::{Api, Fault};
+
+use super::model::Order;
+
+/// For so long after a failure a layer does not wait for Authlete where it can do without.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// For so long after it a layer with a breaker may call nobody, unless a call was answered since: the
+/// longest pause, and the time after which it does not count any more.
+const OPEN: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(crate) struct Failures(Vec<Failing>);
+
+struct Failing {
+    from: Order,
+    end: Option<(Order, SystemTime)>,
+}
+
+impl Failures {
+    pub(crate) fn begin(&mut self, from: Order) {
+        self.0.push(Failing { from, end: None });
+    }
+
+    pub(crate) fn end(&mut self, order: Order, now: SystemTime) {
+        if let Some(failing) = self.0.last_mut() {
+            failing.end = Some((order, now));
+        }
+    }
+
+    pub(crate) fn now(&self) -> bool {
+        self.0.last().is_some_and(|failing| failing.end.is_none())
+    }
+
+    /// Whether there was one meanwhile.
+    pub(crate) fn during(&self, began: Order, ended: Order) -> bool {
+        let ends_after = |failing: &Failing| failing.end.is_none_or(|(end, _)| began < end);
+        self.0.iter().any(|failing| failing.from <= ended && ends_after(failing))
+    }
+
+    /// Whether there was one a moment before, or longer ago if the layer breaks off and no call of it
+    /// was `answered` since.
+    pub(crate) fn just_before(&self, seen: (Order, SystemTime), answered: Option<Order>) -> bool {
+        let (began, at) = seen;
+        let mut ends = self.0.iter().filter_map(|failing| failing.end);
+        ends.any(|(end, then)| {
+            let open = answered.is_some_and(|answered| answered < end || began <= answered);
+            end <= began && at < then + if open { OPEN } else { MOMENT }
+        })
+    }
+
+    /// Nobody looks further back than to the last one.
+    pub(crate) fn forget_old(&mut self) {
+        self.0.drain(..self.0.len().saturating_sub(1));
+    }
+}
+
+/// Something that goes wrong, and whether answers are slow by it.
+pub(crate) fn choose(rng: &mut StdRng, deadline: Duration) -> (Fault, bool) {
+    let (fault, slow) = match rng.random_range(0..8) {
+        0 => (Fault::status(503), false),
+        1 => (Fault::status(429), false),
+        2 => (Fault::body("rubbish"), false),
+        3 => (Fault::reset(), false),
+        4 => (Fault::truncated(), false),
+        5 => (Fault::hang(), true),
+        6 => (Fault::delay(deadline / 4), true),
+        _ => (Fault::delay(deadline * 2), true),
+    };
+    let times = rng.random_range(1..8);
+    let fault = if rng.random_bool(0.5) { fault.times(times) } else { fault };
+    let fault = if rng.random_bool(0.5) { fault.on(Api::Introspection) } else { fault };
+    (fault, slow)
+}

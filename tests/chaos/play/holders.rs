@@ -1,0 +1,76 @@
+//! Who may use a token, and what clients show beside it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{keys, settings::Settings};
+
+/// Where proofs are made for.
+pub(crate) const ORIGIN: &str = "https://api.example.com";
+
+/// How many clients have keys and certificates.
+pub(crate) const HOLDERS: usize = 3;
+
+/// What a token is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bound {
+    Nobody,
+    Key(usize),
+    Certificate(usize),
+}
+
+/// What a client shows beside its token, by whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) key: Option<usize>,
+    pub(crate) certificate: Option<usize>,
+}
+
+impl Shown {
+    /// What the holder shows.
+    pub(crate) fn by_holder(bound: Bound) -> Self {
+        match bound {
+            Bound::Nobody => Self::default(),
+            Bound::Key(key) => Self { key: Some(key), certificate: None },
+            Bound::Certificate(certificate) => Self { key: None, certificate: Some(certificate) },
+        }
+    }
+
+    /// Whether the token may be used at such a layer by who shows this.
+    pub(crate) fn suffices(self, bound: Bound, at: &Settings) -> bool {
+        match bound {
+            Bound::Nobody => self.key.is_none(),
+            Bound::Key(key) => at.dpop && self.key == Some(key),
+            // An update cannot tell that there is a certificate (documented).
+            Bound::Certificate(_) if at.by_update => self.key.is_none(),
+            Bound::Certificate(certificate) => {
+                at.certificates && self.key.is_none() && self.certificate == Some(certificate)
+            }
+        }
+    }
+}
+
+/// The bytes of a certificate. Nobody reads them.
+pub(crate) fn certificate(holder: usize) -> Vec<u8> {
+    format!("the certificate of {holder}").into_bytes()
+}
+
+pub(crate) fn certificate_thumbprint(holder: usize) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate(holder)))
+}
+
+/// A proof for `GET path` with a token.
+pub(crate) fn proof(
+    key: &keys::Key,
+    token: &str,
+    path: &str,
+    number: u64,
+    now: SystemTime,
+) -> String {
+    let made_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (jti, htu) = (number.to_string(), format!("{ORIGIN}{path}"));
+    key.proof_for(token, json!({ "jti": jti, "htu": htu, "iat": made_at }))
+}

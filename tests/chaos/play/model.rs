@@ -1,0 +1,259 @@
+//! What is true of tokens, kept beside the layers and without looking at them, and whether an answer
+//! fits it.
+
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+
+use super::{holders::Bound, tally::Rules};
+
+/// The order of all that happens.
+pub(crate) type Order = u64;
+
+/// Something that is true or not at Authlete; `None` while nobody knows, as after a change that was
+/// never answered.
+#[derive(Default, Clone)]
+pub(crate) struct Fact(Vec<(Order, SystemTime, Option<bool>)>);
+
+impl Fact {
+    pub(crate) fn new(order: Order, at: SystemTime, value: bool) -> Self {
+        Self(vec![(order, at, Some(value))])
+    }
+
+    pub(crate) fn set(&mut self, order: Order, at: SystemTime, value: Option<bool>) {
+        self.0.push((order, at, value));
+    }
+
+    /// Whether it has been true since before then.
+    pub(crate) fn is_so_since(&self, order: Order) -> bool {
+        self.0.last().is_some_and(|(since, _, now)| *since <= order && *now == Some(true))
+    }
+
+    /// Whether it was changed while the request was under way.
+    fn changes(&self, seen: &Seen) -> bool {
+        self.0.iter().any(|(order, ..)| (seen.began + 1..=seen.ended).contains(order))
+            || self
+                .0
+                .iter()
+                .rfind(|(order, ..)| *order <= seen.began)
+                .is_none_or(|it| it.2.is_none())
+    }
+
+    /// From then on nobody knows whether it is still true.
+    pub(crate) fn doubt_from(&mut self, order: Order, at: SystemTime) {
+        let place = self.0.partition_point(|(before, ..)| *before <= order);
+        self.0.insert(place, (order, at, None));
+        for (.., later) in &mut self.0[place..] {
+            *later = later.filter(|it| !it);
+        }
+    }
+
+    /// Whether it was so from before the request began until it was answered, and the layer has to know.
+    fn surely(&self, value: bool, seen: &Seen, bound: Duration, learnt: &[Order]) -> bool {
+        let begin = self.0.iter().rposition(|(order, ..)| *order <= seen.began);
+        let Some(begin) = begin else { return false };
+        let mut during = self.0[begin..].iter().take_while(|(order, ..)| *order <= seen.ended);
+        if !during.all(|(.., now)| *now == Some(value)) {
+            return false;
+        }
+        // Since when it has been so: changes to what it was before change nothing.
+        let since = self.0[..begin].iter().rposition(|(.., now)| *now != Some(value));
+        let (order, at, _) = self.0[since.map_or(0, |before| before + 1)];
+        let first = since.is_none();
+        let told = learnt.iter().any(|learnt| (order..=seen.began).contains(learnt));
+        let old = seen.at >= at + bound;
+        // What was so from the start, nobody has known otherwise.
+        told || old || first
+    }
+}
+
+pub(crate) const SCOPES: [&str; 2] = ["read", "write"];
+
+pub(crate) struct Token {
+    pub(crate) value: String,
+    pub(crate) subject: String,
+    pub(crate) bound: Bound,
+    pub(crate) alive: Fact,
+    /// Whether it has the scope of that place in [`SCOPES`].
+    pub(crate) scopes: [Fact; 2],
+    /// It lives until then, or longer if layers extend it.
+    pub(crate) lives_until: SystemTime,
+    /// It does not live any longer, whatever layers do.
+    pub(crate) dead_from: SystemTime,
+    /// By layer: when it was told to forget what it knew, or brought up to date.
+    pub(crate) learnt: Vec<Vec<Order>>,
+    /// Who ended it.
+    pub(crate) ended_by: Option<String>,
+    /// The value that it got in place of this one, and by which layer.
+    pub(crate) successor: Option<(String, usize)>,
+}
+
+impl Token {
+    /// Whether anything was changed at Authlete or forgotten by the layer meanwhile, as far as it
+    /// matters.
+    fn is_disturbed(&self, seen: &Seen) -> bool {
+        let facts = [&self.alive, &self.scopes[0], &self.scopes[1]];
+        let during = seen.began..=seen.ended;
+        self.ended_by.is_some()
+            || facts.into_iter().any(|fact| fact.changes(seen))
+            || self.learnt[seen.layer].iter().any(|learnt| during.contains(learnt))
+    }
+}
+
+/// How much a layer may be behind.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) age: Duration,
+    /// What is added to it while Authlete is in trouble.
+    pub(crate) stale: Duration,
+    /// Whether it refuses for a while after trouble because of it.
+    pub(crate) breaks: bool,
+}
+
+/// What a client came with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum With {
+    Nothing,
+    /// A token that never was.
+    Unknown,
+    /// A token, by number, and whether by who may use it.
+    Token {
+        number: usize,
+        entitled: bool,
+    },
+}
+
+/// A request and its answer.
+pub(crate) struct Seen {
+    pub(crate) with: With,
+    /// Whether it came with a proof.
+    pub(crate) proven: bool,
+    /// Whether somebody else comes with the same proof, before or after.
+    pub(crate) replayed: bool,
+    pub(crate) layer: usize,
+    pub(crate) bounds: Bounds,
+    /// Whether the layer lets requests without a token pass.
+    pub(crate) optional: bool,
+    /// Whether the layer gives tokens a longer life.
+    pub(crate) extends: bool,
+    /// Whether the layer knows whom a token is for.
+    pub(crate) knows_subjects: bool,
+    /// By its place in [`SCOPES`].
+    pub(crate) scope: Option<usize>,
+    pub(crate) began: Order,
+    pub(crate) at: SystemTime,
+    pub(crate) ended: Order,
+    pub(crate) until: SystemTime,
+    /// Until when it had to be answered, if that is known.
+    pub(crate) latest: Option<SystemTime>,
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+    /// Authlete failed meanwhile.
+    pub(crate) fault: bool,
+    /// It did so, or a moment before.
+    pub(crate) trouble: bool,
+}
+
+/// What is wrong with the answer to a request with this token, if it is one that is known.
+pub(crate) fn judge(token: Option<&Token>, seen: &Seen, rules: &mut Rules) -> Result<(), String> {
+    let accepted = seen.status == StatusCode::OK;
+    match seen.status {
+        StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {}
+        StatusCode::SERVICE_UNAVAILABLE if seen.fault => {}
+        StatusCode::SERVICE_UNAVAILABLE if seen.trouble && seen.bounds.breaks => rules.broken += 1,
+        // A proof is not sent twice, so that such a request cannot be asked about again when its token
+        // was changed, as the layer itself does.
+        StatusCode::SERVICE_UNAVAILABLE
+            if seen.proven
+                && token.is_none_or(|token| seen.extends || token.is_disturbed(seen)) => {}
+        status => return Err(format!("{status} though nothing was wrong")),
+    }
+    if let Some(latest) = seen.latest
+        && let Ok(late) = seen.until.duration_since(latest)
+        && !late.is_zero()
+    {
+        return Err(format!("the deadline was over for {} ms", late.as_millis()));
+    }
+    match (seen.with, token) {
+        (With::Nothing, _) => {
+            rules.anonymous += 1;
+            let expected = if seen.optional { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            let wrong = format!("{} for nobody, in place of {expected}", seen.status);
+            if seen.status == expected { Ok(()) } else { Err(wrong) }
+        }
+        (With::Token { entitled, .. }, Some(token)) => judge_token(token, entitled, seen, rules),
+        _ => {
+            rules.unknown += 1;
+            if accepted { Err("an unknown token was accepted".into()) } else { Ok(()) }
+        }
+    }
+}
+
+fn judge_token(
+    token: &Token,
+    entitled: bool,
+    seen: &Seen,
+    rules: &mut Rules,
+) -> Result<(), String> {
+    let accepted = seen.status == StatusCode::OK;
+    if let Some(reason) = reason_to_refuse(token, entitled, seen, rules)
+        && accepted
+    {
+        return Err(format!("a token was accepted that {reason}"));
+    }
+    let subject = if seen.knows_subjects { &token.subject } else { "nobody" };
+    if accepted && seen.body != subject {
+        return Err(format!("{subject} was taken for {}", seen.body));
+    }
+    let refused = matches!(seen.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if entitled && !seen.replayed && is_surely_good(token, seen) {
+        rules.good += 1;
+        rules.good_bound += u64::from(token.bound != Bound::Nobody);
+        if refused {
+            return Err(format!("a good token with enough scopes got {}", seen.status));
+        }
+    }
+    Ok(())
+}
+
+/// Why a token must not be accepted.
+fn reason_to_refuse(
+    token: &Token,
+    entitled: bool,
+    seen: &Seen,
+    rules: &mut Rules,
+) -> Option<String> {
+    let learnt = &token.learnt[seen.layer];
+    let stale = if seen.trouble { seen.bounds.stale } else { Duration::ZERO };
+    let bound = seen.bounds.age + stale;
+    let mut reason = None;
+    if !entitled {
+        rules.not_the_holder += 1;
+        reason = Some(format!("is bound to {:?}, by somebody else", token.bound));
+    }
+    if token.alive.surely(false, seen, bound, learnt) {
+        rules.ended += 1;
+        let who = token.ended_by.as_deref().unwrap_or("nobody");
+        reason = Some(format!("was ended by {who}"));
+    }
+    if seen.at >= token.dead_from {
+        rules.expired += 1;
+        reason = Some("had expired".into());
+    }
+    if let Some(place) = seen.scope
+        && token.scopes[place].surely(false, seen, bound, learnt)
+    {
+        rules.narrowed += 1;
+        reason = Some(format!("did not have `{}` any more", SCOPES[place]));
+    }
+    reason
+}
+
+fn is_surely_good(token: &Token, seen: &Seen) -> bool {
+    let learnt = &token.learnt[seen.layer];
+    let late = seen.bounds.age + seen.bounds.stale;
+    let scope = seen.scope.map(|place| &token.scopes[place]);
+    scope.is_none_or(|scope| scope.surely(true, seen, late, learnt))
+        && token.alive.surely(true, seen, late, learnt)
+        && seen.until < token.lives_until
+}

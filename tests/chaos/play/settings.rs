@@ -1,0 +1,99 @@
+//! How a layer is set up, which is decided by the seed.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use rand::{RngExt, rngs::StdRng};
+use tower_authlete::{AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, Rotation};
+
+use super::{holders::ORIGIN, world::Pace};
+
+/// Where clients find new values of their tokens.
+pub(crate) const NEW_TOKEN: HeaderName = HeaderName::from_static("x-new-token");
+
+/// How long tokens live that are extended (s).
+pub(crate) const LIFE: u32 = 120;
+
+/// Times are in seconds of the [`Pace`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) age: u32,
+    negative: u32,
+    pub(crate) stale: u32,
+    /// None: the default.
+    ahead: Option<u32>,
+    /// Whether tokens are extended, and whether requests wait for it.
+    pub(crate) extends: Option<bool>,
+    /// Whether tokens get new values, and for how long the old ones are still accepted.
+    pub(crate) rotates: Option<u32>,
+    /// How many calls there may be at a time.
+    pub(crate) limit: usize,
+    pub(crate) retries: u32,
+    backoff: Duration,
+    /// After how many failures in a row calls are not made for a while; 0: they always are.
+    pub(crate) breaker: u32,
+    pub(crate) by_update: bool,
+    pub(crate) dpop: bool,
+    pub(crate) certificates: bool,
+    pub(crate) optional: bool,
+}
+
+impl Settings {
+    pub(crate) fn choose(rng: &mut StdRng) -> Self {
+        let mut one_of = |values: &[u32]| values[rng.random_range(0..values.len())];
+        let age = one_of(&[0, 10, 30, 60, 60, 60]);
+        let by_update = one_of(&[0, 0, 0, 0, 1]) == 1;
+        Self {
+            age,
+            negative: if age == 0 { 0 } else { one_of(&[0, 10]) },
+            stale: if age == 0 { 0 } else { one_of(&[0, 0, 60, 120]) },
+            ahead: [None, Some(0), Some(age / 3)][one_of(&[0, 1, 2]) as usize],
+            extends: [None, None, Some(false), Some(true)][one_of(&[0, 1, 2, 3]) as usize],
+            rotates: match one_of(&[0, 0, 0, 1, 2]) {
+                0 => None,
+                2 if age >= 30 => Some(10),
+                _ => Some(0),
+            },
+            limit: one_of(&[2, 3, 256]) as usize,
+            retries: one_of(&[0, 0, 1, 2]),
+            backoff: Duration::from_millis(one_of(&[0, 50]).into()),
+            breaker: one_of(&[0, 0, 1, 3, 5]),
+            by_update,
+            dpop: !by_update && one_of(&[0, 1]) == 1,
+            certificates: one_of(&[0, 1]) == 1,
+            optional: one_of(&[0, 0, 1]) == 1,
+        }
+    }
+
+    pub(crate) fn apply(&self, layer: AuthLayerBuilder, pace: Pace) -> AuthLayerBuilder {
+        let mut layer = layer
+            .max_age(pace.seconds(self.age))
+            .negative_max_age(pace.seconds(self.negative))
+            .stale_on_error(pace.seconds(self.stale))
+            .check_deadline(pace.deadline)
+            .max_in_flight(self.limit)
+            .retries(self.retries, self.backoff)
+            .breaker(self.breaker, pace.second);
+        if let Some(ahead) = self.ahead {
+            layer = layer.refresh_ahead(pace.seconds(ahead));
+        }
+        if let Some(waits) = self.extends {
+            let refresh = Refresh::extend().when_below(pace.seconds(60)).to(pace.seconds(LIFE));
+            layer = layer.refresh(if waits { refresh.wait() } else { refresh });
+        }
+        if let Some(overlap) = self.rotates {
+            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(60));
+            layer = layer.rotate(rotation.overlap(pace.seconds(overlap)));
+        }
+        if self.by_update {
+            layer = layer.check(Check::Update);
+        }
+        if self.dpop {
+            layer = layer.dpop(Dpop::at(ORIGIN));
+        }
+        if self.certificates {
+            layer = layer.client_certificates(ClientCertificates::from_connection());
+        }
+        if self.optional { layer.optional() } else { layer }
+    }
+}
