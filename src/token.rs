@@ -128,6 +128,11 @@ impl TokenInfo {
         self.0.stale
     }
 
+    /// A copy that counts for itself who uses it.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::new(Facts::clone(&self.0)))
+    }
+
     /// With what it shares with others in one place.
     pub(crate) fn interned(self, pools: &Interner) -> Self {
         self.with(|facts| {
@@ -400,5 +405,19 @@ impl fmt::Debug for TokenInfo {
             .field("properties", self.properties())
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_counted_apart_and_tells_the_same() {
+        let known = IntrospectionResponse { subject: Some("alice".into()), ..Default::default() };
+        let token = TokenInfo::from(&known);
+        let copy = token.apart();
+        assert_eq!((Arc::strong_count(&token.0), Arc::strong_count(&copy.0)), (1, 1));
+        assert_eq!(copy.subject(), token.subject());
     }
 }

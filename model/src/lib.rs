@@ -124,7 +124,7 @@ pub mod collections {
 }
 
 pub mod sync {
-    pub use ::std::sync::{Arc, LazyLock, PoisonError};
+    pub use ::std::sync::{Arc, LazyLock, OnceLock, PoisonError};
     pub use loom::sync::{Mutex, MutexGuard};
 
     use ::std::{collections::BTreeMap, hash::Hash, time::Duration};

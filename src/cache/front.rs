@@ -4,7 +4,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,10 @@ use super::{Key, memory::Good};
 
 /// How many tokens can be at hand. Those whose tags fall on the same slot take turns.
 const SLOTS: usize = 1024;
+
+/// How many copies of an entry there can be, so that threads do not have to take turns counting who uses
+/// it.
+const COPIES: usize = 4;
 
 /// Into how many lots keys fall, by which tokens are forgotten.
 const LOTS: usize = 1024;
@@ -50,7 +54,7 @@ struct Forgotten(AtomicU64);
 struct Hot {
     tag: Tag,
     key: Key,
-    entry: Good,
+    copies: [OnceLock<Good>; COPIES],
     /// How often its lot had been forgotten when it was looked up.
     forgotten: u64,
 }
@@ -96,7 +100,18 @@ impl Front {
         let hot = hot.as_ref().filter(|hot| hot.tag == tag)?;
         // Looked at after the copy: if the token was forgotten before, that is seen.
         let valid = hot.forgotten == self.forgotten(&hot.key).load(Ordering::Acquire);
-        valid.then(|| read(&hot.key, &hot.entry)).flatten()
+        if !valid {
+            return None;
+        }
+        let own = &hot.copies[place()];
+        let entry = match own.get() {
+            Some(entry) => entry,
+            None => {
+                let other = hot.copies.iter().find_map(OnceLock::get)?;
+                own.get_or_init(|| other.apart())
+            }
+        };
+        read(&hot.key, entry)
     }
 
     pub(crate) fn ticket(&self, key: &Key) -> Ticket {
@@ -107,7 +122,9 @@ impl Front {
     pub(crate) fn offer(&self, ticket: Ticket, tag: Tag, key: &Key, entry: Good) {
         let slot = self.slot(tag);
         if slot.last.load(Ordering::Relaxed) == tag.1 {
-            let hot = Hot { tag, key: *key, entry, forgotten: ticket.0 };
+            let copies = <[OnceLock<Good>; COPIES]>::default();
+            let _ = copies[place()].set(entry);
+            let hot = Hot { tag, key: *key, copies, forgotten: ticket.0 };
             slot.hot.store(Some(Arc::new(hot)));
         } else {
             slot.last.store(tag.1, Ordering::Relaxed);
@@ -125,6 +142,16 @@ impl Front {
         }
         self.slots.iter().for_each(|slot| slot.hot.store(None));
     }
+}
+
+/// Which of the copies this thread uses.
+fn place() -> usize {
+    // Nothing is told by it, so that it is none of what a model looks at.
+    static THREADS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+    thread_local! {
+        static PLACE: usize = THREADS.fetch_add(1, core::sync::atomic::Ordering::Relaxed) % COPIES;
+    }
+    PLACE.with(|place| *place)
 }
 
 #[cfg(test)]

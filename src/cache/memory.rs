@@ -84,6 +84,11 @@ impl Good {
         self.key.as_deref() == holder.key.as_ref()
     }
 
+    /// A copy that counts for itself who uses it.
+    pub(super) fn apart(&self) -> Self {
+        Self { token: self.token.apart(), ..self.clone() }
+    }
+
     #[inline]
     fn is_valid(&self, now: u64) -> bool {
         now < self.until && !self.token.is_past(now)

@@ -296,6 +296,10 @@ pub(crate) mod token {
             self
         }
 
+        pub(crate) fn apart(&self) -> Self {
+            *self
+        }
+
         pub(crate) fn is_bound_to(&self, _: Option<&Thumbprint>) -> bool {
             true
         }
