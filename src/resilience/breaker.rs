@@ -126,12 +126,13 @@ impl Breaker {
 
     /// A call was answered, whatever the answer is.
     fn answered(&self, now: u64) {
+        // Calls that set out before say nothing of the time after it, however late they fail.
+        self.era.fetch_add(1, Ordering::AcqRel);
         let failures = self.run(now).failures;
         if failures == 0 {
             return;
         }
         if self.is_open_after(failures) {
-            self.era.fetch_add(1, Ordering::AcqRel);
             tracing::info!("Authlete answers again");
         }
         self.run.store(0, Ordering::Release);
@@ -235,6 +236,15 @@ mod tests {
     /// How long it stays open (ms).
     fn pause(breaker: &Breaker, now: u64) -> u64 {
         breaker.enter(now).err().map_or(0, |left| left.as_millis() as u64)
+    }
+
+    #[test]
+    fn calls_that_set_out_before_an_answer_and_fail_after_it_do_not_count() {
+        let breaker = breaker();
+        let late = [(); 3].map(|()| breaker.enter(START).ok().unwrap());
+        breaker.enter(START).ok().unwrap().end(None, START);
+        late.into_iter().for_each(|pass| pass.end(Some(&failure()), START));
+        assert_eq!(breaker.state(START), BreakerState::Closed);
     }
 
     #[test]
