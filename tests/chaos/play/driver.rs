@@ -43,9 +43,8 @@ pub(crate) struct Driver {
     pub(super) order: Arc<AtomicU64>,
     pub(super) tokens: Tokens,
     pub(super) waiting: Vec<Waiting>,
-    hold: Option<Hold>,
-    /// How long the clock may still be moved while answers are held back.
-    leeway: Duration,
+    /// Until when answers are held back, if they are: nobody waits in vain for them.
+    hold: Option<(Hold, SystemTime)>,
     pub(super) failures: Failures,
     /// Tokens that may be extended at any time.
     pub(super) touched: BTreeSet<usize>,
@@ -71,7 +70,6 @@ impl Driver {
             tokens: Tokens::default(),
             waiting: Vec::new(),
             hold: None,
-            leeway: Duration::ZERO,
             failures: Failures::default(),
             touched: BTreeSet::new(),
             spares: VecDeque::new(),
@@ -119,6 +117,9 @@ impl Driver {
         self.tally.operations += 1;
         if self.failures.now() && self.rng.random_bool(0.1) {
             self.recover().await;
+        }
+        if self.hold.as_ref().is_some_and(|(_, until)| *until <= self.now()) {
+            self.settle().await;
         }
         match self.rng.random_range(0..100) {
             0..50 => self.burst().await,
@@ -169,10 +170,8 @@ impl Driver {
     }
 
     async fn let_time_pass(&mut self) {
-        let by = if self.hold.is_some() {
-            let by = self.leeway / 2;
-            self.leeway -= by;
-            by
+        let by = if let Some((_, until)) = &self.hold {
+            until.duration_since(self.now()).unwrap_or_default() / 2
         } else {
             self.settle().await;
             let most = [2_000, 12_000, 12_000, 30_000, 90_000][self.rng.random_range(0..5)];
@@ -226,14 +225,14 @@ impl Driver {
         let held = self.hold.is_some();
         self.settle().await;
         if !held {
-            self.hold = Some(self.world.authlete.hold(Api::Introspection));
-            self.leeway = self.pace().seconds(2).min(self.pace().deadline * 2 / 3);
+            let until = self.now() + self.pace().deadline * 2 / 3;
+            self.hold = Some((self.world.authlete.hold(Api::Introspection), until));
             self.note("hold".into());
         }
     }
 
     pub(super) fn release(&mut self) {
-        if let Some(hold) = self.hold.take() {
+        if let Some((hold, _)) = self.hold.take() {
             hold.release();
             self.note("release".into());
         }
