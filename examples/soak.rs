@@ -93,6 +93,9 @@ async fn main() -> ExitCode {
         bar.set_position(begin.elapsed().as_millis() as u64);
         let tally = sum.tally();
         bar.set_message(format!("{} requests, {} wrong", tally.requests, tally.wrong));
+        for problem in sum.problems.lock().unwrap().drain(..) {
+            bar.suspend(|| eprintln!("{problem}\n"));
+        }
         let over = Instant::now() >= end;
         if over || begin.elapsed() >= warm.max(span * looks) {
             let row = Usage::now(begin, &tally);
@@ -199,7 +202,7 @@ impl Usage {
 
 fn report(sum: &Sum, log: &Log, stuck: usize) -> ExitCode {
     let tally = sum.tally();
-    let mut problems = sum.problems.lock().unwrap().clone();
+    let mut problems = std::mem::take(&mut *sum.problems.lock().unwrap());
     problems.extend(log.leak().map(|leak| format!("a secret was logged: {leak}")));
     if stuck > 0 {
         problems.push(format!("{stuck} worlds panicked"));

@@ -202,8 +202,8 @@ impl Rotator {
 
     /// Keeps a token from getting a new value, after waiting for one that is on its way, and tells
     /// the value that it got a moment ago.
-    pub(crate) async fn halt(&self, key: Key) -> (Halt<'_>, Option<Secret>) {
-        let halt = self.flights.occupy(key).await;
+    pub(crate) async fn halt(&self, key: Key, now: SystemTime) -> (Halt<'_>, Option<Secret>) {
+        let halt = self.flights.occupy(key, now).await;
         let successor = self.successors.get(&key);
         (halt, successor.map(|successor| successor.value.clone()))
     }
@@ -236,7 +236,7 @@ impl Verifier {
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
                     let (verifier, rotator) = (self.clone(), rotator.clone());
                     (flight.clone(), Some(Rotating { verifier, rotator, key, flight, sender }))
                 }

@@ -14,7 +14,6 @@ use http::{
 use tower_service::Service;
 
 use crate::{
-    api::IntrospectionRequest,
     cache::{Flight, Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
@@ -68,10 +67,10 @@ impl Found<'_> {
     }
 
     fn presented(&self, key: Key) -> Presented {
-        let mut request = IntrospectionRequest::new().token(self.token);
-        request.client_certificate = self.certificate.as_ref().map(ClientCertificate::to_pem);
-        let request = Box::new(request);
-        Presented { key, holder: self.holder(), request, sent: None }
+        let presented = Presented::new(key, self.holder(), self.token);
+        let Some(certificate) = &self.certificate else { return presented };
+        let request = presented.request().into_owned();
+        presented.telling(request.client_certificate(certificate.to_pem()))
     }
 }
 
@@ -261,17 +260,17 @@ impl<R> Gate<R> {
         let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
             let (version, extensions) = (request.version(), request.extensions());
-            *presented.request = signatures
-                .describe(head, version, extensions, *presented.request)
-                .map_err(unplaced)?;
+            let request = presented.request().into_owned();
+            let request = signatures.describe(head, version, extensions, request);
+            presented = presented.telling(request.map_err(unplaced)?);
             freshness.fresh = true;
         }
         #[cfg(feature = "dpop")]
         if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
             let proof = credentials::proof(head.headers)?;
-            let request = presented.request.dpop(proof).htm(head.method.as_str()).htu(url);
-            presented.request = Box::new(request);
+            let told = presented.request().into_owned();
+            presented = presented.telling(told.dpop(proof).htm(head.method.as_str()).htu(url));
             presented.sent = Some(sent.clone());
             let (verifier, prover) = (verifier.clone(), prover.clone());
             let asking = verifier.ask_with_proof(prover, presented, freshness, proven);

@@ -2,6 +2,7 @@
 //! many want to know.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -168,28 +169,40 @@ impl Verifier {
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks.
-    pub(crate) async fn ask(self: Arc<Self>, presented: Presented, freshness: Freshness) -> Answer {
-        self.look_closer(presented.token())?;
-        let Presented { key, holder, .. } = presented;
-        if freshness.fresh {
-            return self.ask_now(presented, true).await;
-        }
-        // In an outage nobody waits who can do without.
-        if self.caller.record.is_down(self.clock.now())
-            && let Some(stale) = self.stale(&key, holder, freshness)
-        {
-            if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
-                self.ask_in_background(presented);
+    #[expect(clippy::manual_async_fn, reason = "the arguments of an `async fn` are kept twice")]
+    pub(crate) fn ask(
+        self: Arc<Self>,
+        presented: Presented,
+        freshness: Freshness,
+    ) -> impl Future<Output = Answer> + Send {
+        async move {
+            self.look_closer(presented.token())?;
+            if let Some(stale) = self.stale_at_once(&presented, freshness) {
+                return Ok(stale);
             }
-            return Ok(stale);
-        }
-        let answer = self.clone().ask_now(presented, false).await;
-        match answer {
-            Err(rejection) if rejection.reason() == Reason::Unavailable => {
-                self.stale(&key, holder, freshness).ok_or(rejection)
+            let answer = self.ask_now(&presented, freshness.fresh).await;
+            match answer {
+                Err(rejection) if rejection.reason() == Reason::Unavailable => {
+                    self.stale(&presented, freshness).ok_or(rejection)
+                }
+                answer => answer,
             }
-            answer => answer,
         }
+    }
+
+    /// In an outage nobody waits who can do without.
+    fn stale_at_once(
+        self: &Arc<Self>,
+        presented: &Presented,
+        freshness: Freshness,
+    ) -> Option<TokenInfo> {
+        let record = &self.caller.record;
+        let stale =
+            record.is_down(self.clock.now()).then(|| self.stale(presented, freshness))??;
+        if record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
+            self.ask_in_background(presented.clone());
+        }
+        Some(stale)
     }
 
     /// Refuses what cannot be one of the service's tokens.
@@ -205,9 +218,10 @@ impl Verifier {
     }
 
     /// What may be used though Authlete should have been asked again.
-    fn stale(&self, key: &Key, holder: Holder, freshness: Freshness) -> Option<TokenInfo> {
-        let (cache, now) = (self.cache.as_ref()?, self.clock.now());
-        let stale = cache.stale(key, holder, freshness.stale, now);
+    fn stale(&self, presented: &Presented, freshness: Freshness) -> Option<TokenInfo> {
+        let cache = self.cache.as_ref().filter(|_| !freshness.fresh)?;
+        let Presented { key, holder, .. } = presented;
+        let stale = cache.stale(key, *holder, freshness.stale, self.clock.now());
         let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
@@ -224,14 +238,16 @@ impl Verifier {
         proven: bool,
     ) -> Answer {
         let now = self.clock.now();
-        let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request;
-        let purpose = ProofFor {
-            method: htm.as_deref().unwrap_or_default(),
-            url: htu.as_deref().unwrap_or_default(),
-            token: presented.token(),
-            now,
+        let proof = {
+            let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request();
+            let purpose = ProofFor {
+                method: htm.as_deref().unwrap_or_default(),
+                url: htu.as_deref().unwrap_or_default(),
+                token: presented.token(),
+                now,
+            };
+            prover.verify(dpop.as_ref().map_or("", Secret::expose), &purpose)?
         };
-        let proof = prover.verify(dpop.as_ref().map_or("", Secret::expose), &purpose)?;
         prover.check_nonce(&proof, now)?;
         presented.holder.key = Some(proof.thumbprint);
         // Only Authlete knows which of its nonces are good.
@@ -333,7 +349,7 @@ impl Verifier {
         answer.map(|_| ())
     }
 
-    async fn call(&self, request: &IntrospectionRequest) -> Answer {
+    async fn call(&self, presented: &Presented) -> Answer {
         let record = &self.caller.record;
         let pass = match record.breaker.enter(self.clock.now_millis()) {
             Ok(pass) => pass,
@@ -342,25 +358,26 @@ impl Verifier {
                 return Err(Rejection::unavailable(left));
             }
         };
-        let again = match &request.dpop {
+        let again = match presented.has_proof() {
             _ if pass.is_probe() => Again::Never,
             // A proof that was sent would be taken for a replay.
-            Some(_) => Again::IfUnsent,
-            None => Again::Can,
+            true => Again::IfUnsent,
+            false => Again::Can,
         };
         let answer = match self.check {
             Check::Introspection => {
-                let attempt = || self.authlete.introspection(request);
+                let request = presented.request();
+                let attempt = || self.authlete.introspection(&request);
                 let response = self.caller.check("/auth/introspection", again, attempt).await;
                 response.map(|response| {
                     let response = response?;
-                    self.learn_nonce(request, &response);
+                    self.learn_nonce(&request, &response);
                     Ok(verdict::of_introspection(&response))
                 })
             }
             Check::Update => {
                 let request = TokenUpdateRequest {
-                    access_token: request.token.clone(),
+                    access_token: Some(presented.token.clone()),
                     ..TokenUpdateRequest::new()
                 };
                 let attempt = || self.authlete.token_update(&request);
@@ -415,16 +432,38 @@ pub(crate) struct Freshness {
 pub(crate) struct Presented {
     pub(crate) key: Key,
     pub(crate) holder: Holder,
-    /// In a box, since it is held by futures that are moved about.
-    pub(crate) request: Box<IntrospectionRequest>,
+    token: Secret,
+    /// All of it, if that is more than the token.
+    request: Option<Arc<IntrospectionRequest>>,
     /// Where it is told that Authlete is asked with its proof.
     pub(crate) sent: Option<Sent>,
 }
 
 impl Presented {
+    pub(crate) fn new(key: Key, holder: Holder, token: &str) -> Self {
+        Self { key, holder, token: token.into(), request: None, sent: None }
+    }
+
     pub(crate) fn bearer(key: Key, token: &str) -> Self {
-        let request = Box::new(IntrospectionRequest::new().token(token));
-        Self { key, holder: Holder::BEARER, request, sent: None }
+        Self::new(key, Holder::BEARER, token)
+    }
+
+    /// With what Authlete is told beside the token.
+    pub(crate) fn telling(mut self, request: IntrospectionRequest) -> Self {
+        self.request = Some(Arc::new(request));
+        self
+    }
+
+    /// All that Authlete is told.
+    pub(crate) fn request(&self) -> Cow<'_, IntrospectionRequest> {
+        match &self.request {
+            Some(request) => Cow::Borrowed(request),
+            None => Cow::Owned(IntrospectionRequest::new().token(&self.token)),
+        }
+    }
+
+    fn has_proof(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.dpop.is_some())
     }
 
     /// Tells by which call Authlete is asked with it.
@@ -433,7 +472,7 @@ impl Presented {
     }
 
     fn token(&self) -> &str {
-        self.request.token.as_ref().map_or("", Secret::expose)
+        self.token.expose()
     }
 }
 

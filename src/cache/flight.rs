@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ impl Purpose {
 /// A call under way. All who wait for it get its outcome, also a failure.
 pub(crate) struct Flight<T> {
     purpose: Purpose,
+    /// What it tells may have been decided then.
+    pub(crate) departed: SystemTime,
     outcome: watch::Receiver<Option<T>>,
 }
 
@@ -102,7 +105,7 @@ impl<T> Flights<T> {
     }
 
     /// Takes the place of a flight, after waiting for one that is on its way: who joins it gets nothing.
-    pub(crate) async fn occupy(&self, key: Key) -> Berth<'_, T>
+    pub(crate) async fn occupy(&self, key: Key, now: SystemTime) -> Berth<'_, T>
     where
         T: Clone,
     {
@@ -110,7 +113,7 @@ impl<T> Flights<T> {
             let other = {
                 let mut flights = self.lock();
                 let Some(other) = flights.join(&key, Purpose::SHARED) else {
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
                     return Berth { flights: self, key, flight, _sender: sender };
                 };
                 other
@@ -156,9 +159,9 @@ impl<T> Drop for Berth<'_, T> {
 }
 
 impl<T> Table<T> {
-    /// A flight of the same purpose.
+    /// The last flight of the same purpose.
     pub(crate) fn join(&self, key: &Key, purpose: Purpose) -> Option<Arc<Flight<T>>> {
-        let mut places = self.flights.get(key)?.iter();
+        let mut places = self.flights.get(key)?.iter().rev();
         let place = places.find(|place| place.flight.purpose == purpose)?;
         Some(place.flight.clone())
     }
@@ -168,9 +171,10 @@ impl<T> Table<T> {
         &mut self,
         key: Key,
         purpose: Purpose,
+        departed: SystemTime,
     ) -> (watch::Sender<Option<T>>, Arc<Flight<T>>) {
         let (sender, outcome) = watch::channel(None);
-        let flight = Arc::new(Flight { purpose, outcome });
+        let flight = Arc::new(Flight { purpose, departed, outcome });
         let place = Place { flight: flight.clone(), overtaken: false };
         self.flights.entry(key).or_default().push(place);
         (sender, flight)

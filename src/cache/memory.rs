@@ -156,6 +156,11 @@ impl MemoryCache {
         good.or_else(|| self.known_bad(key, holder, now).map(Err))
     }
 
+    /// Whether an answer that was decided then would still be kept.
+    pub(crate) fn is_new_enough(&self, decided: SystemTime, now: SystemTime) -> bool {
+        millis(now) < end(decided, self.limits.max_age)
+    }
+
     #[inline]
     fn known(&self, key: &Key, entry: &Good, now: u64) -> Known {
         // Not all at once: each key has a part of its own of that time, between half of it and all.

@@ -76,7 +76,7 @@ impl<St: SessionStore> Renewal<St> {
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED);
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
                     let (renewal, id) = (self.clone(), id.clone());
                     (flight.clone(), Some(Renewing { renewal, id, key, flight, sender }))
                 }
@@ -91,7 +91,7 @@ impl<St: SessionStore> Renewal<St> {
 
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
     pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
-        self.flights.occupy(self.keys.key(&id.to_base64())).await
+        self.flights.occupy(self.keys.key(&id.to_base64()), self.clock.now()).await
     }
 
     /// The newest tokens of a session, saved or not.

@@ -26,12 +26,12 @@ pub(super) enum Boarding {
 }
 
 impl Verifier {
-    pub(super) async fn ask_now(self: Arc<Self>, presented: Presented, fresh: bool) -> Answer {
+    pub(super) async fn ask_now(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Answer {
         let mut fresh = fresh;
         let deadline = self.caller.deadline();
         for attempt in 0..ATTEMPTS {
             let mut joined = false;
-            let flight = match self.board(&presented, fresh) {
+            let flight = match self.board(presented, fresh) {
                 Boarding::Known(answer) => return answer,
                 Boarding::Join(flight) => {
                     joined = true;
@@ -47,12 +47,13 @@ impl Verifier {
                 }
                 Boarding::Full => return Err(Self::crowded()),
             };
-            let broken_off = Err(verdict::unknown());
-            let answer = self.flights.answer(&presented.key, &flight, broken_off);
-            // A call ends in time by itself, but one that sets out later does not.
+            let broken_off = || Err(verdict::unknown());
+            let answer = || self.flights.answer(&presented.key, &flight, broken_off());
+            // A call ends in time by itself, but one that sets out later does not. That is seldom: in a
+            // box, it takes no room of those who wait.
             let answer = match attempt {
-                0 => answer.await,
-                _ => deadline.wait(answer).await.unwrap_or_else(|| Some(Err(verdict::unknown()))),
+                0 => answer().await,
+                _ => Box::pin(deadline.wait(answer())).await.unwrap_or_else(|| Some(broken_off())),
             };
             if let Some(answer) = answer {
                 // The proof of who asked first may be at fault, and ours not.
@@ -62,7 +63,7 @@ impl Verifier {
                 }
             }
             // A proof is not sent twice: it would be taken for a replay.
-            if !joined && presented.request.dpop.is_some() {
+            if !joined && presented.has_proof() {
                 let known = self.known(&presented.key, presented.holder, self.clock.now());
                 return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
             }
@@ -85,7 +86,7 @@ impl Verifier {
         self.join(&mut flights, key, holder)
     }
 
-    /// A flight that others may join, unless there is one.
+    /// A flight that others may join, unless there is one whose answer will not be too old.
     pub(super) fn join(
         self: &Arc<Self>,
         flights: &mut Table<Asked>,
@@ -93,7 +94,11 @@ impl Verifier {
         holder: Holder,
     ) -> Boarding {
         let purpose = Purpose::Shared(holder);
-        match flights.join(&key, purpose) {
+        let now = self.clock.now();
+        let young = |flight: &Arc<Flight<Asked>>| {
+            self.cache.as_ref().is_none_or(|cache| cache.is_new_enough(flight.departed, now))
+        };
+        match flights.join(&key, purpose).filter(young) {
             Some(flight) => Boarding::Join(flight),
             None => self.start(flights, key, holder, purpose),
         }
@@ -107,10 +112,9 @@ impl Verifier {
         purpose: Purpose,
     ) -> Boarding {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
-        let (sender, flight) = flights.depart(key, purpose);
+        let (sender, flight) = flights.depart(key, purpose, self.clock.now());
         let (verifier, flying) = (self.clone(), flight.clone());
-        let (departed, _room) = (self.clock.now(), room);
-        let landing = Landing { verifier, key, holder, flight: flying, departed, sender, _room };
+        let landing = Landing { verifier, key, holder, flight: flying, sender, _room: room };
         Boarding::Start(flight, landing)
     }
 }

@@ -96,7 +96,7 @@ impl Verifier {
     pub(crate) async fn line(&self, token: &str) -> Line<'_> {
         let mut line = Line { values: vec![token.into()], halts: Vec::new() };
         while let (Some(rotator), Some(last)) = (&self.rotator, line.values.last()) {
-            let (halt, successor) = rotator.halt(self.key(last.expose())).await;
+            let (halt, successor) = rotator.halt(self.key(last.expose()), self.clock.now()).await;
             line.halts.push(halt);
             let Some(successor) = successor else { break };
             line.values.push(successor);
@@ -148,7 +148,7 @@ impl Verifier {
 
     /// A change of a token that is about to be sent.
     pub(crate) fn change(&self, key: Key) -> Change<'_> {
-        let (_, flight) = self.flights.lock().depart(key, Purpose::Change);
+        let (_, flight) = self.flights.lock().depart(key, Purpose::Change, self.clock.now());
         Change { verifier: self, key, flight }
     }
 

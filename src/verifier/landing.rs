@@ -19,8 +19,6 @@ pub(super) struct Landing {
     pub(super) key: Key,
     pub(super) holder: Holder,
     pub(super) flight: Arc<Flight<Asked>>,
-    /// From when the age of the answer counts: it may have been decided at once.
-    pub(super) departed: SystemTime,
     pub(super) sender: watch::Sender<Option<Asked>>,
     /// Its place among the calls under way.
     pub(super) _room: OwnedSemaphorePermit,
@@ -29,7 +27,7 @@ pub(super) struct Landing {
 impl Landing {
     pub(super) async fn fly(self, presented: Presented) {
         let verifier = &*self.verifier;
-        let answer = verifier.call(&presented.request).await;
+        let answer = verifier.call(&presented).await;
         let extender = verifier.extender.as_ref();
         let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
             let now = verifier.clock.now();
@@ -82,7 +80,7 @@ impl Landing {
     /// One that had is good by a clock that goes after ours.
     fn still_good(&self, token: TokenInfo) -> Answer {
         let now = self.verifier.clock.now();
-        if token.is_past(millis(now)) && !token.is_past(millis(self.departed)) {
+        if token.is_past(millis(now)) && !token.is_past(millis(self.flight.departed)) {
             return Err(Rejection::invalid_token("the access token has expired"));
         }
         Ok(token)
@@ -98,7 +96,7 @@ impl Landing {
                 // An older yes must not be kept in place of a newer no.
                 cache.remove(&self.key);
             } else {
-                cache.put(self.key, self.holder, &answer, self.departed);
+                cache.put(self.key, self.holder, &answer, self.flight.departed);
             }
         }
         flights.landed(&self.key, standing, answer)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body};
+use futures_util::poll;
 use http::{HeaderName, Request, StatusCode, header};
 use tokio::task::JoinHandle;
 use tower_authlete::{
@@ -248,6 +249,28 @@ async fn an_outage_is_not_made_worse_by_looking_again_at_tokens() {
         assert_eq!(api.get(&token).await.status, StatusCode::OK);
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_answer_that_may_be_older_than_max_age() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_age(SECOND));
+    let token = bench.authlete.token().issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let early = get(&api, &token);
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    bench.authlete.revoke(&token);
+    bench.clock.advance(SECOND - Duration::from_millis(1));
+    let mut waiting = std::pin::pin!(api.get(&token));
+    assert!(poll!(waiting.as_mut()).is_pending());
+    bench.clock.advance(Duration::from_millis(1));
+    let mut late = std::pin::pin!(api.get(&token));
+    assert!(poll!(late.as_mut()).is_pending());
+    hold.release();
+    assert_eq!(early.await.unwrap().status, StatusCode::OK);
+    assert_eq!(waiting.await.status, StatusCode::OK, "who comes in time shares the answer");
+    assert_eq!(late.await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(bench.introspections(), 2);
 }
 
 #[tokio::test]

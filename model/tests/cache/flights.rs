@@ -278,7 +278,8 @@ fn a_place_is_taken_once() {
         let occupants = Arc::new(AtomicUsize::new(0));
         let occupy = |occupants: Arc<AtomicUsize>| {
             move |verifier: Arc<Verifier>| {
-                let _berth = block_on(verifier.flights.occupy(verifier.key(TOKEN)));
+                let _berth =
+                    block_on(verifier.flights.occupy(verifier.key(TOKEN), verifier.clock.now()));
                 assert_eq!(occupants.fetch_add(1, Ordering::AcqRel), 0);
                 occupants.fetch_sub(1, Ordering::AcqRel);
             }

@@ -75,11 +75,6 @@ pub(crate) mod api {
         }
     }
 
-    #[derive(Clone)]
-    pub(crate) struct IntrospectionRequest {
-        pub(crate) dpop: Option<Secret>,
-    }
-
     pub(crate) struct TokenRevokeRequest;
 
     impl TokenRevokeRequest {
@@ -264,7 +259,11 @@ pub(crate) mod rotate {
 
         pub(crate) fn end_all_overlaps(&self) {}
 
-        pub(crate) async fn halt(&self, _: Key) -> (Halt<'_>, Option<Secret>) {
+        pub(crate) async fn halt(
+            &self,
+            _: Key,
+            _: std::time::SystemTime,
+        ) -> (Halt<'_>, Option<Secret>) {
             (Halt(core::marker::PhantomData), None)
         }
     }

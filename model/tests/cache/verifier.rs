@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     NOW, TOKEN,
-    api::{Authlete, IntrospectionRequest, TokenRevokeRequest, TokenUpdateRequest},
+    api::{Authlete, TokenRevokeRequest, TokenUpdateRequest},
     cache::{Flights, Holder, Key, KeySpace, Landed, MemoryCache},
     clock::Clock,
     find, key, memory,
@@ -63,15 +63,18 @@ pub(crate) struct Verifier {
 pub(crate) struct Presented {
     key: Key,
     holder: Holder,
-    request: IntrospectionRequest,
 }
 
 impl Presented {
     fn bearer(key: Key, _: &str) -> Self {
-        Self { key, holder: Holder::BEARER, request: IntrospectionRequest { dpop: None } }
+        Self { key, holder: Holder::BEARER }
     }
 
     fn sent_by<F>(&self, _: &F) {}
+
+    fn has_proof(&self) -> bool {
+        false
+    }
 
     fn token(&self) -> &str {
         TOKEN
@@ -142,7 +145,7 @@ impl Verifier {
         self.cache.as_ref()?.get(key, holder, now)
     }
 
-    async fn call(&self, _: &IntrospectionRequest) -> Answer {
+    async fn call(&self, _: &Presented) -> Answer {
         self.authlete.introspection()
     }
 
@@ -179,7 +182,7 @@ impl Verifier {
 
     pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Answer {
         let least = self.least.load(Ordering::Acquire);
-        self.told(block_on(self.clone().ask_now(self.presented(), fresh)), least)
+        self.told(block_on(self.ask_now(&self.presented(), fresh)), least)
     }
 
     /// The same, with a certificate.
@@ -187,7 +190,7 @@ impl Verifier {
         let least = self.least.load(Ordering::Acquire);
         let holder = Holder { certificate: Some([1; 32]), ..Holder::BEARER };
         let presented = Presented { holder, ..self.presented() };
-        self.told(block_on(self.clone().ask_now(presented, false)), least)
+        self.told(block_on(self.ask_now(&presented, false)), least)
     }
 
     /// The same, by one that is polled at once when its flight has landed. What is forgotten before
