@@ -379,10 +379,10 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// How often a check that failed is made again, if the connection broke or Authlete answered 429 or
-    /// 5xx: after a random part of `backoff`, doubled each time, or when Authlete says. Retries are
-    /// limited to a fifth of the calls that succeed and one a second, so that they do not multiply an
-    /// outage. A call with a DPoP proof is made again only if it was never sent. Default: once, 100 ms.
+    /// How often a check that failed is made again, if the connection broke or Authlete answered 429,
+    /// 502, 503 or 504: after a random part of `backoff`, doubled each time, or when Authlete says.
+    /// Retries are limited to a fifth of the calls that succeed and one a second, so that they do not
+    /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default: once, 100 ms.
     pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
         self.patience.retries = retries;
         self.patience.backoff = backoff;

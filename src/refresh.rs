@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -88,7 +89,7 @@ impl Refresh {
         Self { never_beyond, ..self }
     }
 
-    /// Which tokens are extended. Default: all.
+    /// Which tokens are extended. Default: all. If it panics, the token is not.
     #[must_use]
     pub fn when(self, chooses: impl Fn(&TokenInfo) -> bool + Send + Sync + 'static) -> Self {
         Self { chooses: Some(Arc::new(chooses)), ..self }
@@ -98,6 +99,15 @@ impl Refresh {
     #[must_use]
     pub fn wait(self) -> Self {
         Self { wait: true, ..self }
+    }
+
+    /// A panic of who chooses is not one of the check that found out about the token.
+    fn is_chosen(&self, token: &TokenInfo) -> bool {
+        let Some(chooses) = &self.chooses else { return true };
+        catch_unwind(AssertUnwindSafe(|| chooses(token))).unwrap_or_else(|_| {
+            tracing::error!("`Refresh::when` panicked; the access token is not extended");
+            false
+        })
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
@@ -193,8 +203,7 @@ impl Extender {
     ) -> Option<SystemTime> {
         let expires_at = token.expires_at()?;
         let left = expires_at.duration_since(now).ok()?;
-        let chosen = self.refresh.chooses.as_ref().is_none_or(|chooses| chooses(token));
-        if left.is_zero() || left >= self.refresh.when_below || !chosen {
+        if left.is_zero() || left >= self.refresh.when_below || !self.refresh.is_chosen(token) {
             return None;
         }
         let begin = token.auth_time().unwrap_or_else(|| self.seen(key, now));

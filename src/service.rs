@@ -4,7 +4,6 @@ use std::{
     fmt,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{
@@ -210,7 +209,7 @@ impl<R> Gate<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let proven = request.extensions().get::<Proven>();
         let proven = proven.filter(|proven| proven.is_by(verifier));
-        if let Some(Proven { token: known, sent: Some(sent), stale, .. }) = proven
+        if let Some(Proven { token: known, sent: Some(sent), .. }) = proven
             && let Some(flight) = sent.get()
         {
             let shown = Shown { sent: Some(sent.clone()), ..shown };
@@ -218,7 +217,8 @@ impl<R> Gate<R> {
             if self.freshness.fresh {
                 return Ok(Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))));
             }
-            let too_old = known.is_stale() && *stale > self.freshness.stale;
+            let now = verifier.clock.now_millis();
+            let too_old = known.is_stale_beyond(self.freshness.stale, now);
             if too_old || !verifier.stands(&key, flight) {
                 return Err(verdict::unknown());
             }
@@ -333,7 +333,7 @@ impl<R> Gate<R> {
             request.extensions_mut().insert(shown.scheme);
             let verifier = self.settings.verifier.clone();
             let (token, sent) = (token.clone(), shown.sent.clone());
-            let proven = Proven { verifier, token, sent, stale: self.freshness.stale };
+            let proven = Proven { verifier, token, sent };
             request.extensions_mut().insert(proven);
         }
         self.guard::<ResB>();
@@ -461,8 +461,6 @@ struct Proven {
     token: TokenInfo,
     /// Whether Authlete was asked with the proof.
     sent: Option<Sent>,
-    /// By how much an answer may be out of date there.
-    stale: Duration,
 }
 
 impl Proven {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    num::NonZeroI64,
+    num::{NonZeroI64, NonZeroU64},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -69,8 +69,8 @@ struct Facts {
     update: Option<Box<TokenUpdateResponse>>,
     /// How to refuse in the way of the layer that found it out.
     guard: Option<Guard>,
-    /// Whether Authlete should have been asked again, but could not be.
-    stale: bool,
+    /// Since when Authlete should have been asked again, if it could not be (ms since the epoch).
+    stale_since: Option<NonZeroU64>,
     /// Whether it is all that can be known by asking, rather than what was said of the token when it
     /// was issued.
     complete: bool,
@@ -97,7 +97,7 @@ impl TokenInfo {
             rest: Arc::new(known),
             update: update.map(Box::new),
             guard: None,
-            stale: false,
+            stale_since: None,
             complete,
         }))
     }
@@ -116,16 +116,22 @@ impl TokenInfo {
         self.0.guard.as_ref()
     }
 
-    /// As it is used though Authlete should have been asked again.
-    pub(crate) fn stale(self) -> Self {
-        self.with(|facts| facts.stale = true)
+    /// As it is used though Authlete should have been asked again since then (ms since the epoch).
+    pub(crate) fn stale(self, since: u64) -> Self {
+        self.with(|facts| facts.stale_since = NonZeroU64::new(since))
+    }
+
+    /// Whether Authlete should have been asked again for longer than this.
+    pub(crate) fn is_stale_beyond(&self, bound: Duration, now: u64) -> bool {
+        let age = |since: NonZeroU64| Duration::from_millis(now.saturating_sub(since.get()));
+        self.0.stale_since.is_some_and(|since| age(since) >= bound)
     }
 
     /// Whether these facts are older than `max_age`, because Authlete could not be asked. See
     /// [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.0.stale
+        self.0.stale_since.is_some()
     }
 
     /// A copy that counts for itself who uses it.

@@ -166,17 +166,30 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// Whether the same call can succeed later: the connection failed, the deadline passed, or
-    /// Authlete answered 429 or 5xx.
+    /// Whether the same call can succeed a moment later: the connection failed, the deadline passed, or
+    /// Authlete answered 429, 502, 503 or 504.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
             ErrorKind::Connection(_) | ErrorKind::Deadline(_) => true,
-            ErrorKind::Refused(Refusal { status, .. }) => {
-                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
-            }
+            ErrorKind::Refused(Refusal { status, .. }) => matches!(
+                *status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
             _ => false,
         }
+    }
+
+    /// Whether Authlete is in trouble, by this.
+    pub(crate) fn is_outage(&self) -> bool {
+        let status = match &self.kind {
+            ErrorKind::Refused(Refusal { status, .. }) => Some(status),
+            _ => None,
+        };
+        self.is_retryable() || status.is_some_and(StatusCode::is_server_error)
     }
 
     /// Whether the call provably never got to Authlete: there was no connection.
@@ -269,7 +282,8 @@ mod tests {
             (404, false, true),
             (408, false, false),
             (429, true, false),
-            (500, true, false),
+            (500, false, false),
+            (502, true, false),
             (503, true, false),
             (101, false, false),
             (600, false, false),

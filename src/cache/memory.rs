@@ -191,7 +191,7 @@ impl MemoryCache {
         let now = millis(now);
         let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
         let end = entry.until.saturating_add(span(up_to));
-        (now < end && !entry.token.is_past(now)).then(|| entry.token.stale())
+        (now < end && !entry.token.is_past(now)).then(|| entry.token.stale(entry.until))
     }
 
     /// How many good tokens are known, roughly.

@@ -7,10 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind,
-    jwk::{Jwk, PublicKeyUse},
-};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, jwk::Jwk};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -142,11 +139,14 @@ impl JwtPrecheck {
         let algorithm = header.alg.parse::<Algorithm>().ok();
         let signs = |key: &JwtKey| algorithm.is_some_and(|algorithm| key.signs(jws, algorithm));
         let named = |key: &&JwtKey| header.kid.is_some() && key.id == header.kid;
-        if keys.iter().any(|key| named(&key)) {
-            return keys.iter().filter(named).any(signs);
-        }
+        let is_known = keys.iter().any(|key| named(&key));
         let nameless = |key: &&JwtKey| header.kid.is_none() || key.id.is_none();
-        !self.known_keys_only || keys.iter().filter(nameless).any(signs)
+        let signed = match is_known {
+            true => keys.iter().filter(named).any(signs),
+            false => keys.iter().filter(nameless).any(signs),
+        };
+        let can_tell = is_known && keys.iter().filter(named).all(|key| key.verifies.is_some());
+        signed || !(can_tell || self.known_keys_only)
     }
 }
 
@@ -161,14 +161,14 @@ pub struct JwtKeys(Arc<ArcSwap<Vec<JwtKey>>>);
 
 struct JwtKey {
     id: Option<String>,
-    /// All that it may be used with.
-    algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    /// By what signatures are verified, and all that it may be used with; `None` if that cannot be done
+    /// here.
+    verifies: Option<(DecodingKey, Vec<Algorithm>)>,
 }
 
 impl JwtKeys {
     /// The keys of a JWK set document. Keys that are for encryption, too short (RSA below 2048 bits) or of
-    /// a kind that cannot be verified here are left out: tokens that name them are passed on, or refused
+    /// a kind that cannot be verified here sign nothing: tokens that name them are passed on, or refused
     /// with [`known_keys_only`](JwtPrecheck::known_keys_only).
     ///
     /// Keys of RSA, P-256, P-384 and Ed25519 can be verified.
@@ -192,15 +192,19 @@ impl JwtKeys {
 
 impl fmt::Debug for JwtKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtKeys").field("keys", &self.0.load().len()).finish()
+        let usable = self.0.load().iter().filter(|key| key.verifies.is_some()).count();
+        f.debug_struct("JwtKeys").field("keys", &usable).finish()
     }
 }
 
 impl JwtKey {
-    fn new(jwk: &Jwk) -> Option<Self> {
-        if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
-            return None;
-        }
+    fn new(jwk: Value) -> Self {
+        let id = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
+        let jwk = serde_json::from_value(jwk).ok();
+        Self { id, verifies: jwk.as_ref().and_then(Self::verifies) }
+    }
+
+    fn verifies(jwk: &Jwk) -> Option<(DecodingKey, Vec<Algorithm>)> {
         let only = jwk.common.key_algorithm.map(|only| only.to_string());
         let mut algorithms = ALGORITHMS.to_vec();
         algorithms.retain(|algorithm| {
@@ -218,12 +222,12 @@ impl JwtKey {
             (_, Algorithm::ES384) => point(&key) == Some(97),
             _ => point(&key) == Some(32),
         };
-        let id = jwk.common.key_id.clone();
-        possible.then_some(Self { id, algorithms, key })
+        possible.then_some((key, algorithms))
     }
 
     fn signs(&self, jws: &Compact<'_>, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm) && jws.is_by(&self.key, algorithm)
+        let Some((key, algorithms)) = &self.verifies else { return false };
+        algorithms.contains(&algorithm) && jws.is_by(key, algorithm)
     }
 }
 
@@ -241,9 +245,10 @@ fn read(json: &[u8]) -> Result<Vec<JwtKey>, ConfigError> {
     let remedy = "give a JWK set (RFC 7517 §5) with the public keys of the service";
     let problem = |problem: &str| ConfigError::new("precheck.jwt", problem, remedy);
     let set: JwkSet = serde_json::from_slice(json).map_err(|_| problem("no JWK set"))?;
-    let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok());
-    let keys: Vec<_> = keys.filter_map(|key| JwtKey::new(&key)).collect();
-    if keys.is_empty() { Err(problem("no key that can be used")) } else { Ok(keys) }
+    let signs = |key: &Value| key.get("use").is_none_or(|purpose| purpose != "enc");
+    let keys: Vec<_> = set.keys.into_iter().filter(signs).map(JwtKey::new).collect();
+    let usable = keys.iter().any(|key| key.verifies.is_some());
+    if usable { Ok(keys) } else { Err(problem("no key that can be used")) }
 }
 
 #[derive(Deserialize)]

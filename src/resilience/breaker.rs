@@ -186,7 +186,7 @@ impl Pass<'_> {
     /// Tells what became of the call: without an error, it was answered. An error that says that
     /// Authlete can be asked is an answer, too.
     pub(crate) fn end(self, error: Option<&Error>, now: u64) {
-        match error.filter(|error| error.is_retryable()) {
+        match error.filter(|error| error.is_outage()) {
             Some(error) => {
                 self.breaker.failed(&self, error.retry_after().unwrap_or_default(), now);
             }

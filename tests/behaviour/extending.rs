@@ -199,6 +199,21 @@ async fn which_tokens_are_extended_can_be_chosen() {
 }
 
 #[tokio::test]
+async fn who_panics_while_choosing_does_not_harm_the_check() {
+    let bench = Bench::new().await;
+    let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+    for waits in [true, false] {
+        let chosen = refresh().when(|_| panic!("as it should"));
+        let chosen = if waits { chosen.wait() } else { chosen };
+        let api = bench.api_with(|layer| layer.refresh(chosen));
+        for _known_or_not in 0..2 {
+            assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        }
+    }
+    assert_eq!((bench.introspections(), bench.updates()), (2, 0));
+}
+
+#[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
     let bench = Bench::new().await;
     for (refresh, name) in [

@@ -187,6 +187,20 @@ async fn keys_change_while_the_layer_is_in_use() {
 }
 
 #[tokio::test]
+async fn of_two_keys_by_one_name_one_that_cannot_be_verified_may_have_signed() {
+    let service = Signing::new().await;
+    let (tolerant, strict) = (service.api(|jwt| jwt), service.api(JwtPrecheck::known_keys_only));
+    let odd = json!({ "kty": "EC", "crv": "P-521", "kid": "one" });
+    let ours = merged(service.key.jwk.clone(), json!({ "kid": "one" }));
+    service.keys.replace(json!({ "keys": [odd, ours] }).to_string()).unwrap();
+    let by = |key: &Key| jwt(key, "one", json!({}), json!({ "jti": rand::random::<u64>() }));
+    for (api, may_be) in [(tolerant, true), (strict, false)] {
+        assert!(service.is_asked(&api, &by(&service.key)).await);
+        assert_eq!(service.is_asked(&api, &by(&Key::es256())).await, may_be);
+    }
+}
+
+#[tokio::test]
 async fn keys_that_are_for_something_else_are_left_out() {
     let (usable, mut odd) = (Key::es256(), Vec::new());
     for change in [

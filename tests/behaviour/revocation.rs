@@ -106,7 +106,7 @@ async fn a_revocation_that_fails_says_so_and_forgets_all_the_same() {
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
     api.get(&token).await;
-    bench.authlete.fault(Fault::status(500).on(Api::TokenRevoke));
+    bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     assert!(api.handle.revoke(&token).await.unwrap_err().is_retryable());
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     assert_eq!(bench.introspections(), 2);

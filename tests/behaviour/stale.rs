@@ -82,6 +82,7 @@ async fn with_a_proof_that_the_layer_outside_has_sent_it_holds_too() {
     let auth = bench.layer().stale_on_error(600 * SECOND).dpop(Dpop::at(ORIGIN)).build().unwrap();
     let inside = [
         ("/same", auth.stale_on_error(600 * SECOND)),
+        ("/soon", auth.stale_on_error(30 * SECOND)),
         ("/never", auth.stale_on_error(Duration::ZERO)),
         ("/fresh", auth.no_cache()),
     ];
@@ -93,7 +94,7 @@ async fn with_a_proof_that_the_layer_outside_has_sent_it_holds_too() {
         let (shown, proof) = (format!("DPoP {token}"), key.proof_for(&token, claims));
         api.send_at(path, &[("authorization", &shown), ("dpop", &proof)]).await.status
     };
-    for path in ["/", "/same", "/never", "/fresh"] {
+    for path in ["/", "/same", "/soon", "/never", "/fresh"] {
         assert_eq!(prove(path, 2_000_000_000).await, StatusCode::OK, "{path}");
     }
     bench.clock.advance(60 * SECOND);
@@ -101,7 +102,11 @@ async fn with_a_proof_that_the_layer_outside_has_sent_it_holds_too() {
     for _when_calls_fail_and_when_none_is_made in 0..3 {
         assert_eq!(prove("/", 2_000_000_060).await, StatusCode::OK);
         assert_eq!(prove("/same", 2_000_000_060).await, StatusCode::OK);
+        assert_eq!(prove("/soon", 2_000_000_060).await, StatusCode::OK);
         assert_eq!(prove("/never", 2_000_000_060).await, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(prove("/fresh", 2_000_000_060).await, StatusCode::SERVICE_UNAVAILABLE);
     }
+    bench.clock.advance(30 * SECOND);
+    assert_eq!(prove("/same", 2_000_000_090).await, StatusCode::OK);
+    assert_eq!(prove("/soon", 2_000_000_090).await, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -324,7 +324,7 @@ fn statuses() -> Vec<Row> {
         (404, OURS, OURS, OURS),
         (408, DOWN, DOWN.retry_after("17"), STALE),
         (429, DOWN, DOWN.retry_after("17"), STALE),
-        (500, DOWN, DOWN.retry_after("17"), STALE),
+        (500, SENSELESS, SENSELESS.retry_after("17"), STALE.calls(1)),
         (502, DOWN, DOWN.retry_after("17"), STALE),
         (503, DOWN, DOWN.retry_after("17"), STALE),
         (504, DOWN, DOWN.retry_after("17"), STALE),

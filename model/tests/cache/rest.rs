@@ -291,7 +291,7 @@ pub(crate) mod token {
             true
         }
 
-        pub(crate) fn stale(self) -> Self {
+        pub(crate) fn stale(self, _: u64) -> Self {
             self
         }
 
