@@ -234,7 +234,7 @@ pub fn proof(input: &str) {
     let lines: Vec<_> = input.splitn(4, '\n').collect();
     let (method, url, proof) = match lines[..] {
         [method, url, proof] => (method, url, proof.to_owned()),
-        [method, url, header, claims] => (method, url, proofs::sign(header, claims)),
+        [method, url, header, claims] => (method, url, signing::sign(header, claims)),
         _ => return,
     };
     let purpose = ProofFor { method, url, token: MARK, now: now() };
@@ -244,17 +244,55 @@ pub fn proof(input: &str) {
     }
 }
 
-/// Makes proofs, and reads them once more in another way.
-#[cfg(feature = "dpop")]
-mod proofs {
+/// Input: a token; or on two lines the header and the claims of one, which is then signed. No other
+/// token fits than one that is what RFC 9068 §4 demands, and one that is plainly so does.
+#[cfg(feature = "jwt")]
+pub fn jwt(input: &str) {
+    use crate::{JwtKeys, JwtPrecheck, Precheck};
+
+    const ISSUER: &str = "https://as.example.com";
+    let key =
+        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"1","x":"{}"}}]}}"#, signing::X);
+    let Ok(keys) = JwtKeys::from_json(key) else { panic!("no key") };
+    let precheck = Precheck::from(JwtPrecheck::new(&keys).issuer(ISSUER).known_keys_only());
+    let fits = |token: &str| precheck.has_shape(token) && precheck.fits_closely(token, Some(now()));
+    let Some((header, claims)) = input.split_once('\n') else {
+        return assert!(!fits(input), "{input}");
+    };
+    let fits = fits(&signing::sign(header, claims));
+    let object = |json| serde_json::from_str::<serde_json::Map<_, _>>(json).ok();
+    let (Some(header), Some(claims)) = (object(header), object(claims)) else {
+        return assert!(!fits, "{input}");
+    };
+    let text = |object: &serde_json::Map<_, _>, name| {
+        object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let typ = text(&header, "typ").to_ascii_lowercase();
+    let named = header.get("kid").is_none_or(Value::is_null) || text(&header, "kid") == "1";
+    let lives = match claims.get("exp") {
+        None | Some(Value::Null) => true,
+        Some(exp) => exp.as_f64().is_some_and(|exp| exp + 60.0 > NOW as f64),
+    };
+    let may = ["at+jwt", "application/at+jwt"].contains(&typ.as_str())
+        && text(&header, "alg") == "EdDSA"
+        && named
+        && lives
+        && text(&claims, "iss") == ISSUER;
+    let strange = |object: &serde_json::Map<_, _>, most| object.len() > most;
+    let plain = !strange(&header, 3) && !strange(&claims, 2);
+    assert!(fits == may || (may && !plain), "{fits}: {input}");
+}
+
+/// Signs with a key that everyone knows: that of RFC 8037 §A.1.
+#[cfg(any(feature = "dpop", feature = "jwt"))]
+mod signing {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
     use ring::signature::Ed25519KeyPair;
-    use serde_json::{Map, Value};
-    use sha2::{Digest, Sha256};
 
-    use super::{MARK, NOW};
+    /// The public key.
+    #[cfg(feature = "jwt")]
+    pub(super) const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-    /// By a key that everyone knows: that of RFC 8037 §A.1.
     pub(super) fn sign(header: &str, claims: &str) -> String {
         let seed = BASE64.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap_or_default();
         let Ok(key) = Ed25519KeyPair::from_seed_unchecked(&seed) else { panic!("no key") };
@@ -262,6 +300,16 @@ mod proofs {
         let signature = BASE64.encode(key.sign(message.as_bytes()));
         format!("{message}.{signature}")
     }
+}
+
+/// Reads proofs once more in another way.
+#[cfg(feature = "dpop")]
+mod proofs {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+    use serde_json::{Map, Value};
+    use sha2::{Digest, Sha256};
+
+    use super::{MARK, NOW};
 
     pub(super) fn accepted(proof: &str, method: &str, url: &str) {
         let parts: Vec<_> = proof.split('.').collect();
@@ -513,6 +561,8 @@ mod tests {
         seeds("answer").iter().for_each(|seed| answer(seed));
         #[cfg(feature = "dpop")]
         seeds("proof").iter().for_each(|seed| proof(&text(seed)));
+        #[cfg(feature = "jwt")]
+        seeds("jwt").iter().for_each(|seed| jwt(&text(seed)));
     }
 
     /// Bytes, or a text of these words.
@@ -551,6 +601,17 @@ mod tests {
         "\"properties\":", "\"expiresAt\":", "\"hidden\":", "\\u0000", "\\ud800", MARK,
     ];
 
+    #[cfg(feature = "jwt")]
+    #[rustfmt::skip]
+    const JWTS: &[&str] = &[
+        r#"{"typ":"at+jwt","alg":"EdDSA","kid":"1"}"#, r#"{"iss":"https://as.example.com","exp":2000000000}"#,
+        r#"{"typ":"at+jwt","#, r#""typ":"application/AT+JWT""#, r#""typ":"JWT""#, r#""alg":"EdDSA""#,
+        r#""alg":"none""#, r#""alg":"HS256""#, r#""alg":"ES256""#, r#""kid":"1""#, r#""kid":null"#,
+        r#""kid":"2""#, r#""iss":"https://as.example.com""#, r#""iss":null"#, r#""exp":1999999940"#,
+        r#""exp":1999999941"#, r#""exp":1e300"#, r#""exp":-1"#, r#""exp":"1""#, "{", "}", ",", "\n", ".", "[]",
+        "null",
+    ];
+
     const CASES: u32 = 2000;
 
     proptest! {
@@ -575,6 +636,21 @@ mod tests {
         fn hosts_that_proxies_name_are_hosts(host in "[a-z0-9.:@/?#%\\[\\]\\\\ \"-]{0,8}") {
             forwarding(format!("x-forwarded-proto: https\nx-forwarded-host: {host}").as_bytes());
             forwarding(format!("forwarded: proto=https;host=\"{host}\"").as_bytes());
+        }
+
+        #[cfg(feature = "jwt")]
+        #[test]
+        fn tokens_that_fit_are_what_they_have_to_be(input in lines(JWTS)) {
+            jwt(&String::from_utf8_lossy(&input));
+        }
+
+        #[cfg(feature = "jwt")]
+        #[test]
+        fn tokens_whose_parts_are_objects_fit_if_they_are_so(
+            header in vec(select(JWTS), 0..4),
+            claims in vec(select(JWTS), 0..3),
+        ) {
+            jwt(&format!("{{{}}}\n{{{}}}", header.join(","), claims.join(",")));
         }
 
         #[test]
