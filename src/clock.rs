@@ -9,6 +9,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+/// The longest age, and the longest wait, that can be set.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// No cache or store is told to keep anything for longer: what ends far away overflows there.
+pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The time of day by which expiry is judged.
 ///
 /// Clones share one clock, so that a test can hand the same one to the layer and to the emulator

@@ -10,7 +10,7 @@ use crate::{
     api::{Authlete, ConfigError, Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Limits, MemoryCache},
     challenge::{Challenges, is_text},
-    clock::Clock,
+    clock::{Clock, DAY},
     credentials::TokenSource,
     metadata::ProtectedResource,
     policy::Require,
@@ -23,8 +23,6 @@ use crate::{
     service::AuthService,
     verifier::{Check, Freshness, Verifier},
 };
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What all services of a layer share.
 pub(crate) struct Settings<R> {
@@ -506,6 +504,10 @@ impl<R> AuthLayerBuilder<R> {
         }
         self.patience.validate()?;
         let limits = &self.limits;
+        if self.rotation.as_ref().is_some_and(Rotation::overlaps) && limits.max_age.is_zero() {
+            let remedy = "give a max_age, since only what is kept is still accepted";
+            return Err(ConfigError::new("rotate.overlap", "without a cache", remedy));
+        }
         for (setting, age) in [
             ("max_age", limits.max_age),
             ("negative_max_age", limits.negative_max_age),

@@ -10,7 +10,7 @@ use std::{
 
 use moka::sync::Cache;
 
-use crate::{api::ConfigError, cache::Key, token::TokenInfo};
+use crate::{api::ConfigError, cache::Key, clock::CENTURY, token::TokenInfo};
 
 /// How many tokens are extended at a time; further ones have to wait for their next request.
 const MAX_UNDER_WAY: usize = 64;
@@ -95,7 +95,8 @@ impl Refresh {
         Self { chooses: Some(Arc::new(chooses)), ..self }
     }
 
-    /// Lets the request wait until Authlete has been told, so that it sees the new expiry.
+    /// Lets the request wait until Authlete has been told, so that it sees the new expiry, but no longer
+    /// than [a check in all](crate::AuthLayerBuilder::check_deadline).
     #[must_use]
     pub fn wait(self) -> Self {
         Self { wait: true, ..self }
@@ -174,8 +175,9 @@ impl Drop for Leave<'_> {
 impl Extender {
     pub(crate) fn new(refresh: Refresh) -> Self {
         let never_beyond = refresh.never_beyond;
-        let remembered =
-            |life| Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life).build();
+        let remembered = |life: Duration| {
+            Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life.min(CENTURY)).build()
+        };
         Self {
             tried: remembered(refresh.when_below),
             looked: remembered(refresh.when_below),
@@ -207,8 +209,9 @@ impl Extender {
             return None;
         }
         let begin = token.auth_time().unwrap_or_else(|| self.seen(key, now));
-        let end = begin.checked_add(self.refresh.never_beyond)?;
-        let until = now.checked_add(self.refresh.to)?.min(end);
+        let until = now.checked_add(self.refresh.to)?;
+        let until =
+            begin.checked_add(self.refresh.never_beyond).map_or(until, |end| until.min(end));
         (until > expires_at).then_some(until)
     }
 

@@ -36,6 +36,8 @@ struct Parts {
     acr_values: Option<String>,
     max_age: Option<Duration>,
     retry_after: Option<Duration>,
+    /// Whether it is only because too many ask at the same time.
+    crowd: bool,
     /// The challenge that Authlete wrote, if it is a legal one.
     authlete: Option<Challenge>,
 }
@@ -134,6 +136,7 @@ impl Rejection {
             acr_values: None,
             max_age: None,
             retry_after: None,
+            crowd: false,
             authlete: None,
         }))
     }
@@ -189,6 +192,15 @@ impl Rejection {
     pub(crate) fn unavailable(retry_after: Duration) -> Self {
         Self::new(Reason::Unavailable, "the access token cannot be checked at the moment")
             .with(|parts| parts.retry_after = Some(retry_after))
+    }
+
+    /// It is because too many ask at the same time.
+    pub(crate) fn crowded(retry_after: Duration) -> Self {
+        Self::unavailable(retry_after).with(|parts| parts.crowd = true)
+    }
+
+    pub(crate) fn is_of_crowd(&self) -> bool {
+        self.0.crowd
     }
 
     pub(crate) fn misconfigured(description: &'static str) -> Self {

@@ -16,7 +16,7 @@ use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::{
     api::{ConfigError, Error, ErrorKind},
-    clock::millis,
+    clock::{DAY, millis},
 };
 
 mod breaker;
@@ -131,8 +131,10 @@ impl Default for Patience {
 
 impl Patience {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        if self.deadline.is_zero() {
-            return Err(ConfigError::new("check_deadline", "0", "give a check some time"));
+        if self.deadline.is_zero() || self.deadline > DAY {
+            let problem = format!("{} s", self.deadline.as_secs());
+            let remedy = "give a check some time, a day at most";
+            return Err(ConfigError::new("check_deadline", problem, remedy));
         }
         if self.pause.is_zero() || self.pause > breaker::LONGEST {
             let problem = format!("a pause of {} ms", self.pause.as_millis());
@@ -247,7 +249,7 @@ impl Caller {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut backoff = self.patience.backoff;
+        let (began, mut backoff) = (Instant::now(), self.patience.backoff);
         for _ in 0..self.patience.retries {
             let error = match attempt().await {
                 Ok(answer) => {
@@ -256,12 +258,10 @@ impl Caller {
                 }
                 Err(error) => error,
             };
-            if !again.allows(&error) || !self.budget.withdraw() {
-                return Err(error);
-            }
             // A server that says when to come back is not asked before.
             let pause = error.retry_after().unwrap_or_else(|| jittered(backoff));
-            if pause >= self.patience.deadline {
+            let in_time = began.elapsed().saturating_add(pause) < self.patience.deadline;
+            if !again.allows(&error) || !in_time || !self.budget.withdraw() {
                 return Err(error);
             }
             tracing::debug!(error = &error as &dyn std::error::Error, "a call is made again");

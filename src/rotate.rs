@@ -15,17 +15,21 @@ use http::{
     header::{CACHE_CONTROL, SET_COOKIE},
 };
 use moka::sync::Cache;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
     cache::{Berth, Flight, Flights, Key, Purpose, Standing},
+    clock::CENTURY,
     verdict::is_gone,
     verifier::Verifier,
 };
 
 /// Of how many tokens the age or the successor is remembered.
 const MAX_REMEMBERED: u64 = 100_000;
+
+/// How many tokens get a new value at a time; further ones get theirs with a later request.
+const MAX_UNDER_WAY: usize = 64;
 
 /// For how long a request that was let pass with the old value still learns the new one.
 const IN_FLIGHT: Duration = Duration::from_secs(60);
@@ -39,7 +43,8 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// with one token cause one rotation, and all of them learn the same new value.
 ///
 /// If the answer of Authlete is lost, so is the new value: the client is then refused with a challenge,
-/// and an error is logged.
+/// and an error is logged. While Authlete cannot be asked, no new value is asked for, nor are more than
+/// 64 at a time: those tokens get theirs with a later request.
 ///
 /// ```
 /// use std::time::Duration;
@@ -97,6 +102,10 @@ impl Rotation {
     #[must_use]
     pub fn overlap(self, overlap: Duration) -> Self {
         Self { overlap, ..self }
+    }
+
+    pub(crate) fn overlaps(&self) -> bool {
+        !self.overlap.is_zero()
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
@@ -157,20 +166,24 @@ pub(crate) struct Rotator {
     /// When a new value was last asked for in vain. The very next request does not ask again.
     tried: Cache<Key, SystemTime>,
     flights: Flights<Rotated>,
+    room: Arc<Semaphore>,
 }
 
 impl Rotator {
     pub(crate) fn new(rotation: Rotation) -> Self {
-        let remembered = |life| Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life);
+        let remembered = |life: Duration| {
+            Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life.min(CENTURY)).build()
+        };
         Self {
-            first_seen: remembered(rotation.every * 2).build(),
-            tried: remembered(rotation.every).build(),
+            first_seen: remembered(rotation.every.saturating_mul(2)),
+            tried: remembered(rotation.every),
             successors: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(IN_FLIGHT)
                 .build(),
             rotation,
             flights: Flights::new(),
+            room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
         }
     }
 
@@ -235,10 +248,16 @@ impl Verifier {
             }
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
+                // It would be in vain, or a new value would be lost.
+                None if self.is_down() => return None,
                 None => {
+                    // Those for whom there is no room have their turn with another request.
+                    let room = rotator.room.clone().try_acquire_owned().ok()?;
                     let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
                     let (verifier, rotator) = (self.clone(), rotator.clone());
-                    (flight.clone(), Some(Rotating { verifier, rotator, key, flight, sender }))
+                    let flying = flight.clone();
+                    let rotating = Rotating { verifier, rotator, key, flight, sender, _room: room };
+                    (flying, Some(rotating))
                 }
             }
         };
@@ -291,6 +310,7 @@ struct Rotating {
     key: Key,
     flight: Arc<Flight<Rotated>>,
     sender: watch::Sender<Option<Rotated>>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Rotating {
@@ -306,7 +326,10 @@ impl Rotating {
             Arc::new(Successor { value, key, at, overlaps })
         });
         match &successor {
-            Some(successor) => self.rotator.successors.insert(self.key, successor.clone()),
+            Some(successor) => {
+                self.verifier.pairs.renew(&self.key, successor.key);
+                self.rotator.successors.insert(self.key, successor.clone());
+            }
             None => self.rotator.tried.insert(self.key, at),
         }
         drop(flights);
@@ -325,10 +348,15 @@ impl Rotating {
         let response = match verifier.authlete.token_update(&request).await {
             Ok(response) => response,
             Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                if error.is_unsent() || error.is_turned_away() {
+                    tracing::warn!(error = cause, "an access token could not get a new value");
+                    return None;
+                }
                 // The old value is gone, or nobody knows.
                 verifier.forget_value(self.key);
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = cause,
                     "an access token may have got a new value that is lost; its client will be refused"
                 );
                 return None;

@@ -405,6 +405,12 @@ impl<R> Gate<R> {
         if turn.is_none() && nonce.is_none() && !signs {
             return None;
         }
+        // What is done once is done by the layer outside.
+        let verifier = &self.settings.verifier;
+        let seen_to = request.extensions().get::<SeenTo>();
+        let seen_to = seen_to.is_some_and(|seen_to| Arc::ptr_eq(&seen_to.0, verifier));
+        let (turn, signs) = (turn.filter(|_| !seen_to), signs && !seen_to);
+        request.extensions_mut().insert(SeenTo(verifier.clone()));
         let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let finish: Finish<ResB> = Box::new(move |mut response| {
@@ -452,6 +458,10 @@ impl<R> Gate<R> {
         turn
     }
 }
+
+/// In the extensions of a request whose response a layer signs, or tells a new value of the token.
+#[derive(Clone)]
+struct SeenTo(Arc<Verifier>);
 
 /// In the extensions of a request whose proof a layer has used up, for a layer of the same make inside
 /// of it.

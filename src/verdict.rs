@@ -72,6 +72,11 @@ pub(crate) fn unknown() -> Rejection {
     Rejection::unavailable(RETRY_AFTER)
 }
 
+/// Nothing is known of the token, since too many ask.
+pub(crate) fn crowded() -> Rejection {
+    Rejection::crowded(RETRY_AFTER)
+}
+
 /// Authlete answered, but the answer says nothing of the token.
 fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
     tracing::error!(api, action, code, "Authlete gave no verdict on an access token");

@@ -5,13 +5,12 @@ use std::{
     borrow::Cow,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
-use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 #[cfg(feature = "dpop")]
@@ -38,11 +37,10 @@ use crate::{
 mod boarding;
 mod changes;
 mod landing;
+mod pairs;
 
-use self::boarding::Boarding;
-
-/// Of how many refresh tokens it is remembered which access token they came with.
-const MAX_PAIRS: u64 = 100_000;
+pub(crate) use self::changes::Issue;
+use self::{boarding::Boarding, pairs::Pairs};
 
 /// By which API a token is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -81,7 +79,9 @@ pub(crate) struct Verifier {
     pub(crate) precheck: Option<Precheck>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     /// Which access token was issued with a refresh token.
-    issued_with: Cache<Key, Key>,
+    pub(crate) pairs: Pairs,
+    /// How often tokens were ended. What an issue tells that was under way then may be about one of them.
+    endings: AtomicU64,
     clocks_differ: AtomicBool,
     /// The nonce for DPoP proofs that Authlete told last.
     nonce: RwLock<Option<HeaderValue>>,
@@ -110,7 +110,6 @@ impl Verifier {
         let caller = Caller::new(patience);
         let extender = refresh.map(Extender::new);
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
-        let issued_with = Cache::new(MAX_PAIRS);
         Self {
             authlete,
             check,
@@ -125,7 +124,8 @@ impl Verifier {
             extender,
             precheck: None,
             rotator,
-            issued_with,
+            pairs: Pairs::new(),
+            endings: AtomicU64::new(0),
             clocks_differ,
             nonce: RwLock::default(),
         }
@@ -182,6 +182,8 @@ impl Verifier {
             }
             let answer = self.ask_now(&presented, freshness.fresh).await;
             match answer {
+                // A crowd here does not tell that Authlete cannot be asked.
+                Err(rejection) if rejection.is_of_crowd() && !self.is_down() => Err(rejection),
                 Err(rejection) if rejection.reason() == Reason::Unavailable => {
                     self.stale(&presented, freshness).ok_or(rejection)
                 }
@@ -196,10 +198,8 @@ impl Verifier {
         presented: &Presented,
         freshness: Freshness,
     ) -> Option<TokenInfo> {
-        let record = &self.caller.record;
-        let stale =
-            record.is_down(self.clock.now()).then(|| self.stale(presented, freshness))??;
-        if record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
+        let stale = self.is_down().then(|| self.stale(presented, freshness))??;
+        if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
             self.ask_in_background(presented.clone());
         }
         Some(stale)
@@ -237,7 +237,7 @@ impl Verifier {
         mut freshness: Freshness,
         proven: bool,
     ) -> Answer {
-        let now = self.clock.now();
+        let (now, deadline) = (self.clock.now(), self.caller.deadline());
         let proof = {
             let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request();
             let purpose = ProofFor {
@@ -261,7 +261,8 @@ impl Verifier {
             None => (self.clone().ask(presented.clone(), freshness).await?, None),
         };
         if !proven {
-            prover.use_up(&proof, &self.clock).await?;
+            let used_up = deadline.wait(prover.use_up(&proof, &self.clock)).await;
+            used_up.unwrap_or_else(|| Err(verdict::unknown()))?;
             // The token may have been forgotten while that took its time.
             if self.flights.lock().forgotten(&key) != forgotten {
                 let known = self.known(&key, holder, self.clock.now());
@@ -304,7 +305,9 @@ impl Verifier {
     ) {
         let extends =
             self.extender.as_ref().is_some_and(|it| it.look(key, known, self.clock.now()));
-        if extends || (ends && !self.caller.record.is_down(self.clock.now())) {
+        // When an outage may be over, somebody has to find out.
+        let state = || self.caller.record.breaker.state(self.clock.now_millis());
+        if extends || (ends && (!self.is_down() || state() == BreakerState::HalfOpen)) {
             self.ask_in_background(presented());
         }
     }
@@ -327,6 +330,11 @@ impl Verifier {
     pub(crate) async fn wait(self: Arc<Self>, key: Key, flight: Arc<Flight<Asked>>) -> Answer {
         let told = self.flights.answer(&key, &flight, Err(verdict::unknown())).await;
         told.unwrap_or_else(|| Err(verdict::unknown()))
+    }
+
+    /// Whether Authlete could not be asked the last time, a moment ago.
+    pub(crate) fn is_down(&self) -> bool {
+        self.caller.record.is_down(self.clock.now())
     }
 
     /// How it and its Authlete are doing.
@@ -401,7 +409,7 @@ impl Verifier {
     fn crowded() -> Rejection {
         tracing::warn!("too many access tokens are being checked");
         meter::full("calls");
-        verdict::unknown()
+        verdict::crowded()
     }
 
     fn is_past(&self, token: &TokenInfo) -> bool {

@@ -107,19 +107,14 @@ impl Refusal {
 impl Refusal {
     /// Takes words out of the message that stand in what was sent, but for the names of its members.
     pub(crate) fn redact(&mut self, sent: &[&[u8]]) {
-        let secret = |word: &str| {
-            word.len() >= MIN_SECRET
-                && sent.iter().any(|sent| {
-                    let named = format!("\"{word}\":");
-                    contains(sent, word.as_bytes()) && !contains(sent, named.as_bytes())
-                })
-        };
         for text in [&mut self.result_message, &mut self.result_code].into_iter().flatten() {
-            let legal = |char: char| char.is_ascii_alphanumeric() || "-._~+/=".contains(char);
-            let words = text.split(|char| !legal(char)).filter(|word| secret(word));
-            let mut clean = text.clone();
-            for word in words {
-                clean = clean.replace(word, "[redacted]");
+            let (mut clean, mut rest) = (String::new(), text.as_str());
+            while let Some(next) = rest.chars().next() {
+                let said = sent_at_start(rest, sent);
+                let (part, after) = rest.split_at(said.len().max(next.len_utf8()));
+                let is_name = || contains_any(sent, &format!("\"{said}\":"));
+                clean.push_str(if said.is_empty() || is_name() { part } else { "[redacted]" });
+                rest = after;
             }
             *text = clean;
         }
@@ -128,6 +123,18 @@ impl Refusal {
 
 /// Shorter words are not taken for secrets.
 const MIN_SECRET: usize = 8;
+
+/// What a text begins with that was sent, if it is long enough to be a secret.
+fn sent_at_start<'t>(text: &'t str, sent: &[&[u8]]) -> &'t str {
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    let most = text.bytes().take_while(legal).count();
+    let starts = (MIN_SECRET..=most).map(|length| &text[..length]);
+    starts.take_while(|start| contains_any(sent, start)).last().unwrap_or_default()
+}
+
+fn contains_any(sent: &[&[u8]], part: &str) -> bool {
+    sent.iter().any(|sent| contains(sent, part.as_bytes()))
+}
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
@@ -166,6 +173,11 @@ impl ErrorKind {
 }
 
 impl Error {
+    /// A call that was not made.
+    pub(crate) fn not_made(api: &'static str, why: &'static str) -> Self {
+        Self { api, kind: ErrorKind::Request(why) }
+    }
+
     /// Whether the same call can succeed a moment later: the connection failed, the deadline passed, or
     /// Authlete answered 429, 502, 503 or 504.
     #[must_use]
@@ -181,6 +193,12 @@ impl Error {
             ),
             _ => false,
         }
+    }
+
+    /// Whether Authlete says that it did not look at the call.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        let ErrorKind::Refused(Refusal { status, .. }) = &self.kind else { return false };
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(status)
     }
 
     /// Whether Authlete is in trouble, by this.
@@ -302,6 +320,24 @@ mod tests {
         refusal.redact(&[body, b"Bearer s3rvice-token"]);
         let expected = "[A001] the accessToken [redacted] by '[redacted]'";
         assert_eq!(refusal.result_message.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_secret_is_found_though_it_touches_other_characters() {
+        let sent: [&[u8]; 1] = [br#"{"token":"S3cr3tT0k3n","htu":"https://a/b"}"#];
+        for (said, expected) in [
+            ("no such token: S3cr3tT0k3n.", "no such token: [redacted]."),
+            ("token=S3cr3tT0k3n", "token=[redacted]"),
+            ("POST /x?token=S3cr3tT0k3n&y=z", "POST /x?token=[redacted]&y=z"),
+            ("-S3cr3tT0k3n/1...", "-[redacted]/1..."),
+            ("é S3cr3tT0k3nS3cr3tT0k3n", "é [redacted][redacted]"),
+            ("the token is S3cr3", "the token is S3cr3"),
+        ] {
+            let body = serde_json::json!({ "resultMessage": said }).to_string();
+            let mut refusal = Refusal::new(StatusCode::OK, &HeaderMap::new(), body.as_bytes());
+            refusal.redact(&sent);
+            assert_eq!(refusal.result_message.as_deref(), Some(expected));
+        }
     }
 
     #[test]

@@ -136,11 +136,14 @@ impl<T: Clone> Flights<Landed<T>> {
         current.then_some(landed.answer)
     }
 
-    /// Whether the token of a flight that has landed was not forgotten since.
+    /// Whether the token was not forgotten since the flight landed, or if it has not, set out.
     pub(crate) fn stands(&self, key: &Key, flight: &Flight<Landed<T>>) -> bool {
-        let forgotten = self.lock().forgotten(key);
+        let table = self.lock();
         let landed = flight.outcome.borrow();
-        landed.as_ref().is_none_or(|landed| landed.forgotten == Some(forgotten))
+        match &*landed {
+            Some(landed) => landed.forgotten == Some(table.forgotten(key)),
+            None => table.is_under_way(key, flight),
+        }
     }
 }
 
@@ -164,6 +167,12 @@ impl<T> Table<T> {
         let mut places = self.flights.get(key)?.iter().rev();
         let place = places.find(|place| place.flight.purpose == purpose)?;
         Some(place.flight.clone())
+    }
+
+    /// Whether a flight is on the table.
+    pub(crate) fn is_under_way(&self, key: &Key, flight: &Flight<T>) -> bool {
+        let mut places = self.flights.get(key).into_iter().flatten();
+        places.any(|place| std::ptr::eq(&*place.flight, flight))
     }
 
     /// A new flight, and the sender by which it lands.

@@ -47,6 +47,7 @@ impl RevocationEndpoint {
             }
         }
         // Whatever was answered, and if nothing was: what is known may not be so any more.
+        verifier.overtake_issues();
         verifier.forget(token.expose());
         verifier.forget_pair(token.expose());
         answer

@@ -23,6 +23,7 @@ use crate::{
     },
     layer::AuthHandle,
     token::TokenInfo,
+    verifier::Issue,
 };
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -131,23 +132,24 @@ impl TokenEndpoint {
             htu: dpop.and(self.url.clone()),
             ..TokenRequest::default()
         };
+        let issue = self.handle.verifier.issue();
         let response = match self.authlete.token(&request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };
         let nonce = response.dpop_nonce.as_deref().and_then(|nonce| nonce.parse().ok());
-        let mut answer = self.act(form, response).await;
+        let mut answer = self.act(form, response, issue).await;
         if let Some(nonce) = nonce {
             answer.headers_mut().insert(DPOP_NONCE, nonce);
         }
         answer
     }
 
-    async fn act(&self, form: &Form, response: TokenResponse) -> Answer {
+    async fn act(&self, form: &Form, response: TokenResponse, issue: Issue) -> Answer {
         let content = response.response_content.as_ref().map(Secret::expose);
         match response.action {
             TokenAction::Ok => {
-                self.learn(form, content, TokenInfo::from(&response));
+                self.learn(form, content, TokenInfo::from(&response), issue);
                 answer(StatusCode::OK, content)
             }
             TokenAction::InvalidClient => form.invalid_client(content),
@@ -173,6 +175,7 @@ impl TokenEndpoint {
     }
 
     async fn issue(&self, form: &Form, request: TokenIssueRequest) -> Answer {
+        let issue = self.handle.verifier.issue();
         let response = match self.authlete.token_issue(&request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
@@ -181,7 +184,7 @@ impl TokenEndpoint {
         if response.action != TokenIssueAction::Ok {
             return answer(StatusCode::INTERNAL_SERVER_ERROR, content);
         }
-        self.learn(form, content, TokenInfo::from(&response));
+        self.learn(form, content, TokenInfo::from(&response), issue);
         answer(StatusCode::OK, content)
     }
 
@@ -204,6 +207,7 @@ impl TokenEndpoint {
         action: TokenAction,
         request: &TokenCreateRequest,
     ) -> Answer {
+        let issue = self.handle.verifier.issue();
         let response = match self.authlete.token_create(request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
@@ -218,13 +222,13 @@ impl TokenEndpoint {
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         if !bound {
-            self.learn(form, Some(&content), TokenInfo::from(&response));
+            self.learn(form, Some(&content), TokenInfo::from(&response), issue);
         }
         answer(StatusCode::OK, Some(&content))
     }
 
     /// Lets the layer know of a token that was issued.
-    fn learn(&self, form: &Form, content: Option<&str>, info: TokenInfo) {
+    fn learn(&self, form: &Form, content: Option<&str>, info: TokenInfo, issue: Issue) {
         let body: Value =
             content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
@@ -238,7 +242,7 @@ impl TokenEndpoint {
         let bearer =
             body["token_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case("Bearer"));
         if bearer && !form.headers.contains_key(DPOP) {
-            verifier.remember(access, info);
+            verifier.remember(access, info, issue);
         } else {
             // It may have been asked about before it existed.
             verifier.forget(access);

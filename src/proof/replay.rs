@@ -74,8 +74,13 @@ struct Part {
 impl MemoryReplays {
     /// A store with room for about so many proofs. One takes some 150 bytes, for as long as it could be
     /// used.
+    ///
+    /// # Panics
+    /// If there is room for none: every proof would be refused.
     #[must_use]
+    #[track_caller]
     pub fn new(capacity: usize) -> Self {
+        assert!(capacity > 0, "MemoryReplays::new takes room for at least one proof; got 0");
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
         Self { parts, room: capacity.div_ceil(PARTS) }
     }
@@ -138,6 +143,12 @@ mod tests {
         }
         assert_eq!(store.set(id(0), at(10), at(10)), Remembered::Seen);
         assert_eq!(store.set(id(1), at(20), at(11)), Remembered::New);
+    }
+
+    #[test]
+    #[should_panic = "room for at least one proof"]
+    fn a_store_without_room_is_a_mistake() {
+        let _ = MemoryReplays::new(0);
     }
 
     #[test]

@@ -22,10 +22,11 @@ use super::{
     store::{SessionId, SessionStore, SessionTokens},
 };
 use crate::{
-    api::{Authlete, ConfigError, Secret, TokenRevokeRequest},
+    api::{Authlete, ConfigError, Secret},
     challenge::Challenges,
     clock::Clock,
     credentials::{CookieToken, RequestHead, Scheme, TokenSource},
+    layer::finish,
     rejection::{EmptyBody, Rejection, Renderer},
 };
 
@@ -168,24 +169,15 @@ impl<St: SessionStore> Sessions<St> {
     /// Ends the session that a request's headers name, if they do, and revokes its tokens. The answer
     /// is a value for `Set-Cookie` that takes the cookie away.
     ///
+    /// It is finished even if the future is dropped.
+    ///
     /// # Errors
-    /// If the session cannot be removed, or its tokens cannot be revoked.
+    /// If its tokens cannot be revoked, or the session cannot be removed. Then it has not ended: call this
+    /// again.
     pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, BoxError> {
         if let Some(id) = session_of(headers) {
-            // A renewal on its way would bring the session back.
-            let _halt = self.renewal.halt(&id).await;
-            let tokens = self.renewal.last(&id).await?;
-            self.renewal.store.remove(&id).await?;
-            self.renewal.drop_unsaved(&id);
-            if let Some(tokens) = tokens {
-                // To revoke either of a pair ends both, and the access token may be gone already.
-                let request = TokenRevokeRequest::new();
-                let request = match tokens.refresh_token {
-                    Some(refresh) => request.refresh_token_identifier(refresh),
-                    None => request.access_token_identifier(tokens.access_token),
-                };
-                self.renewal.authlete.token_revoke(&request).await?;
-            }
+            let renewal = self.renewal.clone();
+            finish(async move { renewal.log_out(&id).await }).await?;
         }
         Ok(removal())
     }

@@ -8,7 +8,7 @@ use tower::BoxError;
 
 use super::store::{SessionId, SessionStore, SessionTokens};
 use crate::{
-    api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse},
+    api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse, TokenRevokeRequest},
     cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
     clock::Clock,
 };
@@ -92,6 +92,24 @@ impl<St: SessionStore> Renewal<St> {
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
     pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
         self.flights.occupy(self.keys.key(&id.to_base64()), self.clock.now()).await
+    }
+
+    /// Ends a session, whose tokens are revoked first: without the session, nobody could do that any more.
+    pub(super) async fn log_out(&self, id: &SessionId) -> Result<(), BoxError> {
+        // A renewal on its way would bring the session back.
+        let _halt = self.halt(id).await;
+        if let Some(tokens) = self.last(id).await? {
+            // To revoke either of a pair ends both, and the access token may be gone already.
+            let request = TokenRevokeRequest::new();
+            let request = match tokens.refresh_token {
+                Some(refresh) => request.refresh_token_identifier(refresh),
+                None => request.access_token_identifier(tokens.access_token),
+            };
+            self.authlete.token_revoke(&request).await?;
+        }
+        self.store.remove(id).await?;
+        self.drop_unsaved(id);
+        Ok(())
     }
 
     /// The newest tokens of a session, saved or not.

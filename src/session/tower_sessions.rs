@@ -8,7 +8,7 @@ use tower::BoxError;
 use tower_sessions_core::session::{Id, Record};
 
 use super::store::{SessionId, SessionStore, SessionTokens};
-use crate::api::Secret;
+use crate::{api::Secret, clock::CENTURY};
 
 /// Under which a record holds the tokens.
 const TOKENS: &str = "tower-authlete.tokens";
@@ -25,9 +25,9 @@ pub struct TowerSessionsStore<S> {
 
 impl<S> TowerSessionsStore<S> {
     /// A session ends when it was not renewed for this time, which should be the life of refresh
-    /// tokens.
+    /// tokens: 100 years at most.
     pub fn new(store: S, life: Duration) -> Self {
-        Self { store, life }
+        Self { store, life: life.min(CENTURY) }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is learnt of tokens by changing, issuing, ending and forgetting them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use super::{Asked, Freshness, Presented, Recheck, Verifier};
 use crate::{
@@ -8,7 +11,7 @@ use crate::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
-    cache::{Flight, Holder, Key, Purpose, Standing},
+    cache::{Flight, Holder, Key, Purpose, Standing, Table},
     rejection::Rejection,
     resilience::Again,
     rotate::Halt,
@@ -53,9 +56,21 @@ impl Verifier {
         Recheck { verifier: self.clone(), presented, freshness }
     }
 
+    /// An issue that is about to be asked for.
+    pub(crate) fn issue(&self) -> Issue {
+        Issue { departed: self.clock.now(), endings: self.endings.load(Ordering::Acquire) }
+    }
+
+    /// What issues under way tell is not to be kept: they may be of what is ended now.
+    pub(crate) fn overtake_issues(&self) {
+        // Somebody who keeps what an issue told is done, or sees it.
+        let _flights = self.flights.lock();
+        self.endings.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.
     /// What is known by asking is better, and stays.
-    pub(crate) fn remember(&self, token: &str, issued: TokenInfo) {
+    pub(crate) fn remember(&self, token: &str, issued: TokenInfo, issue: Issue) {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
@@ -66,17 +81,21 @@ impl Verifier {
         }
         // It may have been asked about before it existed.
         flights.forget(&key);
-        cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard)), now);
+        if self.endings.load(Ordering::Acquire) == issue.endings {
+            cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard)), issue.departed);
+        } else {
+            cache.remove(&key);
+        }
     }
 
     /// Keeps which access token came with a refresh token.
     pub(crate) fn remember_pair(&self, refresh: &str, access: &str) {
-        self.issued_with.insert(self.refresh_keys.key(refresh), self.key(access));
+        self.pairs.remember(self.refresh_keys.key(refresh), self.key(access));
     }
 
     /// Forgets the access token that came with a refresh token, which is used up or revoked.
     pub(crate) fn forget_pair(&self, refresh: &str) {
-        if let Some(access) = self.issued_with.remove(&self.refresh_keys.key(refresh)) {
+        if let Some(access) = self.pairs.take(&self.refresh_keys.key(refresh)) {
             self.forget_line(access);
         }
     }
@@ -85,6 +104,7 @@ impl Verifier {
         if let Some(rotator) = &self.rotator {
             rotator.end_all_overlaps();
         }
+        self.overtake_issues();
         let mut flights = self.flights.lock();
         flights.forget_all();
         if let Some(cache) = &self.cache {
@@ -115,6 +135,7 @@ impl Verifier {
             let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await;
             outcome = outcome.and(revoked.map(|_| ()));
         }
+        self.overtake_issues();
         self.forget(token);
         // After a failure it is not known whether the token is still good: that is to be asked.
         if outcome.is_ok() {
@@ -148,7 +169,11 @@ impl Verifier {
 
     /// A change of a token that is about to be sent.
     pub(crate) fn change(&self, key: Key) -> Change<'_> {
-        let (_, flight) = self.flights.lock().depart(key, Purpose::Change, self.clock.now());
+        self.change_in(&mut self.flights.lock(), key)
+    }
+
+    pub(super) fn change_in(&self, flights: &mut Table<Asked>, key: Key) -> Change<'_> {
+        let (_, flight) = flights.depart(key, Purpose::Change, self.clock.now());
         Change { verifier: self, key, flight }
     }
 
@@ -179,15 +204,24 @@ impl Verifier {
         });
     }
 
-    /// Asks Authlete to let a token live longer, of which it just said that it is good.
+    /// Asks Authlete to let a token live longer, of which it just said that it is good, as long as this
+    /// flight of it is not forgotten.
     pub(super) async fn extend(
         &self,
         token: &str,
         until: SystemTime,
+        key: &Key,
+        flight: &Flight<Asked>,
     ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
         let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
-        // To set the same end once more changes nothing.
-        let attempt = || self.authlete.token_update(&request);
+        // To set the same end once more changes nothing, unless the token was changed in between.
+        let attempt = async || {
+            if !self.flights.lock().is_under_way(key, flight) {
+                let changed = "the token was changed or forgotten meanwhile";
+                return Err(Error::not_made("/auth/token/update", changed));
+            }
+            self.authlete.token_update(&request).await
+        };
         match self.caller.call("/auth/token/update", Again::Can, attempt).await {
             Ok(response) if response.action == TokenUpdateAction::Ok || is_gone(&response) => {
                 Some((request, response))
@@ -212,6 +246,14 @@ fn is_of_type(response: &TokenUpdateResponse, holder: Holder) -> bool {
     response.token_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(expected))
 }
 
+/// An issue under way.
+pub(crate) struct Issue {
+    /// From when the age of what it tells counts.
+    departed: SystemTime,
+    /// How often tokens had been ended.
+    endings: u64,
+}
+
 /// The values of a token, oldest first.
 pub(crate) struct Line<'v> {
     pub(crate) values: Vec<Secret>,
@@ -222,7 +264,7 @@ pub(crate) struct Line<'v> {
 pub(crate) struct Change<'v> {
     verifier: &'v Verifier,
     key: Key,
-    flight: Arc<Flight<Asked>>,
+    pub(super) flight: Arc<Flight<Asked>>,
 }
 
 impl Drop for Change<'_> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Asked, Presented, Verifier};
+use super::{Asked, Presented, Verifier, changes::Change};
 use crate::{
     cache::{Flight, Holder, Key, Standing, Table},
     clock::millis,
@@ -27,6 +27,7 @@ pub(super) struct Landing {
 impl Landing {
     pub(super) async fn fly(self, presented: Presented) {
         let verifier = &*self.verifier;
+        let deadline = verifier.caller.deadline();
         let answer = verifier.call(&presented).await;
         let extender = verifier.extender.as_ref();
         let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
@@ -39,13 +40,13 @@ impl Landing {
         match wanted {
             None => self.land(answer),
             Some((extender, until, _leave)) if extender.waits() => {
-                let answer = self.extended(token, until, answer).await;
-                self.land(answer);
+                // Who waits for it does not wait for longer than for a check.
+                let extended = deadline.wait(self.extended(token, until, answer.clone())).await;
+                self.land(extended.unwrap_or(answer));
             }
             Some((_, until, _leave)) => {
-                self.land(answer);
-                let change = verifier.change(self.key);
-                match verifier.extend(token, until).await {
+                let Some(change) = self.land_and_change(answer) else { return };
+                match verifier.extend(token, until, &self.key, &change.flight).await {
                     Some((_, response)) if is_gone(&response) => verifier.forget(token),
                     Some((request, response)) => {
                         verifier.write_through(&change, self.key, &request, &response);
@@ -58,9 +59,8 @@ impl Landing {
 
     /// The answer after the token was extended.
     async fn extended(&self, token: &str, until: SystemTime, answer: Answer) -> Answer {
-        let Some((request, response)) = self.verifier.extend(token, until).await else {
-            return answer;
-        };
+        let extended = self.verifier.extend(token, until, &self.key, &self.flight).await;
+        let Some((request, response)) = extended else { return answer };
         // What set out before the update does not know of it.
         self.verifier.flights.lock().forget_others(&self.key, &self.flight);
         if is_gone(&response) {
@@ -71,9 +71,14 @@ impl Landing {
     }
 
     fn land(&self, answer: Answer) {
-        let answer = answer.and_then(|token| self.still_good(token));
-        let landed = self.land_in(&mut self.verifier.flights.lock(), answer);
-        self.sender.send_replace(Some(landed));
+        self.land_in(&mut self.verifier.flights.lock(), answer);
+    }
+
+    /// Lands, and begins a change of the token, unless it was changed or forgotten before.
+    fn land_and_change(&self, answer: Answer) -> Option<Change<'_>> {
+        let mut flights = self.verifier.flights.lock();
+        let stands = self.land_in(&mut flights, answer) != Standing::Forgotten;
+        stands.then(|| self.verifier.change_in(&mut flights, self.key))
     }
 
     /// Whether a token that had not expired by our clock when the call set out has not done so since.
@@ -86,7 +91,8 @@ impl Landing {
         Ok(token)
     }
 
-    fn land_in(&self, flights: &mut Table<Asked>, answer: Answer) -> Asked {
+    fn land_in(&self, flights: &mut Table<Asked>, answer: Answer) -> Standing {
+        let answer = answer.and_then(|token| self.still_good(token));
         let standing = flights.land(&self.key, &self.flight);
         let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
         let learns = verdict && standing != Standing::Forgotten;
@@ -99,7 +105,9 @@ impl Landing {
                 cache.put(self.key, self.holder, &answer, self.flight.departed);
             }
         }
-        flights.landed(&self.key, standing, answer)
+        // Told under the lock: a flight that is not on the table has told, or was forgotten.
+        self.sender.send_replace(Some(flights.landed(&self.key, standing, answer)));
+        standing
     }
 }
 

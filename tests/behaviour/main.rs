@@ -25,6 +25,7 @@ mod lost_answers;
 mod metadata;
 mod mtls;
 mod outages;
+mod overlooked;
 mod patience;
 mod policy;
 mod prechecks;

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use tower_authlete::{AuthLayerBuilder, Check, MessageSignatures, RequireScopes};
+use http::{HeaderName, StatusCode};
+use tower_authlete::{
+    AuthLayerBuilder, Check, MessageSignatures, Refresh, RequireScopes, Rotation, emulator::Api,
+};
 
-use crate::support::Bench;
+use crate::support::{Bench, Protected};
+
+const NEW: HeaderName = HeaderName::from_static("x-new-token");
 
 #[tokio::test]
 async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
-    let cases: [(&str, Wrong); 12] = [
+    let cases: [(&str, Wrong); 14] = [
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
@@ -22,6 +27,11 @@ async fn a_wrong_setting_is_named() {
         }),
         ("breaker", |layer| layer.breaker(5, Duration::ZERO)),
         ("breaker", |layer| layer.breaker(5, Duration::from_secs(31))),
+        ("check_deadline", |layer| layer.check_deadline(Duration::MAX)),
+        ("rotate.overlap", |layer| {
+            let rotation = Rotation::in_header(NEW).overlap(Duration::from_secs(5));
+            layer.rotate(rotation).no_cache()
+        }),
         ("max_entries", |layer| layer.max_entries(0)),
         ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),
@@ -32,6 +42,19 @@ async fn a_wrong_setting_is_named() {
         assert_eq!(error.setting(), name);
         assert!(error.to_string().starts_with(&format!("{name} is wrong (")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn times_without_end_can_be_given() {
+    let bench = Bench::new().await;
+    let (second, forever) = (Duration::from_secs(1), Duration::MAX);
+    let refresh = Refresh::extend().when_below(10 * second).to(30 * second).never_beyond(forever);
+    let layer = bench.layer().refresh(refresh.wait()).check_deadline(86_400 * second);
+    let rotation = Rotation::in_header(NEW).every(forever);
+    let api = Protected::new(&layer.rotate(rotation).build().unwrap());
+    let token = bench.authlete.token().expires_in(5 * second).issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 1, "it is extended");
 }
 
 #[tokio::test]

@@ -52,6 +52,12 @@ pub(crate) mod api {
     #[derive(Debug)]
     pub(crate) struct Error;
 
+    impl Error {
+        pub(crate) fn not_made(_: &str, _: &str) -> Self {
+            Self
+        }
+    }
+
     impl fmt::Display for Error {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("it failed")
