@@ -172,8 +172,8 @@ impl<St: SessionStore> Sessions<St> {
     /// It is finished even if the future is dropped.
     ///
     /// # Errors
-    /// If its tokens cannot be revoked, or the session cannot be removed. Then it has not ended: call this
-    /// again.
+    /// If the session cannot be removed: then it has not ended. If its tokens cannot be revoked: it has
+    /// ended, and this can be called again to revoke them, as long as this process runs.
     pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, BoxError> {
         if let Some(id) = session_of(headers) {
             let renewal = self.renewal.clone();

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
 };
 
-/// How many sessions can wait to be saved again.
+/// How many sessions can wait to be saved again, and how many for their tokens to be revoked.
 const MAX_UNSAVED: u64 = 10_000;
 
 /// What there is to go on with.
@@ -47,6 +47,8 @@ pub(super) struct Renewal<St> {
     pub(super) flights: Flights<State>,
     /// Tokens that could not be saved. They are used by nobody until they are.
     pub(super) unsaved: Cache<Key, SessionTokens>,
+    /// Tokens of sessions that were ended, if they could not be revoked.
+    unrevoked: Cache<Key, SessionTokens>,
 }
 
 impl<St: SessionStore> Renewal<St> {
@@ -58,8 +60,9 @@ impl<St: SessionStore> Renewal<St> {
         margin: Duration,
     ) -> Self {
         let keys = KeySpace::new(&authlete.identity(), "token", "session");
-        let (flights, unsaved) = (Flights::new(), Cache::new(MAX_UNSAVED));
-        Self { authlete, store, client, clock, margin, keys, flights, unsaved }
+        let (unsaved, unrevoked) = (Cache::new(MAX_UNSAVED), Cache::new(MAX_UNSAVED));
+        let flights = Flights::new();
+        Self { authlete, store, client, clock, margin, keys, flights, unsaved, unrevoked }
     }
 
     /// The tokens of a session, renewed if they have to be.
@@ -94,21 +97,25 @@ impl<St: SessionStore> Renewal<St> {
         self.flights.occupy(self.keys.key(&id.to_base64()), self.clock.now()).await
     }
 
-    /// Ends a session, whose tokens are revoked first: without the session, nobody could do that any more.
+    /// Ends a session, and revokes its tokens.
     pub(super) async fn log_out(&self, id: &SessionId) -> Result<(), BoxError> {
         // A renewal on its way would bring the session back.
         let _halt = self.halt(id).await;
-        if let Some(tokens) = self.last(id).await? {
-            // To revoke either of a pair ends both, and the access token may be gone already.
-            let request = TokenRevokeRequest::new();
-            let request = match tokens.refresh_token {
-                Some(refresh) => request.refresh_token_identifier(refresh),
-                None => request.access_token_identifier(tokens.access_token),
-            };
-            self.authlete.token_revoke(&request).await?;
-        }
+        let key = self.keys.key(&id.to_base64());
+        let tokens = self.last(id).await?.or_else(|| self.unrevoked.get(&key));
         self.store.remove(id).await?;
-        self.drop_unsaved(id);
+        self.unsaved.invalidate(&key);
+        let Some(tokens) = tokens else { return Ok(()) };
+        // To revoke either of a pair ends both, and the access token may be gone already.
+        let request = TokenRevokeRequest::new();
+        let request = match &tokens.refresh_token {
+            Some(refresh) => request.refresh_token_identifier(refresh),
+            None => request.access_token_identifier(&tokens.access_token),
+        };
+        // The session is over whether or not this succeeds; nobody else knows its tokens.
+        self.unrevoked.insert(key, tokens);
+        self.authlete.token_revoke(&request).await?;
+        self.unrevoked.invalidate(&key);
         Ok(())
     }
 
@@ -118,10 +125,6 @@ impl<St: SessionStore> Renewal<St> {
             Some(tokens) => Ok(Some(tokens)),
             None => self.store.load(id).await,
         }
-    }
-
-    pub(super) fn drop_unsaved(&self, id: &SessionId) {
-        self.unsaved.invalidate(&self.keys.key(&id.to_base64()));
     }
 
     async fn load(&self, id: &SessionId) -> State {

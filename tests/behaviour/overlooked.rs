@@ -493,6 +493,8 @@ async fn a_session_whose_revocation_failed_can_be_ended_again() {
     let (sessions, headers) = session(&bench, &pair.access_token, &pair.refresh_token).await;
     bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     assert!(sessions.end(&headers).await.is_err());
+    let again = sessions.end(&headers).await;
+    assert!(again.is_err(), "its tokens are not revoked yet");
     bench.authlete.clear_faults();
     assert!(sessions.end(&headers).await.is_ok());
     assert!(!bench.authlete.revoke(&pair.access_token), "its token lives on");
