@@ -228,7 +228,7 @@ impl<R> AuthLayerBuilder<R> {
 
     /// How long an answer that a token is good may be used, at most: never past the token's expiry.
     /// It bounds how long a token that was revoked elsewhere still works here. Zero turns the cache
-    /// off. Default: 60 s; at most a day.
+    /// off, and each request asks for itself. Default: 60 s; at most a day.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.limits.max_age = max_age;
         self

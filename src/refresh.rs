@@ -96,7 +96,7 @@ impl Refresh {
     }
 
     /// Lets the request wait until Authlete has been told, so that it sees the new expiry, but no longer
-    /// than [a check in all](crate::AuthLayerBuilder::check_deadline).
+    /// than most of [a check's time](crate::AuthLayerBuilder::check_deadline).
     #[must_use]
     pub fn wait(self) -> Self {
         Self { wait: true, ..self }

@@ -55,6 +55,11 @@ impl Record {
         self.breaker.is_down(millis(now))
     }
 
+    /// Whether the last check that ended was answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.last_success.load(Ordering::Relaxed) >= self.last_failure.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn health(&self, entries: u64, in_flight: usize, now: SystemTime) -> Health {
         let at = |last: &AtomicU64| {
             let millis = last.load(Ordering::Relaxed);
@@ -202,6 +207,12 @@ impl Caller {
     /// When a check that begins now is to be over.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline(Instant::now() + self.patience.deadline)
+    }
+
+    /// When an extension is to be over that a check waits for, which begins now: before the check is, so
+    /// that there is time for what comes after it.
+    pub(crate) fn deadline_of_extension(&self) -> Deadline {
+        Deadline(Instant::now() + self.patience.deadline / 4 * 3)
     }
 
     /// How many calls are under way.

@@ -23,7 +23,7 @@ use crate::{
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
-    verdict::{self, Answer},
+    verdict::Answer,
     verifier::{Asked, Freshness, Presented, Verifier},
 };
 
@@ -214,15 +214,12 @@ impl<R> Gate<R> {
         {
             let shown = Shown { sent: Some(sent.clone()), ..shown };
             let key = verifier.key(found.token);
-            if self.freshness.fresh {
-                return Ok(Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))));
-            }
-            let now = verifier.clock.now_millis();
-            let too_old = known.is_stale_beyond(self.freshness.stale, now);
-            if too_old || !verifier.stands(&key, flight) {
-                return Err(verdict::unknown());
-            }
-            return Ok(Way::Decide(shown, Ok(known.clone())));
+            let Freshness { fresh, stale } = self.freshness;
+            let known = || verifier.known_since(&key, flight, known, stale);
+            return Ok(match (!fresh).then(known).flatten() {
+                Some(answer) => Way::Decide(shown, answer),
+                None => Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))),
+            });
         }
         let sent = Sent::default();
         let presented = found.presented(verifier.key(found.token));
@@ -408,9 +405,12 @@ impl<R> Gate<R> {
         // What is done once is done by the layer outside.
         let verifier = &self.settings.verifier;
         let seen_to = request.extensions().get::<SeenTo>();
-        let seen_to = seen_to.is_some_and(|seen_to| Arc::ptr_eq(&seen_to.0, verifier));
-        let (turn, signs) = (turn.filter(|_| !seen_to), signs && !seen_to);
-        request.extensions_mut().insert(SeenTo(verifier.clone()));
+        let seen_to = seen_to.filter(|seen_to| Arc::ptr_eq(&seen_to.verifier, verifier));
+        let (turns, signed) = seen_to.map_or((false, false), |it| (it.turns, it.signs));
+        let (turn, signs) = (turn.filter(|_| !turns), signs && !signed);
+        let verifier = verifier.clone();
+        let seen_to = SeenTo { verifier, turns: turns || turn.is_some(), signs: signed || signs };
+        request.extensions_mut().insert(seen_to);
         let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let finish: Finish<ResB> = Box::new(move |mut response| {
@@ -459,9 +459,15 @@ impl<R> Gate<R> {
     }
 }
 
-/// In the extensions of a request whose response a layer signs, or tells a new value of the token.
+/// In the extensions of a request: what is done to its response, for a layer of the same make inside.
 #[derive(Clone)]
-struct SeenTo(Arc<Verifier>);
+struct SeenTo {
+    verifier: Arc<Verifier>,
+    /// It tells a new value of the token.
+    turns: bool,
+    /// It is signed.
+    signs: bool,
+}
 
 /// In the extensions of a request whose proof a layer has used up, for a layer of the same make inside
 /// of it.

@@ -72,6 +72,11 @@ pub(crate) fn unknown() -> Rejection {
     Rejection::unavailable(RETRY_AFTER)
 }
 
+/// Whether an answer says something about the token.
+pub(crate) fn is_one(answer: &Answer) -> bool {
+    answer.as_ref().map_or_else(Rejection::is_verdict, |_| true)
+}
+
 /// Nothing is known of the token, since too many ask.
 pub(crate) fn crowded() -> Rejection {
     Rejection::crowded(RETRY_AFTER)

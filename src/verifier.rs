@@ -20,7 +20,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache},
+    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
     clock::Clock,
     future::Asking,
     meter,
@@ -183,7 +183,7 @@ impl Verifier {
             let answer = self.ask_now(&presented, freshness.fresh).await;
             match answer {
                 // A crowd here does not tell that Authlete cannot be asked.
-                Err(rejection) if rejection.is_of_crowd() && !self.is_down() => Err(rejection),
+                Err(rejection) if rejection.is_of_crowd() && self.answers() => Err(rejection),
                 Err(rejection) if rejection.reason() == Reason::Unavailable => {
                     self.stale(&presented, freshness).ok_or(rejection)
                 }
@@ -321,15 +321,36 @@ impl Verifier {
         tokio::spawn(landing.fly(presented));
     }
 
-    /// Whether the token was not forgotten since a call landed.
-    pub(crate) fn stands(&self, key: &Key, flight: &Flight<Asked>) -> bool {
-        self.flights.stands(key, flight)
+    /// What is known by now of a token that was `known` when a call about it set out; `None` if that is
+    /// too old, and the call is to be waited for.
+    pub(crate) fn known_since(
+        &self,
+        key: &Key,
+        flight: &Flight<Asked>,
+        known: &TokenInfo,
+        stale: Duration,
+    ) -> Option<Answer> {
+        let too_old = known.is_stale_beyond(stale, self.clock.now_millis());
+        match self.flights.told(key, flight) {
+            Told::Forgotten => {
+                let known = self.known(key, flight.holder(), self.clock.now());
+                Some(known.unwrap_or_else(|| Err(verdict::unknown())))
+            }
+            Told::Landed(answer) if too_old || verdict::is_one(&answer) => Some(answer),
+            Told::UnderWay if too_old => None,
+            Told::Landed(_) | Told::UnderWay => Some(Ok(known.clone())),
+        }
     }
 
     /// What a call under way will tell.
     pub(crate) async fn wait(self: Arc<Self>, key: Key, flight: Arc<Flight<Asked>>) -> Answer {
         let told = self.flights.answer(&key, &flight, Err(verdict::unknown())).await;
         told.unwrap_or_else(|| Err(verdict::unknown()))
+    }
+
+    /// Whether Authlete answered the last check, and calls are made.
+    fn answers(&self) -> bool {
+        self.caller.record.was_answered() && !self.is_down()
     }
 
     /// Whether Authlete could not be asked the last time, a moment ago.

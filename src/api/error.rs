@@ -110,7 +110,9 @@ impl Refusal {
         for text in [&mut self.result_message, &mut self.result_code].into_iter().flatten() {
             let (mut clean, mut rest) = (String::new(), text.as_str());
             while let Some(next) = rest.chars().next() {
-                let said = sent_at_start(rest, sent);
+                // Names are made of others: a secret does not begin within a word.
+                let within = clean.ends_with(|before: char| before.is_ascii_alphanumeric());
+                let said = if within { "" } else { sent_at_start(rest, sent) };
                 let (part, after) = rest.split_at(said.len().max(next.len_utf8()));
                 let is_name = || contains_any(sent, &format!("\"{said}\":"));
                 clean.push_str(if said.is_empty() || is_name() { part } else { "[redacted]" });
@@ -324,7 +326,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_though_it_touches_other_characters() {
-        let sent: [&[u8]; 1] = [br#"{"token":"S3cr3tT0k3n","htu":"https://a/b"}"#];
+        let sent: [&[u8]; 2] = [
+            br#"{"token":"S3cr3tT0k3n"}"#,
+            br#"{"clientCertificate":"","accessTokenIdentifier":""}"#,
+        ];
         for (said, expected) in [
             ("no such token: S3cr3tT0k3n.", "no such token: [redacted]."),
             ("token=S3cr3tT0k3n", "token=[redacted]"),
@@ -332,6 +337,7 @@ mod tests {
             ("-S3cr3tT0k3n/1...", "-[redacted]/1..."),
             ("é S3cr3tT0k3nS3cr3tT0k3n", "é [redacted][redacted]"),
             ("the token is S3cr3", "the token is S3cr3"),
+            ("the certificate of the identifier", "the certificate of the identifier"),
         ] {
             let body = serde_json::json!({ "resultMessage": said }).to_string();
             let mut refusal = Refusal::new(StatusCode::OK, &HeaderMap::new(), body.as_bytes());

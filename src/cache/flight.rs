@@ -136,13 +136,33 @@ impl<T: Clone> Flights<Landed<T>> {
         current.then_some(landed.answer)
     }
 
-    /// Whether the token was not forgotten since the flight landed, or if it has not, set out.
-    pub(crate) fn stands(&self, key: &Key, flight: &Flight<Landed<T>>) -> bool {
+    /// What a flight has told by now.
+    pub(crate) fn told(&self, key: &Key, flight: &Flight<Landed<T>>) -> Told<T> {
         let table = self.lock();
-        let landed = flight.outcome.borrow();
-        match &*landed {
-            Some(landed) => landed.forgotten == Some(table.forgotten(key)),
-            None => table.is_under_way(key, flight),
+        match &*flight.outcome.borrow() {
+            Some(landed) if landed.forgotten == Some(table.forgotten(key)) => {
+                Told::Landed(landed.answer.clone())
+            }
+            None if table.is_under_way(key, flight) => Told::UnderWay,
+            _ => Told::Forgotten,
+        }
+    }
+}
+
+/// What became of a flight.
+pub(crate) enum Told<T> {
+    UnderWay,
+    Landed(T),
+    /// Its token was forgotten since it set out.
+    Forgotten,
+}
+
+impl<T> Flight<T> {
+    /// Who asks.
+    pub(crate) fn holder(&self) -> Holder {
+        match self.purpose {
+            Purpose::Shared(holder) | Purpose::Alone(holder) => holder,
+            Purpose::Change => Holder::BEARER,
         }
     }
 }

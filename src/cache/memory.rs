@@ -263,6 +263,16 @@ impl MemoryCache {
         }
     }
 
+    /// Nobody goes by what is known of a token any more but in an outage.
+    pub(crate) fn outdate(&self, key: &Key, now: SystemTime) {
+        let known = self.good(key);
+        self.remove(key);
+        if let Some(known) = known {
+            let until = known.until.min(millis(now));
+            self.good.insert(*key, Good { until, ..known });
+        }
+    }
+
     fn keep(
         &self,
         key: Key,

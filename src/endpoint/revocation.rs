@@ -47,7 +47,9 @@ impl RevocationEndpoint {
             }
         }
         // Whatever was answered, and if nothing was: what is known may not be so any more.
-        verifier.overtake_issues();
+        if !answer.status().is_client_error() {
+            verifier.overtake_issues();
+        }
         verifier.forget(token.expose());
         verifier.forget_pair(token.expose());
         answer

@@ -114,7 +114,10 @@ impl<St: SessionStore> Renewal<St> {
         };
         // The session is over whether or not this succeeds; nobody else knows its tokens.
         self.unrevoked.insert(key, tokens);
-        self.authlete.token_revoke(&request).await?;
+        self.authlete.token_revoke(&request).await.inspect_err(|error| {
+            let cause = error as &dyn std::error::Error;
+            tracing::error!(error = cause, "the tokens of a session that has ended live on");
+        })?;
         self.unrevoked.invalidate(&key);
         Ok(())
     }

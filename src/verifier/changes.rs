@@ -159,6 +159,9 @@ impl Verifier {
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
+                if let Some(value) = &response.access_token {
+                    self.pairs.renew(&change.key, self.key(value.expose()));
+                }
                 self.write_through(&change, change.key, &request, response);
             }
             // Whatever became of it, what is known may not be so any more.

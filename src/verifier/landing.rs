@@ -10,7 +10,7 @@ use crate::{
     clock::millis,
     rejection::Rejection,
     token::TokenInfo,
-    verdict::{Answer, is_gone},
+    verdict::{self, Answer, is_gone},
 };
 
 /// A call that takes itself off the table of flights, whatever becomes of it.
@@ -27,7 +27,7 @@ pub(super) struct Landing {
 impl Landing {
     pub(super) async fn fly(self, presented: Presented) {
         let verifier = &*self.verifier;
-        let deadline = verifier.caller.deadline();
+        let deadline = verifier.caller.deadline_of_extension();
         let answer = verifier.call(&presented).await;
         let extender = verifier.extender.as_ref();
         let wanted = extender.zip(answer.as_ref().ok()).and_then(|(extender, info)| {
@@ -72,13 +72,22 @@ impl Landing {
 
     fn land(&self, answer: Answer) {
         self.land_in(&mut self.verifier.flights.lock(), answer);
+        self.wake();
     }
 
     /// Lands, and begins a change of the token, unless it was changed or forgotten before.
     fn land_and_change(&self, answer: Answer) -> Option<Change<'_>> {
         let mut flights = self.verifier.flights.lock();
         let stands = self.land_in(&mut flights, answer) != Standing::Forgotten;
-        stands.then(|| self.verifier.change_in(&mut flights, self.key))
+        let change = stands.then(|| self.verifier.change_in(&mut flights, self.key));
+        drop(flights);
+        self.wake();
+        change
+    }
+
+    /// Wakes who waits, without the lock, which they need.
+    fn wake(&self) {
+        self.sender.send_modify(|_| ());
     }
 
     /// Whether a token that had not expired by our clock when the call set out has not done so since.
@@ -94,19 +103,22 @@ impl Landing {
     fn land_in(&self, flights: &mut Table<Asked>, answer: Answer) -> Standing {
         let answer = answer.and_then(|token| self.still_good(token));
         let standing = flights.land(&self.key, &self.flight);
-        let verdict = answer.as_ref().map_or_else(Rejection::is_verdict, |_| true);
-        let learns = verdict && standing != Standing::Forgotten;
+        let learns = verdict::is_one(&answer) && standing != Standing::Forgotten;
         if let Some(cache) = self.verifier.cache.as_ref().filter(|_| learns) {
             flights.overtake(&self.key, answer.is_err().then_some(self.holder));
             if standing == Standing::Overtaken && answer.is_ok() {
-                // An older yes must not be kept in place of a newer no.
-                cache.remove(&self.key);
+                // An older yes must not be kept in place of a newer no, nor of a newer yes.
+                cache.outdate(&self.key, self.verifier.clock.now());
             } else {
                 cache.put(self.key, self.holder, &answer, self.flight.departed);
             }
         }
         // Told under the lock: a flight that is not on the table has told, or was forgotten.
-        self.sender.send_replace(Some(flights.landed(&self.key, standing, answer)));
+        let landed = flights.landed(&self.key, standing, answer);
+        self.sender.send_if_modified(|told| {
+            *told = Some(landed);
+            false
+        });
         standing
     }
 }

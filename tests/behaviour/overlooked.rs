@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayer, Authlete, BreakerState, Dpop, MessageSignatures, ProofId, Refresh, Remembering,
-    ReplayStore, Rotation,
+    AuthLayer, Authlete, BreakerState, Dpop, MessageSignatures, ProofId, Refresh, Remembered,
+    Remembering, ReplayStore, Rotation,
     api::{
         IntrospectionAction, IntrospectionRequest, RequestBody, Secret, TlsRoots,
         TokenRevokeRequest, TokenUpdateRequest, Transport,
@@ -104,6 +104,72 @@ async fn or_while_what_is_out_of_date_is_asked_again() {
     assert_ne!(send(nested, proven(&bench, &key, &token)).await.status, OK);
 }
 
+/// A layer around another one, between which a request waits for so many introspections, and for what
+/// comes of them.
+fn after_calls(
+    bench: &Arc<Bench>,
+    outer: &AuthLayer,
+    inner: &AuthLayer,
+    api: Api,
+    calls: u64,
+) -> Router {
+    let bench = bench.clone();
+    let between = middleware::from_fn(move |request: extract::Request, next: middleware::Next| {
+        let bench = bench.clone();
+        async move {
+            bench.authlete.arrived(api, calls).await;
+            let_others_call(&bench).await;
+            next.run(request).await
+        }
+    });
+    Protected::new(inner).router.layer(between).layer(outer.clone())
+}
+
+#[tokio::test]
+async fn a_layer_inside_goes_by_what_the_call_has_told_meanwhile() {
+    let bench = Arc::new(Bench::new().await);
+    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let key = Key::es256();
+    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
+    let answer = send(Protected::new(&auth).router, proven(&bench, &key, &token)).await;
+    assert_eq!(answer.status, OK);
+    bench.clock.advance(58 * SECOND);
+    assert!(bench.authlete.revoke(&token));
+    let nested = after_calls(&bench, &auth, &auth, Api::Introspection, bench.introspections() + 1);
+    let answer = send(nested, proven(&bench, &key, &token)).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn and_by_what_was_learnt_of_its_extension() {
+    let bench = Arc::new(Bench::new().await);
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND);
+    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
+    let key = Key::es256();
+    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint());
+    let token = token.expires_in(8 * SECOND).issue().await;
+    let nested = after_calls(&bench, &auth, &auth, Api::TokenUpdate, 1);
+    assert_eq!(send(nested, proven(&bench, &key, &token)).await.status, OK);
+}
+
+#[tokio::test]
+async fn a_strict_layer_inside_lets_pass_what_was_asked_again() {
+    let bench = Arc::new(Bench::new().await);
+    let layer = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
+    let auth = layer.breaker(0, SECOND).build().unwrap();
+    let key = Key::es256();
+    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
+    let outer = Protected::new(&auth).router;
+    assert_eq!(send(outer.clone(), proven(&bench, &key, &token)).await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(send(outer, proven(&bench, &key, &token)).await.status, OK);
+    bench.authlete.clear_faults();
+    let (strict, calls) = (auth.stale_on_error(Duration::ZERO), bench.introspections() + 1);
+    let nested = after_calls(&bench, &auth, &strict, Api::Introspection, calls);
+    assert_eq!(send(nested, proven(&bench, &key, &token)).await.status, OK);
+}
+
 /// Holds the first answer of an API back, until it is told to go on.
 #[derive(Default)]
 struct Gate {
@@ -162,6 +228,7 @@ async fn an_extension_is_not_made_again_after_an_update() {
     assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
+#[derive(Clone)]
 struct Server {
     api: Protected,
     endpoints: Router,
@@ -259,6 +326,51 @@ async fn what_an_issue_told_is_not_kept_if_its_refresh_token_was_revoked_meanwhi
 }
 
 #[tokio::test]
+async fn the_access_token_of_a_refresh_token_is_found_though_a_handler_gave_it_a_new_value() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench, &bench.authlete.authlete());
+    let pair = bench.authlete.token().client_id(bench.authlete.client_id()).subject("alice");
+    let pair = pair.issue_with_refresh().await;
+    let (access_token, refresh) = (pair.access_token.as_str(), pair.refresh_token.as_str());
+    let content = json!({
+        "access_token": access_token,
+        "token_type": "Bearer",
+        "refresh_token": refresh,
+    });
+    let answer = json!({
+        "action": "OK",
+        "responseContent": content.to_string(),
+        "accessToken": access_token,
+        "refreshToken": refresh,
+        "subject": "alice",
+    });
+    bench.authlete.fault(Fault::json(answer).on(Api::Token));
+    assert_eq!(server.post("/token", "grant_type=authorization_code&code=x").await.status, OK);
+    let change = TokenUpdateRequest::new().access_token_value_updated(true);
+    let told = server.api.handle.update(access_token, change).await.unwrap();
+    let new = told.access_token.unwrap();
+    assert_eq!(server.api.get(new.expose()).await.status, OK);
+    assert_eq!(server.post("/revoke", &format!("token={refresh}")).await.status, OK);
+    assert_eq!(server.api.get(new.expose()).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_keep_issued_tokens_out_of_the_cache() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench, &bench.authlete.authlete());
+    let stranger = Server { basic: "Basic YTpi".into(), ..server.clone() };
+    let hold = bench.authlete.hold(Api::Token);
+    let issued = tokio::spawn(server.post("/token", "grant_type=client_credentials&scope=read"));
+    bench.authlete.arrived(Api::Token, 1).await;
+    let answer = stranger.post("/revoke", "token=nonsense").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    hold.release();
+    let token = access(&issued.await.unwrap());
+    assert_eq!(server.api.get(&token).await.status, OK);
+    assert_eq!(bench.introspections(), 0);
+}
+
+#[tokio::test]
 async fn a_crowd_is_no_outage() {
     let bench = Bench::new().await;
     let api =
@@ -276,6 +388,53 @@ async fn a_crowd_is_no_outage() {
     assert_eq!(api.get(&token).await.status, UNAVAILABLE);
     hold.release();
     assert_eq!(crowd.await.unwrap(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn but_a_crowd_in_an_outage_is_served_what_is_out_of_date() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| {
+        let layer = layer.stale_on_error(600 * SECOND).breaker(0, SECOND);
+        layer.max_in_flight(1).max_waiting(0)
+    });
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    bench.clock.advance(300 * SECOND);
+    bench.authlete.fault(Fault::status(503).times(2));
+    assert_eq!(api.get("another").await.status, UNAVAILABLE);
+    bench.clock.advance(10 * SECOND);
+    let _hold = bench.authlete.hold(Api::Introspection);
+    let crowd = tokio::spawn({
+        let api = api.clone();
+        async move { api.get("made-up").await.status }
+    });
+    let calls = bench.introspections();
+    bench.authlete.arrived(Api::Introspection, calls + 1).await;
+    assert_eq!(api.get(&token).await.status, OK);
+    crowd.abort();
+}
+
+#[tokio::test]
+async fn calls_that_overlap_keep_what_an_outage_needs() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_age(SECOND).stale_on_error(600 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let get = || {
+        let (api, token) = (api.clone(), token.clone());
+        tokio::spawn(async move { api.get(&token).await.status })
+    };
+    let first = get();
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    // Authlete takes longer than answers may be used.
+    bench.clock.advance(SECOND);
+    let second = get();
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    hold.release();
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (OK, OK));
+    bench.clock.advance(5 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get(&token).await.status, OK);
 }
 
 #[tokio::test]
@@ -379,6 +538,32 @@ async fn layers_in_layers_sign_once() {
 }
 
 #[tokio::test]
+async fn a_layer_inside_signs_for_its_own_token() {
+    let bench = Bench::new().await;
+    let signatures = MessageSignatures::at(ORIGIN).signer(|_, response| {
+        response.headers.append("signature", HeaderValue::from_static("x"));
+        Ok(())
+    });
+    let layer = bench.layer().message_signatures(signatures).rotate(rotation());
+    let auth = layer.build().unwrap();
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let other = bench.authlete.token().subject("bob").response_signing_required().issue().await;
+    let exchanged = middleware::map_request(move |mut request: extract::Request| {
+        let other = format!("Bearer {other}").parse().unwrap();
+        request.headers_mut().insert("authorization", other);
+        async { request }
+    });
+    let router = Protected::new(&auth).router.layer(exchanged).layer(auth.clone());
+    let api = Protected { router, handle: auth.handle() };
+    for _when_the_first_is_due_for_a_new_value_and_not in 0..2 {
+        let answer = api.get(&token).await;
+        assert_eq!((answer.status, answer.body.as_str()), (OK, "bob"));
+        assert_eq!(answer.headers.get_all("signature").iter().count(), 1);
+        bench.clock.advance(20 * SECOND);
+    }
+}
+
+#[tokio::test]
 async fn after_an_outage_tokens_in_use_find_out_that_it_is_over() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.breaker(1, SECOND));
@@ -431,6 +616,40 @@ async fn an_extension_that_is_waited_for_is_part_of_the_check() {
     assert_eq!(request.await.unwrap(), OK);
 }
 
+/// A store that does not answer at once.
+struct Remote;
+
+impl ReplayStore for Remote {
+    fn remember(&self, _: ProofId, _: SystemTime, _: SystemTime) -> Remembering<'_> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Remembered::New
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_for_an_extension_in_vain_has_time_for_the_replay_store() {
+    let _keep = keep_the_time();
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
+    let layer = bench.layer().refresh(refresh).check_deadline(3 * SECOND);
+    let layer = layer.dpop(Dpop::at(ORIGIN).replay_store(Remote));
+    let api = Protected::new(&layer.build().unwrap());
+    let key = Key::es256();
+    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint());
+    let token = token.expires_in(9 * SECOND).issue().await;
+    let _extension = bench.authlete.hold(Api::TokenUpdate);
+    let request = tokio::spawn(send(api.router, proven(&bench, &key, &token)));
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    for _ in 0..12 {
+        tokio::time::advance(SECOND / 4).await;
+        turns().await;
+    }
+    assert!(request.is_finished(), "it waits on");
+    assert_eq!(request.await.unwrap().status, OK);
+}
+
 /// A store that never answers.
 struct Silent;
 
@@ -475,26 +694,34 @@ async fn nobody_waits_for_a_try_that_would_come_too_late() {
 }
 
 /// A session, and the headers that name it.
-async fn session(bench: &Bench, access: &str, refresh: &str) -> (Sessions<MemoryStore>, HeaderMap) {
+async fn session(
+    bench: &Bench,
+    access: &str,
+    refresh: &str,
+) -> (SessionLayer<MemoryStore>, Sessions<MemoryStore>, HeaderMap) {
     let layer = SessionLayer::builder(bench.authlete.authlete(), MemoryStore::default())
         .client(bench.authlete.client_id().to_string(), bench.authlete.client_secret())
         .clock(bench.clock.clone());
-    let sessions = layer.build().unwrap().sessions();
+    let layer = layer.build().unwrap();
+    let sessions = layer.sessions();
     let tokens = SessionTokens::new(access, None, Some(Secret::from(refresh)));
     let set = sessions.begin(tokens).await.unwrap();
     let cookie = set.to_str().unwrap().split(';').next().unwrap().to_owned();
-    (sessions, HeaderMap::from_iter([(http::header::COOKIE, cookie.parse().unwrap())]))
+    (layer, sessions, HeaderMap::from_iter([(http::header::COOKIE, cookie.parse().unwrap())]))
 }
 
 #[tokio::test]
 async fn a_session_whose_revocation_failed_can_be_ended_again() {
     let bench = Bench::new().await;
     let pair = bench.authlete.token().subject("alice").issue_with_refresh().await;
-    let (sessions, headers) = session(&bench, &pair.access_token, &pair.refresh_token).await;
+    let (layer, sessions, headers) = session(&bench, &pair.access_token, &pair.refresh_token).await;
     bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     assert!(sessions.end(&headers).await.is_err());
     let again = sessions.end(&headers).await;
     assert!(again.is_err(), "its tokens are not revoked yet");
+    let request = Request::get("/").header("cookie", &headers["cookie"]).body(Body::empty());
+    let router = Protected::new(&bench.layer().build().unwrap()).router.layer(layer);
+    assert_eq!(send(router, request.unwrap()).await.status, StatusCode::UNAUTHORIZED);
     bench.authlete.clear_faults();
     assert!(sessions.end(&headers).await.is_ok());
     assert!(!bench.authlete.revoke(&pair.access_token), "its token lives on");
@@ -504,7 +731,7 @@ async fn a_session_whose_revocation_failed_can_be_ended_again() {
 async fn the_end_of_a_session_is_finished_though_its_caller_goes_away() {
     let bench = Bench::new().await;
     let pair = bench.authlete.token().subject("alice").issue_with_refresh().await;
-    let (sessions, headers) = session(&bench, &pair.access_token, &pair.refresh_token).await;
+    let (_, sessions, headers) = session(&bench, &pair.access_token, &pair.refresh_token).await;
     assert!(poll!(Box::pin(sessions.end(&headers))).is_pending());
     bench.authlete.arrived(Api::TokenRevoke, 1).await;
     let request = IntrospectionRequest::new().token(pair.access_token.as_str());

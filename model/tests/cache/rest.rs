@@ -45,7 +45,14 @@ pub(crate) mod api {
             let said = self.change();
             let action =
                 if said < REVOKED { TokenUpdateAction::Ok } else { TokenUpdateAction::NotFound };
-            Ok(TokenUpdateResponse { action, result_code: (), token_type: Some("Bearer"), said })
+            let token_type = Some("Bearer");
+            Ok(TokenUpdateResponse {
+                action,
+                result_code: (),
+                token_type,
+                access_token: None,
+                said,
+            })
         }
     }
 
@@ -127,6 +134,7 @@ pub(crate) mod api {
         pub(crate) action: TokenUpdateAction,
         pub(crate) result_code: (),
         pub(crate) token_type: Option<&'static str>,
+        pub(crate) access_token: Option<Secret>,
         pub(crate) said: u64,
     }
 }
@@ -203,10 +211,6 @@ pub(crate) mod rejection {
             Self::Bad
         }
 
-        pub(crate) fn is_verdict(&self) -> bool {
-            *self == Self::Bad
-        }
-
         pub(crate) fn is_of_proof(&self) -> bool {
             false
         }
@@ -236,6 +240,10 @@ pub(crate) mod resilience {
 
     impl Caller {
         pub(crate) fn deadline(&self) -> Deadline {
+            Deadline
+        }
+
+        pub(crate) fn deadline_of_extension(&self) -> Deadline {
             Deadline
         }
 
@@ -350,6 +358,10 @@ pub(crate) mod verdict {
 
     pub(crate) fn unknown() -> Rejection {
         Rejection::Unknown
+    }
+
+    pub(crate) fn is_one(answer: &Answer) -> bool {
+        *answer != Err(Rejection::Unknown)
     }
 
     pub(crate) fn is_gone(response: &TokenUpdateResponse) -> bool {

@@ -87,6 +87,8 @@ struct Pairs;
 impl Pairs {
     fn remember(&self, _: Key, _: Key) {}
 
+    fn renew(&self, _: &Key, _: Key) {}
+
     fn take(&self, _: &Key) -> Option<Key> {
         None
     }
