@@ -28,7 +28,9 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 ///
 /// Extending an expired token would bring it back to life. So an update is only ever sent right after
 /// an introspection that said that the token is good, never because of what is cached: a cached
-/// answer that falls below the threshold only leads to a new introspection in the background.
+/// answer that falls below the threshold only leads to a new introspection in the background. Nor is
+/// it sent after [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one
+/// that is on its way at that moment may be applied later. To end a token, revoke it.
 ///
 /// ```
 /// use std::time::Duration;
