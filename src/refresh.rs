@@ -16,7 +16,7 @@ use crate::{api::ConfigError, cache::Key, clock::CENTURY, token::TokenInfo};
 const MAX_UNDER_WAY: usize = 64;
 
 /// Of how many tokens the first sight is remembered.
-const MAX_REMEMBERED: u64 = 100_000;
+pub(crate) const MAX_REMEMBERED: u64 = 100_000;
 
 type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 
@@ -151,6 +151,11 @@ impl fmt::Debug for Refresh {
     }
 }
 
+/// Times of tokens, each of which is remembered until nobody has asked for it for so long.
+pub(crate) fn remembered(idle: Duration) -> Cache<Key, SystemTime> {
+    Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(idle.min(CENTURY)).build()
+}
+
 /// Decides which tokens are extended, and sees to it that each is extended once at a time.
 pub(crate) struct Extender {
     refresh: Refresh,
@@ -177,9 +182,6 @@ impl Drop for Leave<'_> {
 impl Extender {
     pub(crate) fn new(refresh: Refresh) -> Self {
         let never_beyond = refresh.never_beyond;
-        let remembered = |life: Duration| {
-            Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life.min(CENTURY)).build()
-        };
         Self {
             tried: remembered(refresh.when_below),
             looked: remembered(refresh.when_below),

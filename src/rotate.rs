@@ -20,13 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
     cache::{Berth, Flight, Flights, Key, Purpose, Standing},
-    clock::CENTURY,
+    refresh::{MAX_REMEMBERED, remembered},
     verdict::is_gone,
     verifier::Verifier,
 };
-
-/// Of how many tokens the age or the successor is remembered.
-const MAX_REMEMBERED: u64 = 100_000;
 
 /// How many tokens get a new value at a time; further ones get theirs with a later request.
 const MAX_UNDER_WAY: usize = 64;
@@ -171,9 +168,6 @@ pub(crate) struct Rotator {
 
 impl Rotator {
     pub(crate) fn new(rotation: Rotation) -> Self {
-        let remembered = |life: Duration| {
-            Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(life.min(CENTURY)).build()
-        };
         Self {
             first_seen: remembered(rotation.every.saturating_mul(2)),
             tried: remembered(rotation.every),

@@ -65,9 +65,13 @@ impl<St: SessionStore> Renewal<St> {
         Self { authlete, store, client, clock, margin, keys, flights, unsaved, unrevoked }
     }
 
+    fn key(&self, id: &SessionId) -> Key {
+        self.keys.key(&id.to_base64())
+    }
+
     /// The tokens of a session, renewed if they have to be.
     pub(super) async fn tokens(self: &Arc<Self>, id: &SessionId) -> State {
-        let key = self.keys.key(&id.to_base64());
+        let key = self.key(id);
         if !self.unsaved.contains_key(&key) {
             match self.load(id).await {
                 State::Tokens(tokens) if self.is_due(&tokens) => {}
@@ -94,14 +98,14 @@ impl<St: SessionStore> Renewal<St> {
 
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
     pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
-        self.flights.occupy(self.keys.key(&id.to_base64()), self.clock.now()).await
+        self.flights.occupy(self.key(id), self.clock.now()).await
     }
 
     /// Ends a session, and revokes its tokens.
     pub(super) async fn log_out(&self, id: &SessionId) -> Result<(), BoxError> {
         // A renewal on its way would bring the session back.
         let _halt = self.halt(id).await;
-        let key = self.keys.key(&id.to_base64());
+        let key = self.key(id);
         let tokens = self.last(id).await?.or_else(|| self.unrevoked.get(&key));
         self.store.remove(id).await?;
         self.unsaved.invalidate(&key);
@@ -124,7 +128,7 @@ impl<St: SessionStore> Renewal<St> {
 
     /// The newest tokens of a session, saved or not.
     pub(super) async fn last(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
-        match self.unsaved.get(&self.keys.key(&id.to_base64())) {
+        match self.unsaved.get(&self.key(id)) {
             Some(tokens) => Ok(Some(tokens)),
             None => self.store.load(id).await,
         }

@@ -86,19 +86,25 @@ async fn a_layer_inside_sees_a_revocation_while_the_token_is_asked_about_ahead_o
     }
 }
 
+/// A layer that knows a token, bound to this key, only as it was before an outage that is over.
+async fn out_of_date(bench: &Bench) -> (AuthLayer, Key, String) {
+    let layer = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
+    let auth = layer.breaker(0, SECOND).build().unwrap();
+    let key = Key::es256();
+    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
+    let router = Protected::new(&auth).router;
+    assert_eq!(send(router.clone(), proven(bench, &key, &token)).await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(send(router, proven(bench, &key, &token)).await.status, OK);
+    bench.authlete.clear_faults();
+    (auth, key, token)
+}
+
 #[tokio::test]
 async fn or_while_what_is_out_of_date_is_asked_again() {
     let bench = Bench::new().await;
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
-    let auth = auth.breaker(0, SECOND).build().unwrap();
-    let key = Key::es256();
-    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
-    let outer = Protected::new(&auth).router;
-    assert_eq!(send(outer.clone(), proven(&bench, &key, &token)).await.status, OK);
-    bench.clock.advance(60 * SECOND);
-    bench.authlete.fault(Fault::status(503));
-    assert_eq!(send(outer, proven(&bench, &key, &token)).await.status, OK);
-    bench.authlete.clear_faults();
+    let (auth, key, token) = out_of_date(&bench).await;
     let _hold = bench.authlete.hold(Api::Introspection);
     let nested = revoked_between(&bench, &auth, &token, false);
     assert_ne!(send(nested, proven(&bench, &key, &token)).await.status, OK);
@@ -155,16 +161,7 @@ async fn and_by_what_was_learnt_of_its_extension() {
 #[tokio::test]
 async fn a_strict_layer_inside_lets_pass_what_was_asked_again() {
     let bench = Arc::new(Bench::new().await);
-    let layer = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
-    let auth = layer.breaker(0, SECOND).build().unwrap();
-    let key = Key::es256();
-    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
-    let outer = Protected::new(&auth).router;
-    assert_eq!(send(outer.clone(), proven(&bench, &key, &token)).await.status, OK);
-    bench.clock.advance(60 * SECOND);
-    bench.authlete.fault(Fault::status(503));
-    assert_eq!(send(outer, proven(&bench, &key, &token)).await.status, OK);
-    bench.authlete.clear_faults();
+    let (auth, key, token) = out_of_date(&bench).await;
     let (strict, calls) = (auth.stale_on_error(Duration::ZERO), bench.introspections() + 1);
     let nested = after_calls(&bench, &auth, &strict, Api::Introspection, calls);
     assert_eq!(send(nested, proven(&bench, &key, &token)).await.status, OK);
@@ -293,12 +290,9 @@ async fn what_an_issue_told_is_as_old_as_its_call() {
     assert_eq!(server.api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
-#[tokio::test]
-async fn what_an_issue_told_is_not_kept_if_its_refresh_token_was_revoked_meanwhile() {
-    let bench = Bench::new().await;
-    let (authlete, gate) = Gate::before(&bench, "/auth/token");
-    let server = Server::new(&bench, &authlete);
-    // A service that keeps refresh tokens.
+/// From then on Authlete answers token requests with this access token and refresh token, as a service
+/// does that keeps refresh tokens.
+async fn answers_a_pair(bench: &Bench) -> (String, String) {
     let pair = bench.authlete.token().client_id(bench.authlete.client_id()).subject("alice");
     let pair = pair.issue_with_refresh().await;
     let (access_token, refresh) = (pair.access_token.as_str(), pair.refresh_token.as_str());
@@ -316,38 +310,32 @@ async fn what_an_issue_told_is_not_kept_if_its_refresh_token_was_revoked_meanwhi
         "subject": "alice",
     });
     bench.authlete.fault(Fault::json(answer).on(Api::Token));
+    (access_token.to_owned(), refresh.to_owned())
+}
+
+#[tokio::test]
+async fn what_an_issue_told_is_not_kept_if_its_refresh_token_was_revoked_meanwhile() {
+    let bench = Bench::new().await;
+    let (authlete, gate) = Gate::before(&bench, "/auth/token");
+    let server = Server::new(&bench, &authlete);
+    let (access_token, refresh) = answers_a_pair(&bench).await;
     let form = format!("grant_type=refresh_token&refresh_token={refresh}");
     let issued = tokio::spawn(server.post("/token", &form));
     gate.closed.notified().await;
     assert_eq!(server.post("/revoke", &format!("token={refresh}")).await.status, OK);
     gate.open.notify_one();
     assert_eq!(access(&issued.await.unwrap()), access_token);
-    assert_eq!(server.api.get(access_token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(server.api.get(&access_token).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn the_access_token_of_a_refresh_token_is_found_though_a_handler_gave_it_a_new_value() {
     let bench = Bench::new().await;
     let server = Server::new(&bench, &bench.authlete.authlete());
-    let pair = bench.authlete.token().client_id(bench.authlete.client_id()).subject("alice");
-    let pair = pair.issue_with_refresh().await;
-    let (access_token, refresh) = (pair.access_token.as_str(), pair.refresh_token.as_str());
-    let content = json!({
-        "access_token": access_token,
-        "token_type": "Bearer",
-        "refresh_token": refresh,
-    });
-    let answer = json!({
-        "action": "OK",
-        "responseContent": content.to_string(),
-        "accessToken": access_token,
-        "refreshToken": refresh,
-        "subject": "alice",
-    });
-    bench.authlete.fault(Fault::json(answer).on(Api::Token));
+    let (access_token, refresh) = answers_a_pair(&bench).await;
     assert_eq!(server.post("/token", "grant_type=authorization_code&code=x").await.status, OK);
     let change = TokenUpdateRequest::new().access_token_value_updated(true);
-    let told = server.api.handle.update(access_token, change).await.unwrap();
+    let told = server.api.handle.update(&access_token, change).await.unwrap();
     let new = told.access_token.unwrap();
     assert_eq!(server.api.get(new.expose()).await.status, OK);
     assert_eq!(server.post("/revoke", &format!("token={refresh}")).await.status, OK);
