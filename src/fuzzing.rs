@@ -32,7 +32,7 @@ use crate::{
     challenge::{Challenge, Challenges, is_text},
     credentials::{self, CookieToken, DPOP, HeaderToken, RequestHead, Scheme, TokenSource},
     proof::{ClientCertificate, ClientCertificates, Origin, PeerAddr},
-    rejection::Rejection,
+    rejection::{Protocol, Rejection},
     token::TokenInfo,
     verdict,
 };
@@ -82,11 +82,11 @@ pub fn credentials(input: &[u8]) {
     match credentials::find(&sources, head, MAX_TOKEN_LENGTH) {
         Ok(Some((_, token))) => assert!(is_token68(token), "{token}"),
         Ok(None) => {}
-        Err(rejection) => refused(&rejection, head.headers),
+        Err(rejection) => refused(&rejection, head),
     }
     #[cfg(feature = "dpop")]
     if let Err(rejection) = credentials::proof(head.headers) {
-        refused(&rejection, head.headers);
+        refused(&rejection, head);
     }
     credentials::conceal(&sources, true, request.headers_mut(), false);
     let held = request.headers();
@@ -107,9 +107,9 @@ fn is_token68(token: &str) -> bool {
 }
 
 /// A refusal tells no secret, and its response is legal.
-fn refused(rejection: &Rejection, request: &HeaderMap) {
+fn refused(rejection: &Rejection, request: RequestHead<'_>) {
     let challenges = Challenges { algorithms: Some("ES256".into()), ..Challenges::default() };
-    let mut head = rejection.head(request, &challenges, Scheme::Dpop);
+    let mut head = rejection.head(&Protocol::of(request), &challenges, Scheme::Dpop);
     for challenge in head.headers().get_all(WWW_AUTHENTICATE) {
         assert!(read(challenge).is_some(), "{challenge:?}");
     }
@@ -240,7 +240,7 @@ pub fn proof(input: &str) {
     let purpose = ProofFor { method, url, token: MARK, now: now() };
     match prover.verify(&proof, &purpose) {
         Ok(_) => proofs::accepted(&proof, method, url),
-        Err(rejection) => refused(&rejection, &HeaderMap::new()),
+        Err(rejection) => refused(&rejection, RequestHead::of(&Request::new(()))),
     }
 }
 
@@ -468,7 +468,7 @@ fn judged(verdict: Result<TokenInfo, Rejection>) {
     match verdict {
         Ok(token) => assert!(!format!("{token:?}").is_empty()),
         Err(rejection) => {
-            let head = rejection.head(&HeaderMap::new(), &Challenges::default(), Scheme::Bearer);
+            let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
             for challenge in head.headers().get_all(WWW_AUTHENTICATE) {
                 assert!(read(challenge).is_some(), "{challenge:?}");
             }
