@@ -264,7 +264,8 @@ impl Rejection {
         written.or(self.0.reason.error())
     }
 
-    /// What is wrong, for people.
+    /// What is wrong, for people. In the challenge, it is without what RFC 6750 §3 forbids there: `"`
+    /// becomes `'`, and `\` and all that is not visible ASCII becomes `?`.
     #[must_use]
     pub fn description(&self) -> &str {
         let written =
