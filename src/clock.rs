@@ -69,6 +69,12 @@ impl Moment {
         self.wall <= now.wall || self.monotonic <= now.monotonic
     }
 
+    /// How long ago it was, by the clock that says longer.
+    pub(crate) fn elapsed(self, now: Self) -> Duration {
+        let wall = now.wall.saturating_sub(self.wall);
+        Duration::from_millis(wall.max(now.monotonic.saturating_sub(self.monotonic)))
+    }
+
     /// What ends first.
     pub(crate) fn min(self, other: Self) -> Self {
         Self { wall: self.wall.min(other.wall), monotonic: self.monotonic.min(other.monotonic) }

@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     credentials::{RequestHead, Scheme},
     meter,
-    token::TokenInfo,
+    request::context::AuthContext,
 };
 
 /// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
@@ -560,14 +560,9 @@ impl Guard {
         &self.0.challenges
     }
 
-    fn of(extensions: &Extensions) -> Option<&Self> {
-        let token = extensions.get::<TokenInfo>().and_then(TokenInfo::guard);
-        token.or_else(|| extensions.get())
-    }
-
-    /// The layer's guard.
+    /// The nearest layer's guard.
     pub(crate) fn find(extensions: &Extensions) -> Result<&Self, Rejection> {
-        Self::of(extensions).ok_or_else(|| {
+        AuthContext::guard(extensions).ok_or_else(|| {
             tracing::error!(
                 "a requirement or an extractor is used where no AuthLayer is outside of it; add \
                  `.layer(auth)` to the router or service around it"
@@ -585,9 +580,9 @@ pub(crate) fn refuse<B: Default + 'static>(
     rejection: &Rejection,
 ) -> Response<B> {
     rejection.note();
-    let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
+    let used = AuthContext::scheme(extensions);
     let protocol = Protocol::of(request);
-    let Some(guard) = Guard::of(extensions) else {
+    let Some(guard) = AuthContext::guard(extensions) else {
         let head = rejection.head(&protocol, &Challenges::default(), used);
         return render(&EmptyBody, rejection, head);
     };

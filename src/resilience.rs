@@ -182,6 +182,7 @@ pub(crate) struct Caller {
 }
 
 /// When a check is to be over.
+#[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {

@@ -42,7 +42,7 @@ pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answ
     match response.action {
         TokenUpdateAction::Ok => {}
         _ if is_gone(response) => {
-            return Err(Rejection::invalid_token("the access token does not exist"));
+            return Err(not_found());
         }
         action => return Err(no_verdict("/auth/token/update", &format!("{action:?}"), code)),
     }
@@ -65,6 +65,11 @@ pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answ
 /// Whether an update says that there is no such token.
 pub(crate) fn is_gone(response: &TokenUpdateResponse) -> bool {
     matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
+}
+
+/// There is no such token.
+pub(crate) fn not_found() -> Rejection {
+    Rejection::invalid_token("the access token does not exist")
 }
 
 /// Nothing is known of the token.

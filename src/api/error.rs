@@ -180,6 +180,11 @@ impl Error {
         Self { api, kind: ErrorKind::Request(why) }
     }
 
+    /// A call that was not answered in this time.
+    pub(crate) fn deadline(api: &'static str, after: Duration) -> Self {
+        Self { api, kind: ErrorKind::Deadline(after) }
+    }
+
     /// Whether the same call can succeed a moment later: the connection failed, the deadline passed, or
     /// Authlete answered 429, 502, 503 or 504.
     #[must_use]

@@ -138,12 +138,18 @@ impl<T: Clone> Flights<Landed<T>> {
 
     /// What a flight has told by now.
     pub(crate) fn told(&self, key: &Key, flight: &Flight<Landed<T>>) -> Told<T> {
-        let table = self.lock();
+        self.lock().told(key, flight)
+    }
+}
+
+impl<T: Clone> Table<Landed<T>> {
+    /// What a flight has told by now.
+    pub(crate) fn told(&self, key: &Key, flight: &Flight<Landed<T>>) -> Told<T> {
         match &*flight.outcome.borrow() {
-            Some(landed) if landed.forgotten == Some(table.forgotten(key)) => {
+            Some(landed) if landed.forgotten == Some(self.forgotten(key)) => {
                 Told::Landed(landed.answer.clone())
             }
-            None if table.is_under_way(key, flight) => Told::UnderWay,
+            None if self.is_under_way(key, flight) => Told::UnderWay,
             _ => Told::Forgotten,
         }
     }
@@ -240,15 +246,6 @@ impl<T> Table<T> {
     pub(crate) fn forget(&mut self, key: &Key) {
         self.forgotten[key.lot(LOTS)] += 1;
         self.flights.remove(key);
-    }
-
-    /// Nobody may go by what the token's flights but this one will say.
-    pub(crate) fn forget_others(&mut self, key: &Key, flight: &Arc<Flight<T>>) {
-        let Some(places) = self.flights.get_mut(key) else { return };
-        places.retain(|place| Arc::ptr_eq(&place.flight, flight));
-        if places.is_empty() {
-            self.flights.remove(key);
-        }
     }
 
     pub(crate) fn forget_all(&mut self) {

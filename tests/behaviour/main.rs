@@ -24,6 +24,7 @@ mod loopholes;
 mod lost_answers;
 mod metadata;
 mod mtls;
+mod nesting;
 mod outages;
 mod overlooked;
 mod patience;

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{
@@ -17,13 +17,17 @@ use http::{
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::{MAX_REMEMBERED, extend::remembered};
 use crate::{
-    api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
-    cache::{Berth, Flight, Flights, Key, Purpose, Standing},
+    api::{
+        ConfigError, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
+        TokenUpdateResponse,
+    },
+    cache::{Flight, Flights, Key, Purpose, Standing},
     clock::Moment,
-    refresh::{MAX_REMEMBERED, remembered},
+    resilience::{Again, Deadline},
     verdict::is_gone,
-    verifier::Verifier,
+    verifier::{Change, Verifier},
 };
 
 /// How many tokens get a new value at a time; further ones get theirs with a later request.
@@ -36,13 +40,19 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// a while.
 ///
 /// The client is told the new value in the response that it gets, and has to use it from then on: the
-/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap). Only
-/// successful responses (below 400) carry it, and they are not to be stored. Requests that come at once
+/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap). In other
+/// processes, which may know the old value, it stops working within their
+/// [`max_age`](crate::AuthLayerBuilder::max_age). Only successful responses (below 400, and not refused
+/// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
 /// with one token cause one rotation, and all of them learn the same new value.
 ///
 /// If the answer of Authlete is lost, so is the new value: the client is then refused with a challenge,
 /// and an error is logged. While Authlete cannot be asked, no new value is asked for, nor are more than
 /// 64 at a time: those tokens get theirs with a later request.
+///
+/// The new value is kept in memory for a minute, for requests that are on their way with the old one. By
+/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as its values are
+/// remembered: those of 100 000 tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,15 +105,11 @@ impl Rotation {
         Self { every, ..self }
     }
 
-    /// How long the old value is still accepted here, for requests that are on their way. It takes a
-    /// cache. Default: 0.
+    /// How long the old value is still accepted by this process, for requests that are on their way: it
+    /// stands for the new one. A minute at most, and less than [`every`](Self::every). Default: 0.
     #[must_use]
     pub fn overlap(self, overlap: Duration) -> Self {
         Self { overlap, ..self }
-    }
-
-    pub(crate) fn overlaps(&self) -> bool {
-        !self.overlap.is_zero()
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
@@ -145,24 +151,25 @@ impl Rotation {
 }
 
 /// The new value of a token; `None` if there is none.
-pub(crate) type Rotated = Option<Arc<Successor>>;
+type Rotated = Option<Arc<Successor>>;
 
 /// What a token has become.
 pub(crate) struct Successor {
-    value: Secret,
+    pub(crate) value: Secret,
     /// Under which it is known.
-    key: Key,
-    at: SystemTime,
+    pub(crate) key: Key,
+    at: Moment,
     /// Whether the old value can still be accepted.
     overlaps: AtomicBool,
 }
 
 pub(crate) struct Rotator {
     rotation: Rotation,
-    first_seen: Cache<Key, SystemTime>,
+    /// Since when a value is in use.
+    first_seen: Cache<Key, Moment>,
     successors: Cache<Key, Arc<Successor>>,
     /// When a new value was last asked for in vain. The very next request does not ask again.
-    tried: Cache<Key, SystemTime>,
+    tried: Cache<Key, Moment>,
     flights: Flights<Rotated>,
     room: Arc<Semaphore>,
 }
@@ -182,22 +189,25 @@ impl Rotator {
         }
     }
 
-    /// The key of the new value of a token, if that is so new that the old one is still accepted.
-    pub(crate) fn overlapping(&self, key: &Key, now: SystemTime) -> Option<Key> {
-        let successor = self.successors.get(key)?;
-        let age = now.duration_since(successor.at).unwrap_or_default();
-        let accepted = age < self.rotation.overlap && successor.overlaps.load(Ordering::Acquire);
-        accepted.then_some(successor.key)
+    /// What a value has become a moment ago.
+    pub(crate) fn successor(&self, key: &Key, now: Moment) -> Option<Arc<Successor>> {
+        self.successors.get(key).filter(|it| !it.at.after(IN_FLIGHT).is_past(now))
     }
 
-    /// Ends the overlap of a token, also of one that is just getting a new value. Tells the key of
-    /// the value that it got.
-    pub(crate) fn end_overlap(&self, key: &Key) -> Option<Key> {
+    /// The new value that an old one stands for, if that is still accepted.
+    pub(crate) fn overlapping(&self, key: &Key, now: Moment) -> Option<Arc<Successor>> {
+        let successor = self.successors.get(key)?;
+        let over = successor.at.after(self.rotation.overlap).is_past(now);
+        (!over && successor.overlaps.load(Ordering::Acquire)).then_some(successor)
+    }
+
+    /// Ends the overlap of a value, also of one that is just getting a successor.
+    pub(crate) fn end_overlap(&self, key: &Key) {
         let mut flights = self.flights.lock();
         flights.overtake(key, None);
-        let successor = self.successors.get(key)?;
-        successor.overlaps.store(false, Ordering::Release);
-        Some(successor.key)
+        if let Some(successor) = self.successors.get(key) {
+            successor.overlaps.store(false, Ordering::Release);
+        }
     }
 
     pub(crate) fn end_all_overlaps(&self) {
@@ -208,99 +218,127 @@ impl Rotator {
         }
     }
 
-    /// Keeps a token from getting a new value, after waiting for one that is on its way, and tells
-    /// the value that it got a moment ago.
-    pub(crate) async fn halt(&self, key: Key, now: Moment) -> (Halt<'_>, Option<Secret>) {
-        let halt = self.flights.occupy(key, now).await;
-        let successor = self.successors.get(&key);
-        (halt, successor.map(|successor| successor.value.clone()))
+    /// Keeps a value from getting a successor while the reservation lives, after waiting for one that is
+    /// on its way, until the deadline at most. Reservations do not wait for each other.
+    pub(crate) async fn reserve(
+        &self,
+        key: Key,
+        now: Moment,
+        deadline: &Deadline,
+    ) -> Reservation<'_> {
+        let (reservation, under_way) = {
+            let mut flights = self.flights.lock();
+            let under_way = flights.join(&key, Purpose::SHARED);
+            let (_, flight) = flights.depart(key, Purpose::Change, now);
+            (Reservation { rotator: self, key, flight }, under_way)
+        };
+        if let Some(under_way) = under_way {
+            deadline.wait(under_way.outcome()).await;
+        }
+        reservation
     }
 
-    /// Whether the value of a token has been in use for long enough, or is not in use any more.
-    pub(crate) fn is_due(&self, key: &Key, now: SystemTime) -> bool {
-        let age = |at| now.duration_since(at).unwrap_or_default();
-        let since = self.first_seen.get_with(*key, || now);
+    /// Notes that a value is in use.
+    pub(crate) fn see(&self, key: &Key, now: Moment) {
+        self.first_seen.get_with(*key, || now);
+    }
+
+    /// Whether a value has been in use for long enough, or is not in use any more.
+    pub(crate) fn is_due(&self, key: &Key, now: Moment) -> bool {
+        let age = |since: Moment| since.elapsed(now);
+        let old = |since| age(since) >= self.rotation.every;
         let pause = self.rotation.every / 4;
-        let due = age(since) >= self.rotation.every
+        let due = self.first_seen.get(key).is_some_and(old)
             && self.tried.get(key).is_none_or(|tried| age(tried) >= pause);
         due || self.successors.contains_key(key)
     }
 }
 
-/// A rotation that does not take place: who waits for it learns of no new value.
-pub(crate) type Halt<'r> = Berth<'r, Rotated>;
+/// While it lives, a value gets no successor.
+pub(crate) struct Reservation<'r> {
+    rotator: &'r Rotator,
+    key: Key,
+    flight: Arc<Flight<Rotated>>,
+}
 
-impl Verifier {
-    /// Gives a token a new value, once for all who ask, and tells it in a response.
-    pub(crate) async fn rotate(self: Arc<Self>, token: Secret) -> Option<Told> {
-        let rotator = self.rotator.clone()?;
-        let key = self.key(token.expose());
-        let (flight, turning) = {
-            let mut flights = rotator.flights.lock();
-            if let Some(successor) = rotator.successors.get(&key) {
-                drop(flights);
-                return Some(Told { rotator, successor });
-            }
-            match flights.join(&key, Purpose::SHARED) {
-                Some(flight) => (flight, None),
-                // It would be in vain, or a new value would be lost.
-                None if self.is_down() => return None,
-                None => {
-                    // Those for whom there is no room have their turn with another request.
-                    let room = rotator.room.clone().try_acquire_owned().ok()?;
-                    let (sender, flight) =
-                        flights.depart(key, Purpose::SHARED, self.clock.moment());
-                    let (verifier, rotator) = (self.clone(), rotator.clone());
-                    let flying = flight.clone();
-                    let rotating = Rotating { verifier, rotator, key, flight, sender, _room: room };
-                    (flying, Some(rotating))
-                }
-            }
-        };
-        if let Some(turning) = turning {
-            tokio::spawn(turning.run(token));
-        }
-        let successor = flight.outcome().await.flatten()?;
-        Some(Told { rotator, successor })
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.rotator.flights.lock().land(&self.key, &self.flight);
     }
 }
 
-/// A request whose token gets a new value, if it is answered with success.
-pub(crate) struct Turn {
+/// The rotation that an admitted request asks for, if it is answered with success.
+pub(crate) struct PendingRotation {
     verifier: Arc<Verifier>,
+    /// Of the value as it was presented.
+    key: Key,
     token: Secret,
 }
 
-impl Turn {
-    /// A turn, if it is time for one.
-    pub(crate) fn due(verifier: &Arc<Verifier>, token: &str) -> Option<Self> {
-        let rotator = verifier.rotator.as_ref()?;
-        let due = rotator.is_due(&verifier.key(token), verifier.clock.now());
-        due.then(|| Self { verifier: verifier.clone(), token: token.into() })
+/// The new value on its way.
+pub(crate) type Rotating = Pin<Box<dyn Future<Output = Option<NewValue>> + Send>>;
+
+impl PendingRotation {
+    /// A rotation, if it is time for one.
+    pub(crate) fn due(verifier: &Arc<Verifier>, key: Key, token: &str) -> Option<Self> {
+        let due = verifier.rotator.as_ref()?.is_due(&key, verifier.clock.recently());
+        due.then(|| Self { verifier: verifier.clone(), key, token: token.into() })
     }
 
-    pub(crate) fn take(self) -> Turning {
-        Box::pin(self.verifier.rotate(self.token))
+    pub(crate) fn start(self) -> Rotating {
+        Box::pin(self.run())
+    }
+
+    /// Gives the token a new value, once for all who ask.
+    async fn run(self) -> Option<NewValue> {
+        let Self { verifier, key, token } = self;
+        let rotator = verifier.rotator.clone()?;
+        let (flight, task) = {
+            let mut flights = rotator.flights.lock();
+            if let Some(successor) = rotator.successor(&key, verifier.clock.moment()) {
+                drop(flights);
+                return Some(NewValue { rotator, successor });
+            }
+            match flights.join(&key, Purpose::SHARED) {
+                Some(flight) => (flight, None),
+                // The token is being revoked.
+                None if flights.join(&key, Purpose::Change).is_some() => return None,
+                // It would be in vain, or a new value would be lost.
+                None if verifier.is_down() => return None,
+                None => {
+                    // Those for whom there is no room have their turn with another request.
+                    let room = rotator.room.clone().try_acquire_owned().ok()?;
+                    let now = verifier.clock.moment();
+                    let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
+                    let (rotator, own) = (rotator.clone(), flight.clone());
+                    let task =
+                        RotationTask { verifier, rotator, key, flight: own, sender, _room: room };
+                    (flight, Some(task))
+                }
+            }
+        };
+        if let Some(task) = task {
+            tokio::spawn(task.run(token));
+        }
+        let successor = flight.outcome().await.flatten()?;
+        Some(NewValue { rotator, successor })
     }
 }
 
-/// The new value on its way.
-pub(crate) type Turning = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
-
 /// What a client has to be told.
-pub(crate) struct Told {
+pub(crate) struct NewValue {
     rotator: Arc<Rotator>,
     successor: Arc<Successor>,
 }
 
-impl Told {
+impl NewValue {
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         self.rotator.rotation.tell(&self.successor.value, headers);
     }
 }
 
 /// A rotation under way, which takes itself off the table whatever becomes of it.
-struct Rotating {
+struct RotationTask {
     verifier: Arc<Verifier>,
     rotator: Arc<Rotator>,
     key: Key,
@@ -309,34 +347,72 @@ struct Rotating {
     _room: OwnedSemaphorePermit,
 }
 
-impl Rotating {
+/// The answer to a rotation.
+struct Renewed<'v> {
+    change: Change<'v>,
+    request: TokenUpdateRequest,
+    response: TokenUpdateResponse,
+    value: Secret,
+}
+
+impl RotationTask {
     async fn run(self, token: Secret) {
-        let value = self.rotated(&token).await;
-        let at = self.verifier.clock.now();
-        let mut flights = self.rotator.flights.lock();
-        // If the token was forgotten meanwhile, neither value is to be known.
-        let forgotten = flights.land(&self.key, &self.flight) != Standing::Newest;
-        let successor = value.map(|value| {
-            let key = self.verifier.key(value.expose());
-            let overlaps = AtomicBool::new(!forgotten);
-            Arc::new(Successor { value, key, at, overlaps })
-        });
-        match &successor {
-            Some(successor) => {
-                self.verifier.pairs.renew(&self.key, successor.key);
-                self.rotator.successors.insert(self.key, successor.clone());
+        let renewed = self.renew(&token).await;
+        let (successor, ended) = self.publish(renewed);
+        // The token was revoked meanwhile: nobody is to learn of a value that lives on.
+        let successor = match successor {
+            Some(successor) if ended => {
+                self.revoke(&successor.value).await;
+                None
             }
-            None => self.rotator.tried.insert(self.key, at),
-        }
-        drop(flights);
-        if let Some(successor) = successor.as_ref().filter(|_| forgotten) {
-            self.verifier.forget_value(successor.key);
-        }
+            successor => successor,
+        };
         self.sender.send_replace(Some(successor));
     }
 
-    /// Asks for a new value, and moves what is known of the old one to it.
-    async fn rotated(&self, token: &Secret) -> Option<Secret> {
+    /// Makes the new value known here. Tells whether the token was revoked meanwhile.
+    fn publish(&self, renewed: Option<Renewed<'_>>) -> (Rotated, bool) {
+        let Self { verifier, rotator, key, .. } = self;
+        let now = verifier.clock.moment();
+        let mut flights = rotator.flights.lock();
+        // If the token was invalidated meanwhile, neither value is to be known.
+        let current = flights.land(key, &self.flight) == Standing::Newest;
+        let Some(Renewed { change, request, response, value }) = renewed else {
+            rotator.tried.insert(*key, now);
+            return (None, false);
+        };
+        let new = verifier.key(value.expose());
+        let ended = verifier.lineages.renew(key, new, response.token_id.as_deref(), now);
+        let overlaps = AtomicBool::new(current && !ended);
+        let successor = Arc::new(Successor { value, key: new, at: now, overlaps });
+        if !ended {
+            rotator.successors.insert(*key, successor.clone());
+        }
+        drop(flights);
+        // Only now, so that the old value stands for the new one when nothing is known of it any more.
+        verifier.write_through(&change, new, &request, &response);
+        if !current || ended {
+            verifier.forget_value(new);
+        }
+        (Some(successor), ended)
+    }
+
+    async fn revoke(&self, value: &Secret) {
+        let request = TokenRevokeRequest::new().access_token_identifier(value);
+        let attempt = || self.verifier.authlete.token_revoke(&request);
+        let revoked = self.verifier.caller.call("/auth/token/revoke", Again::Can, attempt).await;
+        if let Err(error) = revoked {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(
+                error = cause,
+                "an access token that was revoked while it got a new value lives on; nobody was told \
+                 the new value"
+            );
+        }
+    }
+
+    /// Asks for a new value.
+    async fn renew(&self, token: &Secret) -> Option<Renewed<'_>> {
         let verifier = &*self.verifier;
         let request =
             TokenUpdateRequest::new().access_token(token).access_token_value_updated(true);
@@ -366,17 +442,16 @@ impl Rotating {
             tracing::warn!(?action, code, "an access token could not get a new value");
             return None;
         }
-        let Some(value) = &response.access_token else {
+        let Some(value) = response.access_token.clone() else {
             verifier.forget_value(self.key);
             tracing::error!("Authlete gave an access token a new value, but did not tell it");
             return None;
         };
-        verifier.write_through(&change, verifier.key(value.expose()), &request, &response);
-        Some(value.clone())
+        Some(Renewed { change, request, response, value })
     }
 }
 
-impl Drop for Rotating {
+impl Drop for RotationTask {
     fn drop(&mut self) {
         self.rotator.flights.lock().land(&self.key, &self.flight);
     }
