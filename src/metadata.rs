@@ -102,7 +102,9 @@ impl ProtectedResource {
     ///
     /// Clients in browsers may read it from any origin, with any header and without credentials: it is
     /// the same for everybody. MCP clients send `MCP-Protocol-Version`, which takes a preflight; that is
-    /// answered too.
+    /// answered too. A CORS layer around the API itself has to answer its preflights outside of
+    /// [`AuthLayer`](crate::AuthLayer), and to expose `WWW-Authenticate`, by which challenges tell where
+    /// the document is.
     #[must_use]
     pub fn service(&self) -> MetadataService {
         let cors = CorsLayer::new()
