@@ -353,8 +353,8 @@ mod tests {
         assert!(at_hand().is_some_and(|(at_hand, _)| at_hand == key));
         let other = Holder { key: Some([1; 32]), ..Holder::BEARER };
         assert!(cache.at_hand(tag, other, now).is_none());
-        let later = now + Duration::from_secs(60);
-        assert!(cache.at_hand(tag, Holder::BEARER, millis(later)).is_none());
+        let later = now.after(Duration::from_secs(60));
+        assert!(cache.at_hand(tag, Holder::BEARER, later).is_none());
         cache.remove(&key);
         assert!(at_hand().is_none());
     }

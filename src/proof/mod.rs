@@ -15,6 +15,7 @@ mod signatures;
 
 #[cfg(feature = "dpop")]
 pub(crate) use self::dpop::{Proof, ProofFor, Prover};
+pub(crate) use self::mtls::to_pem;
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},

@@ -461,8 +461,10 @@ async fn the_token_endpoint_takes_one_legal_proof() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let endpoint =
-        tower_authlete::endpoint::TokenEndpoint::new(bench.authlete.authlete(), &auth.handle())
-            .url("https://as.example.com/token");
+        tower_authlete::endpoint::TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+            .url("https://as.example.com/token")
+            .build()
+            .unwrap();
     let key = Key::es256();
     let one = key.proof(json!({"htm": "POST", "htu": "https://as.example.com/token"}));
     let client = bench.authlete.client_id();
