@@ -29,7 +29,7 @@ use hyper_util::{
 };
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -172,9 +172,21 @@ impl Call<'_> {
         self.read().map_or_else(undecodable, |request| good(&answer(&request)))
     }
 
+    fn read_json<Q: DeserializeOwned>(&self) -> serde_json::Result<Q> {
+        if self.api != Api::Token {
+            return serde_json::from_slice(&self.body);
+        }
+        // Documented as the text of a JSON array; Authlete's own SDK sends the array.
+        let mut json: Value = serde_json::from_slice(&self.body)?;
+        if let Some(list @ Value::Array(_)) = json.get_mut("properties") {
+            *list = list.to_string().into();
+        }
+        serde_json::from_value(json)
+    }
+
     fn read<Q: DeserializeOwned>(&self) -> Result<Q, ()> {
         if !self.is_form {
-            return serde_json::from_slice(&self.body).map_err(drop);
+            return self.read_json().map_err(drop);
         }
         let pairs: Vec<(String, String)> = serde_html_form::from_bytes(&self.body).map_err(drop)?;
         // Extra properties travel in JSON only, except as the text that `/auth/token` takes.
