@@ -31,6 +31,7 @@ use crate::{
     },
     challenge::{Challenge, Challenges, is_text},
     credentials::{self, CookieToken, DPOP, HeaderToken, RequestHead, Scheme, TokenSource},
+    observe::LogLimit,
     proof::{ClientCertificate, ClientCertificates, Origin, PeerAddr},
     rejection::Rejection,
     token::TokenInfo,
@@ -445,7 +446,7 @@ fn answering(status: StatusCode, body: Bytes) -> Authlete {
 fn introspected(answer: Result<IntrospectionResponse, Error>, body: &[u8]) {
     if let Ok(response) = &answer {
         let _ = (response.auth_time(), response.cnonce_expires_at());
-        let verdict = verdict::of_introspection(response);
+        let verdict = verdict::of_introspection(response, &LogLimit::default());
         assert_eq!(verdict.is_ok(), response.action == IntrospectionAction::Ok);
         judged(verdict);
     }
@@ -454,7 +455,7 @@ fn introspected(answer: Result<IntrospectionResponse, Error>, body: &[u8]) {
 
 fn updated(answer: Result<TokenUpdateResponse, Error>, body: &[u8]) {
     if let Ok(response) = &answer {
-        let verdict = verdict::of_update(response, now());
+        let verdict = verdict::of_update(response, now(), &LogLimit::default());
         assert!(verdict.is_err() || response.action == TokenUpdateAction::Ok);
         let alive = |token: &TokenInfo| token.expires_at().is_none_or(|at| at > now());
         assert!(verdict.as_ref().map_or(true, alive));

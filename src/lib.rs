@@ -78,6 +78,7 @@ pub mod fuzzing;
 mod layer;
 mod metadata;
 mod meter;
+mod observe;
 mod policy;
 mod precheck;
 mod proof;

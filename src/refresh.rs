@@ -10,7 +10,13 @@ use std::{
 
 use moka::sync::Cache;
 
-use crate::{api::ConfigError, cache::Key, clock::CENTURY, token::TokenInfo};
+use crate::{
+    api::ConfigError,
+    cache::Key,
+    clock::CENTURY,
+    observe::{LogLimit, limited},
+    token::TokenInfo,
+};
 
 /// How many tokens are extended at a time; further ones have to wait for their next request.
 const MAX_UNDER_WAY: usize = 64;
@@ -105,10 +111,10 @@ impl Refresh {
     }
 
     /// A panic of who chooses is not one of the check that found out about the token.
-    fn is_chosen(&self, token: &TokenInfo) -> bool {
+    fn is_chosen(&self, token: &TokenInfo, log: &LogLimit) -> bool {
         let Some(chooses) = &self.chooses else { return true };
         catch_unwind(AssertUnwindSafe(|| chooses(token))).unwrap_or_else(|_| {
-            tracing::error!("`Refresh::when` panicked; the access token is not extended");
+            limited!(error, log, "`Refresh::when` panicked; the access token is not extended");
             false
         })
     }
@@ -159,6 +165,7 @@ pub(crate) fn remembered(idle: Duration) -> Cache<Key, SystemTime> {
 /// Decides which tokens are extended, and sees to it that each is extended once at a time.
 pub(crate) struct Extender {
     refresh: Refresh,
+    log: LogLimit,
     under_way: Mutex<HashSet<Key>>,
     first_seen: Cache<Key, SystemTime>,
     /// When a token was last tried. A failure is not tried again by the very next request.
@@ -180,7 +187,7 @@ impl Drop for Leave<'_> {
 }
 
 impl Extender {
-    pub(crate) fn new(refresh: Refresh) -> Self {
+    pub(crate) fn new(refresh: Refresh, log: LogLimit) -> Self {
         let never_beyond = refresh.never_beyond;
         Self {
             tried: remembered(refresh.when_below),
@@ -188,6 +195,7 @@ impl Extender {
             first_seen: remembered(never_beyond),
             under_way: Mutex::default(),
             refresh,
+            log,
         }
     }
 
@@ -209,7 +217,10 @@ impl Extender {
     ) -> Option<SystemTime> {
         let expires_at = token.expires_at()?;
         let left = expires_at.duration_since(now).ok()?;
-        if left.is_zero() || left >= self.refresh.when_below || !self.refresh.is_chosen(token) {
+        if left.is_zero()
+            || left >= self.refresh.when_below
+            || !self.refresh.is_chosen(token, &self.log)
+        {
             return None;
         }
         let begin = token.auth_time().unwrap_or_else(|| self.seen(key, now));

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
     cache::{Berth, Flight, Flights, Key, Purpose, Standing},
+    observe::limited,
     refresh::{MAX_REMEMBERED, remembered},
     verdict::is_gone,
     verifier::Verifier,
@@ -344,12 +345,19 @@ impl Rotating {
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
                 if error.is_unsent() || error.is_turned_away() {
-                    tracing::warn!(error = cause, "an access token could not get a new value");
+                    limited!(
+                        warn,
+                        verifier.log,
+                        error = cause,
+                        "an access token could not get a new value"
+                    );
                     return None;
                 }
                 // The old value is gone, or nobody knows.
                 verifier.forget_value(self.key);
-                tracing::error!(
+                limited!(
+                    error,
+                    verifier.log,
                     error = cause,
                     "an access token may have got a new value that is lost; its client will be refused"
                 );
@@ -361,12 +369,22 @@ impl Rotating {
                 verifier.forget_value(self.key);
             }
             let (action, code) = (response.action, response.result_code);
-            tracing::warn!(?action, code, "an access token could not get a new value");
+            limited!(
+                warn,
+                verifier.log,
+                ?action,
+                code,
+                "an access token could not get a new value"
+            );
             return None;
         }
         let Some(value) = &response.access_token else {
             verifier.forget_value(self.key);
-            tracing::error!("Authlete gave an access token a new value, but did not tell it");
+            limited!(
+                error,
+                verifier.log,
+                "Authlete gave an access token a new value, but did not tell it"
+            );
             return None;
         };
         verifier.write_through(&change, verifier.key(value.expose()), &request, &response);

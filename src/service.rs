@@ -18,6 +18,7 @@ use crate::{
     future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
     meter,
+    observe::limited,
     policy::Require,
     proof::ClientCertificate,
     rejection::{Guard, Rejection, Renderer},
@@ -248,7 +249,9 @@ impl<R> Gate<R> {
         let Settings { verifier, options, .. } = &*self.settings;
         let head = RequestHead::of(request);
         let unplaced = |problem| {
-            tracing::error!(
+            limited!(
+                error,
+                verifier.log,
                 problem,
                 "the URL of a request is not known; check the origin's settings"
             );
@@ -347,7 +350,9 @@ impl<R> Gate<R> {
         }
         let signs = options.signatures.as_ref().is_some_and(|signatures| signatures.has_signer());
         if token.needs_signed_response() && !signs {
-            tracing::error!(
+            limited!(
+                error,
+                self.settings.verifier.log,
                 "an access token takes signed responses, but there is no signer; give one by \
                  `MessageSignatures::signer`"
             );
@@ -422,7 +427,12 @@ impl<R> Gate<R> {
             match settings.options.signatures.as_ref().filter(|_| signs) {
                 Some(signatures) => signatures.sign(&info, response).unwrap_or_else(|error| {
                     let cause = &error as &dyn std::error::Error;
-                    tracing::error!(error = cause, "a response could not be signed");
+                    limited!(
+                        error,
+                        settings.verifier.log,
+                        error = cause,
+                        "a response could not be signed"
+                    );
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
                     let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();

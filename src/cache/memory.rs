@@ -319,7 +319,7 @@ fn span(age: Duration) -> u64 {
 #[cfg(not(model))]
 mod tests {
     use super::*;
-    use crate::{api::IntrospectionResponse, cache::KeySpace, verdict};
+    use crate::{api::IntrospectionResponse, cache::KeySpace, observe::LogLimit, verdict};
 
     /// A cache that knows a token, which was looked up once.
     fn known(answer: serde_json::Value) -> (MemoryCache, Key, Tag, SystemTime) {
@@ -334,7 +334,12 @@ mod tests {
         });
         let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), SystemTime::now());
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
-        cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
+        cache.put(
+            key,
+            Holder::BEARER,
+            &verdict::of_introspection(&answer, &LogLimit::default()),
+            now,
+        );
         let tag = cache.tag("token");
         assert!(cache.find(tag, &key, Holder::BEARER, millis(now)).is_some());
         (cache, key, tag, now)

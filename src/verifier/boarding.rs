@@ -45,7 +45,7 @@ impl Verifier {
                     tokio::spawn(landing.fly(presented.clone()));
                     flight
                 }
-                Boarding::Full => return Err(Self::crowded()),
+                Boarding::Full => return Err(self.crowded()),
             };
             let broken_off = || Err(verdict::unknown());
             let answer = || self.flights.answer(&presented.key, &flight, broken_off());

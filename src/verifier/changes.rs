@@ -12,6 +12,7 @@ use crate::{
         TokenUpdateResponse,
     },
     cache::{Flight, Holder, Key, Purpose, Standing, Table},
+    observe::limited,
     rejection::Rejection,
     resilience::Again,
     rotate::Halt,
@@ -231,12 +232,23 @@ impl Verifier {
             }
             Ok(response) => {
                 let (action, code) = (response.action, response.result_code);
-                tracing::warn!(?action, code, "the life of an access token could not be extended");
+                limited!(
+                    warn,
+                    self.log,
+                    ?action,
+                    code,
+                    "the life of an access token could not be extended"
+                );
                 None
             }
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "the life of an access token could not be extended");
+                limited!(
+                    warn,
+                    self.log,
+                    error = cause,
+                    "the life of an access token could not be extended"
+                );
                 None
             }
         }
