@@ -16,6 +16,7 @@ use tower::BoxError;
 use crate::{
     api::{Error, Secret},
     layer::finish,
+    observe::{LogLimit, limited},
 };
 
 /// The largest request (bytes) that is read.
@@ -154,9 +155,9 @@ pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Answe
 }
 
 /// Authlete could not be asked.
-pub(super) fn failed(failure: &Error) -> Answer {
+pub(super) fn failed(failure: &Error, log: &LogLimit) -> Answer {
     let error_of = failure as &dyn std::error::Error;
-    tracing::error!(error = error_of, "a request of a client could not be answered");
+    limited!(error, log, error = error_of, "a request of a client could not be answered");
     if failure.is_our_fault() {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "this server is at fault");
     }

@@ -64,7 +64,7 @@ impl RevocationEndpoint {
         };
         let response = match self.authlete.revocation(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.handle.verifier.log),
         };
         let content = response.response_content.as_deref();
         match response.action {

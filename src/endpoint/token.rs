@@ -22,6 +22,7 @@ use crate::{
         TokenIssueRequest, TokenRequest, TokenResponse,
     },
     layer::AuthHandle,
+    observe::limited,
     token::TokenInfo,
     verifier::Issue,
 };
@@ -135,7 +136,7 @@ impl TokenEndpoint {
         let issue = self.handle.verifier.issue();
         let response = match self.authlete.token(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.handle.verifier.log),
         };
         let nonce = response.dpop_nonce.as_deref().and_then(|nonce| nonce.parse().ok());
         let mut answer = self.act(form, response, issue).await;
@@ -178,7 +179,7 @@ impl TokenEndpoint {
         let issue = self.handle.verifier.issue();
         let response = match self.authlete.token_issue(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.handle.verifier.log),
         };
         let content = response.response_content.as_ref().map(Secret::expose);
         if response.action != TokenIssueAction::Ok {
@@ -192,7 +193,7 @@ impl TokenEndpoint {
         let request = TokenFailRequest { ticket, reason: Some(reason) };
         let response = match self.authlete.token_fail(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.handle.verifier.log),
         };
         let status = match response.action {
             TokenFailAction::BadRequest => StatusCode::BAD_REQUEST,
@@ -210,11 +211,17 @@ impl TokenEndpoint {
         let issue = self.handle.verifier.issue();
         let response = match self.authlete.token_create(request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.handle.verifier.log),
         };
         if response.action != TokenCreateAction::Ok {
             let (action, code) = (response.action, response.result_code);
-            tracing::error!(?action, code, "a token that was decided on could not be made");
+            limited!(
+                error,
+                self.handle.verifier.log,
+                ?action,
+                code,
+                "a token that was decided on could not be made"
+            );
             let description = "the token could not be made";
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
         }
