@@ -2,7 +2,7 @@
 
 use crate::{
     certificates::Certificate::*,
-    scene::{CREDENTIAL, TOKEN},
+    secrets::{CREDENTIAL, TOKEN},
     upstream::Fault::{self, *},
     wire::{
         self, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, goaway, http,
