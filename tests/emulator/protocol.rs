@@ -7,7 +7,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tower_authlete::{ApiVersion, emulator::Emulator};
 
-use crate::is_good;
+use crate::support::is_good;
 
 /// A call by hand: status and JSON body.
 async fn call(
