@@ -72,9 +72,6 @@ mod details;
 pub mod emulator;
 pub mod endpoint;
 mod future;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod layer;
 mod metadata;
 mod meter;
@@ -92,6 +89,10 @@ mod service;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod token;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[path = "../tests/untrusted/mod.rs"]
+pub mod untrusted;
 mod verdict;
 mod verifier;
 
