@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
+    rejection::Refused,
     rotate::{Turn, Turning},
     verdict::Answer,
 };
@@ -103,7 +104,7 @@ where
                     let Some(after) = after.take() else {
                         return Poll::Ready(Ok(response));
                     };
-                    let succeeded = response.status().as_u16() < 400;
+                    let succeeded = response.status().as_u16() < 400 && !Refused::marks(&response);
                     let Some(turn) = after.turn.filter(|_| succeeded) else {
                         return Poll::Ready(Ok((after.finish)(response)));
                     };

@@ -117,7 +117,9 @@ impl Require {
     }
 
     /// The token passes a test of yours. Refused with 403 and the description, which goes to the
-    /// client.
+    /// client. An `error_description` holds visible ASCII without `"` and `\` (RFC 6750 §3): in the
+    /// challenge, `"` becomes `'`, and what else it must not hold becomes `?`.
+    /// [`Rejection::description`] has it as it is.
     ///
     /// ```
     /// use tower_authlete::Require;

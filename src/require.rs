@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    credentials::RequestHead,
     future::{AuthFuture, Decision, Waiting},
     policy::Require,
     rejection::{self, Guard, Rejection},
@@ -50,7 +51,8 @@ where
         };
         // What was said of the token when it was issued is not all there is to know.
         let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
-            let refusal = rejection::refuse(request.headers(), request.extensions(), &rejection);
+            let refusal =
+                rejection::refuse(RequestHead::of(&request), request.extensions(), &rejection);
             return AuthFuture::decided(Err(refusal), request, &mut self.inner);
         };
         let clone = self.inner.clone();
@@ -85,7 +87,7 @@ fn decide<B, ResB: Default + 'static>(
     match decided {
         Ok(()) => Ok(None),
         Err(rejection) => {
-            Err(rejection::refuse(request.headers(), request.extensions(), &rejection))
+            Err(rejection::refuse(RequestHead::of(request), request.extensions(), &rejection))
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
     cache::{Berth, Flight, Flights, Key, Purpose, Standing},
+    clock::Moment,
     observe::limited,
     refresh::{MAX_REMEMBERED, remembered},
     verdict::is_gone,
@@ -210,7 +211,7 @@ impl Rotator {
 
     /// Keeps a token from getting a new value, after waiting for one that is on its way, and tells
     /// the value that it got a moment ago.
-    pub(crate) async fn halt(&self, key: Key, now: SystemTime) -> (Halt<'_>, Option<Secret>) {
+    pub(crate) async fn halt(&self, key: Key, now: Moment) -> (Halt<'_>, Option<Secret>) {
         let halt = self.flights.occupy(key, now).await;
         let successor = self.successors.get(&key);
         (halt, successor.map(|successor| successor.value.clone()))
@@ -248,7 +249,8 @@ impl Verifier {
                 None => {
                     // Those for whom there is no room have their turn with another request.
                     let room = rotator.room.clone().try_acquire_owned().ok()?;
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
+                    let (sender, flight) =
+                        flights.depart(key, Purpose::SHARED, self.clock.moment());
                     let (verifier, rotator) = (self.clone(), rotator.clone());
                     let flying = flight.clone();
                     let rotating = Rotating { verifier, rotator, key, flight, sender, _room: room };

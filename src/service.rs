@@ -6,10 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{
-    Extensions, HeaderName, HeaderValue, Request, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-};
+use http::{Extensions, HeaderName, HeaderValue, Request, Response, header::CACHE_CONTROL};
 use tower_service::Service;
 
 use crate::{
@@ -21,7 +18,7 @@ use crate::{
     observe::limited,
     policy::Require,
     proof::ClientCertificate,
-    rejection::{Guard, Rejection, Renderer},
+    rejection::{self, Guard, Protocol, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
     verdict::Answer,
@@ -374,9 +371,10 @@ impl<R> Gate<R> {
         R: Renderer<ResB>,
     {
         let Settings { options, renderer, .. } = &*self.settings;
-        let mut head = rejection.head(request.headers(), &options.challenges, shown.scheme);
+        let protocol = Protocol::of(RequestHead::of(request));
+        let mut head = rejection.head(&protocol, &options.challenges, shown.scheme);
         head.headers_mut().extend(self.nonce(shown).map(|nonce| (Some(DPOP_NONCE), nonce)));
-        renderer.render(rejection, head)
+        rejection::render(&**renderer, rejection, head)
     }
 
     /// The nonce that the client has to use next, if there is one.
@@ -417,7 +415,7 @@ impl<R> Gate<R> {
         let seen_to = SeenTo { verifier, turns: turns || turn.is_some(), signs: signed || signs };
         request.extensions_mut().insert(seen_to);
         let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
-        let content_type = request.headers().get(CONTENT_TYPE).cloned();
+        let protocol = Protocol::of(RequestHead::of(request));
         let finish: Finish<ResB> = Box::new(move |mut response| {
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);
@@ -435,9 +433,8 @@ impl<R> Gate<R> {
                     );
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
-                    let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
-                    let head = rejection.head(&headers, challenges, scheme);
-                    settings.renderer.render(&rejection, head)
+                    let head = rejection.head(&protocol, challenges, scheme);
+                    rejection::render(&*settings.renderer, &rejection, head)
                 }),
                 None => response,
             }

@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -21,7 +21,7 @@ use crate::{
         TokenUpdateRequest,
     },
     cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
-    clock::Clock,
+    clock::{Clock, Moment},
     future::Asking,
     meter,
     observe::{LogLimit, limited},
@@ -142,7 +142,7 @@ impl Verifier {
 
     /// The key of an access token that is in use, and what is known of it already.
     #[inline]
-    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: u64) -> (Key, Option<Known>) {
+    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: Moment) -> (Key, Option<Known>) {
         let Some(cache) = &self.cache else { return (self.key(token), None) };
         let tag = cache.tag(token);
         let (key, known) = match cache.at_hand(tag, holder, now) {
@@ -158,7 +158,7 @@ impl Verifier {
     }
 
     /// What is known already.
-    fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
+    fn known(&self, key: &Key, holder: Holder, now: Moment) -> Option<Answer> {
         let overlapping = self.overlapping(key, holder);
         overlapping.or_else(|| self.cache.as_ref()?.get(key, holder, now))
     }
@@ -167,8 +167,8 @@ impl Verifier {
     /// accepted.
     #[inline]
     fn overlapping(&self, key: &Key, holder: Holder) -> Option<Answer> {
-        let now = self.rotator.as_ref().map(|_| self.clock.now())?;
-        let successor = self.rotator.as_ref()?.overlapping(key, now)?;
+        let now = self.rotator.as_ref().map(|_| self.clock.moment())?;
+        let successor = self.rotator.as_ref()?.overlapping(key, self.clock.now())?;
         self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
     }
 
@@ -227,7 +227,7 @@ impl Verifier {
     fn stale(&self, presented: &Presented, freshness: Freshness) -> Option<TokenInfo> {
         let cache = self.cache.as_ref().filter(|_| !freshness.fresh)?;
         let Presented { key, holder, .. } = presented;
-        let stale = cache.stale(key, *holder, freshness.stale, self.clock.now());
+        let stale = cache.stale(key, *holder, freshness.stale, self.clock.moment());
         let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
@@ -271,7 +271,7 @@ impl Verifier {
             used_up.unwrap_or_else(|| Err(verdict::unknown()))?;
             // The token may have been forgotten while that took its time.
             if self.flights.lock().forgotten(&key) != forgotten {
-                let known = self.known(&key, holder, self.clock.now());
+                let known = self.known(&key, holder, self.clock.moment());
                 return known.unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
@@ -339,7 +339,7 @@ impl Verifier {
         let too_old = known.is_stale_beyond(stale, self.clock.now_millis());
         match self.flights.told(key, flight) {
             Told::Forgotten => {
-                let known = self.known(key, flight.holder(), self.clock.now());
+                let known = self.known(key, flight.holder(), self.clock.moment());
                 Some(known.unwrap_or_else(|| Err(verdict::unknown())))
             }
             Told::Landed(answer) if too_old || verdict::is_one(&answer) => Some(answer),

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use tokio::sync::watch;
 
 use super::{Holder, Key};
+use crate::clock::Moment;
 
 /// What a call is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Purpose {
 pub(crate) struct Flight<T> {
     purpose: Purpose,
     /// What it tells may have been decided then.
-    pub(crate) departed: SystemTime,
+    pub(crate) departed: Moment,
     outcome: watch::Receiver<Option<T>>,
 }
 
@@ -105,7 +105,7 @@ impl<T> Flights<T> {
     }
 
     /// Takes the place of a flight, after waiting for one that is on its way: who joins it gets nothing.
-    pub(crate) async fn occupy(&self, key: Key, now: SystemTime) -> Berth<'_, T>
+    pub(crate) async fn occupy(&self, key: Key, now: Moment) -> Berth<'_, T>
     where
         T: Clone,
     {
@@ -200,7 +200,7 @@ impl<T> Table<T> {
         &mut self,
         key: Key,
         purpose: Purpose,
-        departed: SystemTime,
+        departed: Moment,
     ) -> (watch::Sender<Option<T>>, Arc<Flight<T>>) {
         let (sender, outcome) = watch::channel(None);
         let flight = Arc::new(Flight { purpose, departed, outcome });

@@ -128,7 +128,7 @@ impl Tokens {
             if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Err(flight);
             }
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
+            let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.moment());
             let tokens = self.clone();
             (flight.clone(), Asking { tokens, key, flight, sender })
         };

@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     credentials::{CookieToken, RequestHead, Scheme, TokenSource},
     layer::finish,
-    rejection::{EmptyBody, Rejection, Renderer},
+    rejection::{self, EmptyBody, Protocol, Rejection},
 };
 
 /// The prefix keeps other hosts and plain HTTP from setting the cookie (RFC 6265bis §4.1.3.2).
@@ -277,8 +277,8 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 }
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
-    let head = rejection.head(&HeaderMap::new(), &Challenges::default(), Scheme::Bearer);
-    EmptyBody.render(rejection, head)
+    let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
+    rejection::render(&EmptyBody, rejection, head)
 }
 
 /// The session has ended: the browser has to log in.

@@ -85,7 +85,8 @@ impl<St: SessionStore> Renewal<St> {
             match flights.join(&key, Purpose::SHARED) {
                 Some(flight) => (flight, None),
                 None => {
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
+                    let (sender, flight) =
+                        flights.depart(key, Purpose::SHARED, self.clock.moment());
                     let (renewal, id) = (self.clone(), id.clone());
                     (flight.clone(), Some(Renewing { renewal, id, key, flight, sender }))
                 }
@@ -100,7 +101,7 @@ impl<St: SessionStore> Renewal<St> {
 
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
     pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
-        self.flights.occupy(self.key(id), self.clock.now()).await
+        self.flights.occupy(self.key(id), self.clock.moment()).await
     }
 
     /// Ends a session, and revokes its tokens.

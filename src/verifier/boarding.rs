@@ -64,7 +64,7 @@ impl Verifier {
             }
             // A proof is not sent twice: it would be taken for a replay.
             if !joined && presented.has_proof() {
-                let known = self.known(&presented.key, presented.holder, self.clock.now());
+                let known = self.known(&presented.key, presented.holder, self.clock.moment());
                 return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
             }
         }
@@ -80,7 +80,7 @@ impl Verifier {
         // A flight may have landed since we last looked. What an issue told does not do: whether it
         // is enough was looked at before.
         let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-        if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
+        if let Some(answer) = self.known(&key, holder, self.clock.moment()).filter(complete) {
             return Boarding::Known(answer);
         }
         self.join(&mut flights, key, holder)
@@ -94,7 +94,7 @@ impl Verifier {
         holder: Holder,
     ) -> Boarding {
         let purpose = Purpose::Shared(holder);
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let young = |flight: &Arc<Flight<Asked>>| {
             self.cache.as_ref().is_none_or(|cache| cache.is_new_enough(flight.departed, now))
         };
@@ -112,7 +112,7 @@ impl Verifier {
         purpose: Purpose,
     ) -> Boarding {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
-        let (sender, flight) = flights.depart(key, purpose, self.clock.now());
+        let (sender, flight) = flights.depart(key, purpose, self.clock.moment());
         let (verifier, flying) = (self.clone(), flight.clone());
         let landing = Landing { verifier, key, holder, flight: flying, sender, _room: room };
         Boarding::Start(flight, landing)

@@ -12,6 +12,7 @@ use crate::{
         TokenUpdateResponse,
     },
     cache::{Flight, Holder, Key, Purpose, Standing, Table},
+    clock::Moment,
     observe::limited,
     rejection::Rejection,
     resilience::Again,
@@ -47,7 +48,7 @@ impl Verifier {
         let Some(cache) = &self.cache else { return };
         cache.remove(&key);
         if let Some(rejection) = rejection {
-            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.now());
+            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.moment());
         }
     }
 
@@ -59,7 +60,7 @@ impl Verifier {
 
     /// An issue that is about to be asked for.
     pub(crate) fn issue(&self) -> Issue {
-        Issue { departed: self.clock.now(), endings: self.endings.load(Ordering::Acquire) }
+        Issue { departed: self.clock.moment(), endings: self.endings.load(Ordering::Acquire) }
     }
 
     /// What issues under way tell is not to be kept: they may be of what is ended now.
@@ -75,8 +76,7 @@ impl Verifier {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
-        let now = self.clock.now();
-        let known = cache.get(&key, Holder::BEARER, now).and_then(Result::ok);
+        let known = cache.get(&key, Holder::BEARER, self.clock.moment()).and_then(Result::ok);
         if known.is_some_and(|known| known.is_complete()) {
             return;
         }
@@ -117,7 +117,8 @@ impl Verifier {
     pub(crate) async fn line(&self, token: &str) -> Line<'_> {
         let mut line = Line { values: vec![token.into()], halts: Vec::new() };
         while let (Some(rotator), Some(last)) = (&self.rotator, line.values.last()) {
-            let (halt, successor) = rotator.halt(self.key(last.expose()), self.clock.now()).await;
+            let (halt, successor) =
+                rotator.halt(self.key(last.expose()), self.clock.moment()).await;
             line.halts.push(halt);
             let Some(successor) = successor else { break };
             line.values.push(successor);
@@ -177,7 +178,7 @@ impl Verifier {
     }
 
     pub(super) fn change_in(&self, flights: &mut Table<Asked>, key: Key) -> Change<'_> {
-        let (_, flight) = flights.depart(key, Purpose::Change, self.clock.now());
+        let (_, flight) = flights.depart(key, Purpose::Change, self.clock.moment());
         Change { verifier: self, key, flight }
     }
 
@@ -202,7 +203,7 @@ impl Verifier {
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         let moved = request.access_token_value_updated;
         let same = newest && !bound && moved == (new != key);
-        cache.update(&key, new, self.clock.now(), |known, holder| {
+        cache.update(&key, new, self.clock.moment(), |known, holder| {
             let fits = same && is_of_type(response, holder);
             fits.then(|| known.updated(request, response)).flatten()
         });
@@ -264,7 +265,7 @@ fn is_of_type(response: &TokenUpdateResponse, holder: Holder) -> bool {
 /// An issue under way.
 pub(crate) struct Issue {
     /// From when the age of what it tells counts.
-    departed: SystemTime,
+    departed: Moment,
     /// How often tokens had been ended.
     endings: u64,
 }

@@ -7,7 +7,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{Asked, Presented, Verifier, changes::Change};
 use crate::{
     cache::{Flight, Holder, Key, Standing, Table},
-    clock::millis,
     rejection::Rejection,
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -93,8 +92,8 @@ impl Landing {
     /// Whether a token that had not expired by our clock when the call set out has not done so since.
     /// One that had is good by a clock that goes after ours.
     fn still_good(&self, token: TokenInfo) -> Answer {
-        let now = self.verifier.clock.now();
-        if token.is_past(millis(now)) && !token.is_past(millis(self.flight.departed)) {
+        let now = self.verifier.clock.now_millis();
+        if token.is_past(now) && !token.is_past(self.flight.departed.wall) {
             return Err(Rejection::invalid_token("the access token has expired"));
         }
         Ok(token)
@@ -108,7 +107,7 @@ impl Landing {
             flights.overtake(&self.key, answer.is_err().then_some(self.holder));
             if standing == Standing::Overtaken && answer.is_ok() {
                 // An older yes must not be kept in place of a newer no, nor of a newer yes.
-                cache.outdate(&self.key, self.verifier.clock.now());
+                cache.outdate(&self.key, self.verifier.clock.moment());
             } else {
                 cache.put(self.key, self.holder, &answer, self.flight.departed);
             }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, error::Error as _, fmt::Debug, sync::LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header::WWW_AUTHENTICATE};
+use http::{Response, StatusCode, header::WWW_AUTHENTICATE};
 use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
     challenge::Challenges,
     credentials::Scheme,
     observe::LogLimit,
-    rejection::Rejection,
+    rejection::{Protocol, Rejection},
     token::TokenInfo,
     verdict,
 };
@@ -118,7 +118,7 @@ fn judged(verdict: Result<TokenInfo, Rejection>) {
     match verdict {
         Ok(token) => assert!(!format!("{token:?}").is_empty()),
         Err(rejection) => {
-            let head = rejection.head(&HeaderMap::new(), &Challenges::default(), Scheme::Bearer);
+            let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
             for challenge in head.headers().get_all(WWW_AUTHENTICATE) {
                 assert!(read(challenge).is_some(), "{challenge:?}");
             }

@@ -20,11 +20,11 @@ pub fn credentials(input: &[u8]) {
     match credentials::find(&sources, head, MAX_TOKEN_LENGTH) {
         Ok(Some((_, token))) => assert!(is_token68(token), "{token}"),
         Ok(None) => {}
-        Err(rejection) => refused(&rejection, head.headers),
+        Err(rejection) => refused(&rejection, head),
     }
     #[cfg(feature = "dpop")]
     if let Err(rejection) = credentials::proof(head.headers) {
-        refused(&rejection, head.headers);
+        refused(&rejection, head);
     }
     credentials::conceal(&sources, true, request.headers_mut(), false);
     let held = request.headers();

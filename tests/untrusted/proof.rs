@@ -1,7 +1,7 @@
 //! DPoP proofs.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use http::HeaderMap;
+use http::Request;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -9,7 +9,10 @@ use super::{
     shared::{MARK, NOW, now, refused},
     signing::sign,
 };
-use crate::proof::{Dpop, ProofFor};
+use crate::{
+    credentials::RequestHead,
+    proof::{Dpop, ProofFor},
+};
 
 /// Input: a method, a URL and a proof, each on a line; or in place of the proof its header and its
 /// claims, which are then signed. A proof that is accepted is what RFC 9449 §4.3 demands.
@@ -24,7 +27,7 @@ pub fn proof(input: &str) {
     let purpose = ProofFor { method, url, token: MARK, now: now() };
     match prover.verify(&proof, &purpose) {
         Ok(_) => accepted(&proof, method, url),
-        Err(rejection) => refused(&rejection, &HeaderMap::new()),
+        Err(rejection) => refused(&rejection, RequestHead::of(&Request::new(()))),
     }
 }
 

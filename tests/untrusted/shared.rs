@@ -10,8 +10,8 @@ use http_auth::ChallengeParser;
 
 use crate::{
     challenge::{Challenges, is_text},
-    credentials::Scheme,
-    rejection::Rejection,
+    credentials::{RequestHead, Scheme},
+    rejection::{Protocol, Rejection},
 };
 
 /// What is to be seen nowhere.
@@ -45,9 +45,9 @@ pub(super) fn request(headers: HeaderMap) -> Request<()> {
 }
 
 /// A refusal tells no secret, and its response is legal.
-pub(super) fn refused(rejection: &Rejection, request: &HeaderMap) {
+pub(super) fn refused(rejection: &Rejection, request: RequestHead<'_>) {
     let challenges = Challenges { algorithms: Some("ES256".into()), ..Challenges::default() };
-    let mut head = rejection.head(request, &challenges, Scheme::Dpop);
+    let mut head = rejection.head(&Protocol::of(request), &challenges, Scheme::Dpop);
     for challenge in head.headers().get_all(WWW_AUTHENTICATE) {
         assert!(read(challenge).is_some(), "{challenge:?}");
     }
