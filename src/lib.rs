@@ -72,13 +72,11 @@ mod details;
 pub mod emulator;
 pub mod endpoint;
 mod future;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod layer;
 mod lifecycle;
 mod metadata;
 mod meter;
+mod observe;
 mod policy;
 mod precheck;
 mod proof;
@@ -91,6 +89,10 @@ mod service;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod token;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[path = "../tests/untrusted/mod.rs"]
+pub mod untrusted;
 mod verdict;
 mod verifier;
 

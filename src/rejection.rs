@@ -5,7 +5,7 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     credentials::{RequestHead, Scheme},
     meter,
+    observe::{LogLimit, limited},
     request::context::AuthContext,
 };
 
@@ -563,7 +564,11 @@ impl Guard {
     /// The nearest layer's guard.
     pub(crate) fn find(extensions: &Extensions) -> Result<&Self, Rejection> {
         AuthContext::guard(extensions).ok_or_else(|| {
-            tracing::error!(
+            // There is no layer, and so none whose limit this could be.
+            static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
+            limited!(
+                error,
+                LOG,
                 "a requirement or an extractor is used where no AuthLayer is outside of it; add \
                  `.layer(auth)` to the router or service around it"
             );

@@ -18,6 +18,7 @@ use crate::{
     layer::Settings,
     lifecycle::{Extended, PendingExtension, PendingRotation},
     meter,
+    observe::limited,
     policy::Require,
     proof::ClientCertificate,
     rejection::{self, Protocol, Rejection, Renderer},
@@ -273,7 +274,9 @@ impl<R> Authenticator<R> {
         let Settings { verifier, options, .. } = &*self.settings;
         let head = RequestHead::of(request);
         let unplaced = |problem| {
-            tracing::error!(
+            limited!(
+                error,
+                verifier.log,
                 problem,
                 "the URL of a request is not known; check the origin's settings"
             );
@@ -489,7 +492,12 @@ impl<R> Authenticator<R> {
             match settings.options.signatures.as_ref().filter(|_| signs) {
                 Some(signatures) => signatures.sign(&token, response).unwrap_or_else(|error| {
                     let cause = &error as &dyn std::error::Error;
-                    tracing::error!(error = cause, "a response could not be signed");
+                    limited!(
+                        error,
+                        settings.verifier.log,
+                        error = cause,
+                        "a response could not be signed"
+                    );
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
                     let head = rejection.head(&protocol, challenges, scheme);

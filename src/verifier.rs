@@ -26,6 +26,7 @@ use crate::{
     clock::{CENTURY, Clock, Moment},
     lifecycle::{Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor},
     meter,
+    observe::{LogLimit, limited},
     precheck::Precheck,
     rejection::{Guard, Reason, Rejection},
     resilience::{Again, BreakerState, Caller, Health, Patience},
@@ -101,6 +102,7 @@ pub(crate) struct Verifier {
     pub(crate) check: Check,
     pub(crate) clock: Clock,
     pub(crate) cache: Option<MemoryCache>,
+    pub(crate) log: LogLimit,
     /// Goes into what is known of tokens.
     pub(crate) guard: Guard,
     keys: KeySpace,
@@ -143,13 +145,15 @@ impl Verifier {
         let room = patience.max_in_flight.saturating_add(patience.max_waiting);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let caller = Caller::new(patience);
-        let extender = refresh.map(Extender::new);
+        let log = LogLimit::new(guard.clock());
+        let extender = refresh.map(|refresh| Extender::new(refresh, log.clone()));
         let lineages = Lineages::new(extender.as_ref().map_or(CENTURY, Extender::longest_life));
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
         Self {
             authlete,
             check,
             clock: guard.clock().clone(),
+            log,
             guard,
             cache,
             keys,
@@ -249,7 +253,9 @@ impl Verifier {
         presented: &Arc<Presented>,
         freshness: Freshness,
     ) -> Option<TokenInfo> {
-        let stale = self.is_down().then(|| self.stale(presented, freshness))??;
+        // Credentials of ours that are refused are no outage.
+        let outage = self.is_down() && !self.caller.record.credentials_refused();
+        let stale = outage.then(|| self.stale(presented, freshness))??;
         if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
             self.ask_in_background(&self.by_current_value(presented));
         }
@@ -303,7 +309,7 @@ impl Verifier {
         if proven || resolved.answer.is_err() {
             return resolved;
         }
-        let used_up = deadline.wait(prover.use_up(&proof, &self.clock)).await;
+        let used_up = deadline.wait(prover.use_up(&proof, &self.clock, &self.log)).await;
         if let Err(rejection) = used_up.unwrap_or_else(|| Err(verdict::unknown())) {
             return Resolved::known(Err(rejection));
         }
@@ -447,9 +453,9 @@ impl Verifier {
         let answer = self.authlete.introspection(&request).await;
         let error = answer.as_ref().err();
         // It tells the log.
-        let _ = error.map(verdict::of_failure);
+        let _ = error.map(|error| verdict::of_failure(error, &self.log));
         record.add(error.is_none(), self.clock.now());
-        pass.end(error, self.clock.now_millis());
+        record.end(pass, error, self.clock.now_millis());
         answer.map(|_| ())
     }
 
@@ -459,7 +465,12 @@ impl Verifier {
             Ok(pass) => pass,
             Err(left) => {
                 meter::suspended();
-                return Err(Rejection::unavailable(left));
+                let refused = record.credentials_refused();
+                return Err(if refused {
+                    verdict::at_fault()
+                } else {
+                    Rejection::unavailable(left)
+                });
             }
         };
         let again = match presented.has_proof() {
@@ -476,7 +487,7 @@ impl Verifier {
                 response.map(|response| {
                     let response = response?;
                     self.learn_nonce(&request, &response);
-                    Ok(verdict::of_introspection(&response))
+                    Ok(verdict::of_introspection(&response, &self.log))
                 })
             }
             Check::Update => {
@@ -486,12 +497,12 @@ impl Verifier {
                 };
                 let attempt = || self.authlete.token_update(&request);
                 let response = self.caller.check("/auth/token/update", again, attempt).await;
-                response.map(|it| Ok(verdict::of_update(&it?, self.clock.now())))
+                response.map(|it| Ok(verdict::of_update(&it?, self.clock.now(), &self.log)))
             }
         };
-        let Some(answer) = answer else { return Err(Self::crowded()) };
-        pass.end(answer.as_ref().err(), self.clock.now_millis());
-        let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
+        let Some(answer) = answer else { return Err(self.crowded()) };
+        record.end(pass, answer.as_ref().err(), self.clock.now_millis());
+        let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error, &self.log)));
         let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
         meter::called(succeeded);
         record.add(succeeded, self.clock.now());
@@ -502,8 +513,8 @@ impl Verifier {
     }
 
     /// There was no room or no time for a call: that says nothing of Authlete.
-    fn crowded() -> Rejection {
-        tracing::warn!("too many access tokens are being checked");
+    fn crowded(&self) -> Rejection {
+        limited!(warn, self.log, "too many access tokens are being checked");
         meter::full("calls");
         verdict::crowded()
     }

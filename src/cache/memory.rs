@@ -307,7 +307,9 @@ impl MemoryCache {
 #[cfg(not(model))]
 mod tests {
     use super::*;
-    use crate::{api::IntrospectionResponse, cache::KeySpace, clock::Clock, verdict};
+    use crate::{
+        api::IntrospectionResponse, cache::KeySpace, clock::Clock, observe::LogLimit, verdict,
+    };
 
     /// A cache that knows a token, which was looked up once.
     fn known(answer: serde_json::Value) -> (MemoryCache, Key, Tag, Moment) {
@@ -322,7 +324,12 @@ mod tests {
         });
         let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), Clock::system().moment());
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
-        cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
+        cache.put(
+            key,
+            Holder::BEARER,
+            &verdict::of_introspection(&answer, &LogLimit::default()),
+            now,
+        );
         let tag = cache.tag("token");
         assert!(cache.find(tag, &key, Holder::BEARER, now).is_some());
         (cache, key, tag, now)

@@ -8,7 +8,10 @@ use http::{
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::api::Error;
+use crate::{
+    api::Error,
+    observe::{LogLimit, limited},
+};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -54,9 +57,9 @@ pub(super) fn unavailable(after: u64) -> Answer {
 }
 
 /// Authlete could not be asked.
-pub(super) fn failed(failure: &Error) -> Answer {
+pub(super) fn failed(failure: &Error, log: &LogLimit) -> Answer {
     let error_of = failure as &dyn std::error::Error;
-    tracing::error!(error = error_of, "a request of a client could not be answered");
+    limited!(error, log, error = error_of, "a request of a client could not be answered");
     if failure.is_our_fault() {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "this server is at fault");
     }

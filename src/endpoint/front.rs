@@ -16,6 +16,7 @@ use crate::{
     api::{Authlete, ConfigError, Error, ErrorKind},
     layer::{AuthHandle, finish},
     meter,
+    observe::limited,
     proof::ClientCertificates,
     verifier::Verifier,
 };
@@ -103,7 +104,8 @@ where
     let work = async move {
         let _taken = (place, turn);
         timeout_at(deadline, endpoint.respond(&form)).await.unwrap_or_else(|_| {
-            tracing::warn!("a request of a client was not answered by the endpoint's deadline");
+            let late = "a request of a client was not answered by the endpoint's deadline";
+            limited!(warn, endpoint.front().verifier.log, "{late}");
             unavailable(1)
         })
     };

@@ -126,7 +126,7 @@ impl Revocation {
         };
         let response = match self.front.authlete.revocation(&request).await {
             Ok(response) => response,
-            Err(error) => return (failed(&error), may_be_done(&error)),
+            Err(error) => return (failed(&error, &self.front.verifier.log), may_be_done(&error)),
         };
         let content = response.response_content.as_deref();
         match response.action {

@@ -28,6 +28,7 @@ use crate::{
         TokenIssueRequest, TokenRequest, TokenResponse,
     },
     layer::AuthHandle,
+    observe::limited,
     proof::ClientCertificates,
     token::TokenInfo,
     verifier::Issue,
@@ -194,7 +195,7 @@ impl Issuer {
                 if !may_be_done(&error) {
                     invalidation.call_off();
                 }
-                Err(failed(&error))
+                Err(failed(&error, &self.front.verifier.log))
             }
         }
     }
@@ -232,7 +233,7 @@ impl Issuer {
         let issue = self.front.verifier.issue();
         let response = match self.front.authlete.token_issue(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         let content = response.response_content.as_ref().map(Secret::expose);
         if response.action != TokenIssueAction::Ok {
@@ -246,7 +247,7 @@ impl Issuer {
         let request = TokenFailRequest { ticket, reason: Some(reason) };
         let response = match self.front.authlete.token_fail(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         let status = match response.action {
             TokenFailAction::BadRequest => StatusCode::BAD_REQUEST,
@@ -275,11 +276,17 @@ impl Issuer {
         drop(invalidation);
         let response = match response {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         if response.action != TokenCreateAction::Ok {
             let (action, code) = (response.action, response.result_code);
-            tracing::error!(?action, code, "a token that was decided on could not be made");
+            limited!(
+                error,
+                self.front.verifier.log,
+                ?action,
+                code,
+                "a token that was decided on could not be made"
+            );
             let description = "the token could not be made";
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
         }

@@ -15,6 +15,7 @@ use crate::{
     api::{ConfigError, Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Flight, Flights, Key, Purpose},
     clock::{CENTURY, Moment},
+    observe::{LogLimit, limited},
     resilience::Again,
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -121,10 +122,10 @@ impl Refresh {
     }
 
     /// A panic of who chooses is not one of the check that found out about the token.
-    fn is_chosen(&self, token: &TokenInfo) -> bool {
+    fn is_chosen(&self, token: &TokenInfo, log: &LogLimit) -> bool {
         let Some(chooses) = &self.chooses else { return true };
         catch_unwind(AssertUnwindSafe(|| chooses(token))).unwrap_or_else(|_| {
-            tracing::error!("`Refresh::when` panicked; the access token is not extended");
+            limited!(error, log, "`Refresh::when` panicked; the access token is not extended");
             false
         })
     }
@@ -175,6 +176,7 @@ pub(super) fn remembered(idle: Duration) -> Cache<Key, Moment> {
 /// Decides which tokens are extended, and sees to it that each is extended once at a time.
 pub(crate) struct Extender {
     refresh: Refresh,
+    log: LogLimit,
     flights: Flights<Extended>,
     room: Arc<Semaphore>,
     /// When a token was last tried. A failure is not tried again by the very next request.
@@ -184,13 +186,14 @@ pub(crate) struct Extender {
 }
 
 impl Extender {
-    pub(crate) fn new(refresh: Refresh) -> Self {
+    pub(crate) fn new(refresh: Refresh, log: LogLimit) -> Self {
         Self {
             tried: remembered(refresh.when_below),
             introspected: remembered(refresh.when_below),
             flights: Flights::new(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             refresh,
+            log,
         }
     }
 
@@ -215,7 +218,10 @@ impl Extender {
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(now.wall))?;
         let expires_at = token.expires_at()?;
         let left = expires_at.duration_since(time).ok()?;
-        if left.is_zero() || left >= self.refresh.when_below || !self.refresh.is_chosen(token) {
+        if left.is_zero()
+            || left >= self.refresh.when_below
+            || !self.refresh.is_chosen(token, &self.log)
+        {
             return None;
         }
         let age = token.auth_age(time);
@@ -377,12 +383,23 @@ impl Extending {
             }
             Ok(response) => {
                 let (action, code) = (response.action, response.result_code);
-                tracing::warn!(?action, code, "the life of an access token could not be extended");
+                limited!(
+                    warn,
+                    verifier.log,
+                    ?action,
+                    code,
+                    "the life of an access token could not be extended"
+                );
                 Extended::Not
             }
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "the life of an access token could not be extended");
+                limited!(
+                    warn,
+                    verifier.log,
+                    error = cause,
+                    "the life of an access token could not be extended"
+                );
                 Extended::Not
             }
         }

@@ -25,6 +25,7 @@ use crate::{
     },
     cache::{Flight, Flights, Key, Purpose, Standing},
     clock::Moment,
+    observe::limited,
     resilience::{Again, Deadline},
     verdict::is_gone,
     verifier::{Change, Verifier},
@@ -403,7 +404,9 @@ impl RotationTask {
         let revoked = self.verifier.caller.call("/auth/token/revoke", Again::Can, attempt).await;
         if let Err(error) = revoked {
             let cause = &error as &dyn std::error::Error;
-            tracing::error!(
+            limited!(
+                error,
+                self.verifier.log,
                 error = cause,
                 "an access token that was revoked while it got a new value lives on; nobody was told \
                  the new value"
@@ -422,12 +425,19 @@ impl RotationTask {
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
                 if error.is_unsent() || error.is_turned_away() {
-                    tracing::warn!(error = cause, "an access token could not get a new value");
+                    limited!(
+                        warn,
+                        verifier.log,
+                        error = cause,
+                        "an access token could not get a new value"
+                    );
                     return None;
                 }
                 // The old value is gone, or nobody knows.
                 verifier.forget_value(self.key);
-                tracing::error!(
+                limited!(
+                    error,
+                    verifier.log,
                     error = cause,
                     "an access token may have got a new value that is lost; its client will be refused"
                 );
@@ -439,12 +449,22 @@ impl RotationTask {
                 verifier.forget_value(self.key);
             }
             let (action, code) = (response.action, response.result_code);
-            tracing::warn!(?action, code, "an access token could not get a new value");
+            limited!(
+                warn,
+                verifier.log,
+                ?action,
+                code,
+                "an access token could not get a new value"
+            );
             return None;
         }
         let Some(value) = response.access_token.clone() else {
             verifier.forget_value(self.key);
-            tracing::error!("Authlete gave an access token a new value, but did not tell it");
+            limited!(
+                error,
+                verifier.log,
+                "Authlete gave an access token a new value, but did not tell it"
+            );
             return None;
         };
         Some(Renewed { change, request, response, value })

@@ -7,6 +7,7 @@ use http::Extensions;
 use crate::{
     cache::Thumbprint,
     credentials::Scheme,
+    observe::limited,
     policy::Require,
     rejection::{Guard, Rejection},
     token::{Properties, Scopes, TokenInfo},
@@ -134,7 +135,9 @@ pub(crate) fn allow(
         return Err(Rejection::invalid_token(description));
     }
     if token.needs_signed_response() && !signs {
-        tracing::error!(
+        limited!(
+            error,
+            verifier.log,
             "an access token takes signed responses, and none are made for it; give a signer by \
              `MessageSignatures::signer`"
         );

@@ -11,6 +11,7 @@ use crate::{
     api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse, TokenRevokeRequest},
     cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
     clock::Clock,
+    observe::{LogLimit, limited},
 };
 
 /// How many sessions can wait to be saved again, and how many for their tokens to be revoked.
@@ -41,6 +42,7 @@ pub(super) struct Renewal<St> {
     pub(super) store: St,
     pub(super) client: Client,
     pub(super) clock: Clock,
+    log: LogLimit,
     /// How long before its expiry an access token is renewed.
     pub(super) margin: Duration,
     pub(super) keys: KeySpace,
@@ -61,8 +63,8 @@ impl<St: SessionStore> Renewal<St> {
     ) -> Self {
         let keys = KeySpace::new(&authlete.identity(), "token", "session");
         let (unsaved, unrevoked) = (Cache::new(MAX_UNSAVED), Cache::new(MAX_UNSAVED));
-        let flights = Flights::new();
-        Self { authlete, store, client, clock, margin, keys, flights, unsaved, unrevoked }
+        let (flights, log) = (Flights::new(), LogLimit::new(&clock));
+        Self { authlete, store, client, clock, log, margin, keys, flights, unsaved, unrevoked }
     }
 
     fn key(&self, id: &SessionId) -> Key {
@@ -121,7 +123,12 @@ impl<St: SessionStore> Renewal<St> {
         self.unrevoked.insert(key, tokens);
         self.authlete.token_revoke(&request).await.inspect_err(|error| {
             let cause = error as &dyn std::error::Error;
-            tracing::error!(error = cause, "the tokens of a session that has ended live on");
+            limited!(
+                error,
+                self.log,
+                error = cause,
+                "the tokens of a session that has ended live on"
+            );
         })?;
         self.unrevoked.invalidate(&key);
         Ok(())
@@ -140,7 +147,12 @@ impl<St: SessionStore> Renewal<St> {
             Ok(Some(tokens)) => State::Tokens(tokens),
             Ok(None) => State::Ended,
             Err(error) => {
-                tracing::error!(error = &*error, "the tokens of a session could not be loaded");
+                limited!(
+                    error,
+                    self.log,
+                    error = &*error,
+                    "the tokens of a session could not be loaded"
+                );
                 State::Unknown
             }
         }
@@ -170,7 +182,7 @@ impl<St: SessionStore> Renewal<St> {
             Ok(response) => response,
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::error!(error = cause, "a session could not be renewed");
+                limited!(error, self.log, error = cause, "a session could not be renewed");
                 return self.go_on(old);
             }
         };
@@ -185,7 +197,7 @@ impl<St: SessionStore> Renewal<St> {
             }
             (action, _) => {
                 let code = response.result_code;
-                tracing::error!(?action, code, "a session could not be renewed");
+                limited!(error, self.log, ?action, code, "a session could not be renewed");
                 self.go_on(old)
             }
         }
@@ -204,7 +216,9 @@ impl<St: SessionStore> Renewal<St> {
                 State::Tokens(tokens)
             }
             Err(error) => {
-                tracing::error!(
+                limited!(
+                    error,
+                    self.log,
                     error = &*error,
                     "the new tokens of a session could not be saved; they are kept in memory, and \
                      the session waits until they can be"
@@ -227,7 +241,12 @@ impl<St: SessionStore> Renewal<St> {
             State::Unknown => State::Unknown,
             _ => {
                 if let Err(error) = self.store.remove(id).await {
-                    tracing::error!(error = &*error, "a session that has ended is still stored");
+                    limited!(
+                        error,
+                        self.log,
+                        error = &*error,
+                        "a session that has ended is still stored"
+                    );
                 }
                 State::Ended
             }

@@ -50,7 +50,7 @@ impl Verifier {
                     tokio::spawn(landing.fly(presented.clone()));
                     flight
                 }
-                Boarding::Full => return Resolved::known(Err(Self::crowded())),
+                Boarding::Full => return Resolved::known(Err(self.crowded())),
             };
             let broken_off = || Err(verdict::unknown());
             let answer = || self.flights.answer(&presented.key, &flight, broken_off());

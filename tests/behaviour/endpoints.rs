@@ -12,8 +12,12 @@ use tower_authlete::{
     emulator::{Api, Emulator, Fault},
     endpoint::{Decision, Limits, RevocationEndpoint, TokenEndpoint},
 };
+use tracing::Level;
 
-use crate::support::{Answer, Bench, Protected, send};
+use crate::{
+    log::logged,
+    support::{Answer, Bench, Protected, send},
+};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -347,6 +351,22 @@ async fn an_outage_is_503_and_never_an_error_of_the_client() {
             assert_eq!(answer.status, status, "{path} {fault:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn requests_of_an_outage_do_not_log_a_line_each() {
+    let (log, _guard) = logged();
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    bench.authlete.fault(Fault::status(401));
+    for _ in 0..20 {
+        server.post("/token", PASSWORD).await;
+        server.post("/revoke", "token=abc").await;
+    }
+    bench.clock.advance(Duration::from_secs(10));
+    server.post("/token", PASSWORD).await;
+    let lines = log.lines(Level::ERROR, "could not be answered");
+    assert!(lines.len() == 2 && lines[1].contains("left_out=39"), "{lines:?}");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod floods;
 mod grpc;
 #[path = "../shared/keys.rs"]
 mod keys;
+mod log;
 mod loopholes;
 mod lost_answers;
 mod metadata;
