@@ -22,7 +22,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Purpose, Told},
+    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
     clock::{CENTURY, Clock, Moment},
     lifecycle::{Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor},
     meter,
@@ -371,21 +371,15 @@ impl Verifier {
     ) -> Option<PendingExtension> {
         let presented = &self.by_current_value(presented);
         let extends = self.is_extension_due(&presented.key, token);
-        let extender = self.extender.as_ref().filter(|_| extends && call.is_none());
-        let introspects =
-            extender.is_some_and(|it| it.introspects(&presented.key, self.clock.moment()));
         // When an outage may be over, somebody has to find out.
         let state = || self.caller.record.breaker.state(self.clock.now_millis());
         let revalidates = needs_refresh && (!self.is_down() || state() == BreakerState::HalfOpen);
-        let asked = (introspects || revalidates).then(|| self.ask_in_background(presented));
-        let under_way =
-            || self.flights.lock().join(&presented.key, Purpose::Shared(presented.holder));
-        let call = call.or(asked.flatten());
-        extends.then(|| PendingExtension::new(self, presented, call.or_else(under_way)))
+        let asked = revalidates.then(|| self.ask_in_background(presented)).flatten();
+        extends.then(|| PendingExtension::new(self, presented, call.or(asked)))
     }
 
     /// Asks, unless somebody does already or too many do. The answer is that of the call.
-    fn ask_in_background(
+    pub(crate) fn ask_in_background(
         self: &Arc<Self>,
         presented: &Arc<Presented>,
     ) -> Option<Arc<Flight<Asked>>> {

@@ -149,7 +149,7 @@ async fn a_layer_inside_goes_by_what_the_call_has_told_meanwhile() {
 #[tokio::test]
 async fn and_by_what_was_learnt_of_its_extension() {
     let bench = Arc::new(Bench::new().await);
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND);
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND).wait();
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
     let key = Key::es256();
     let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint());
