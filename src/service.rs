@@ -19,7 +19,7 @@ use crate::{
     layer::Settings,
     meter,
     policy::Require,
-    proof::ClientCertificate,
+    proof::{ClientCertificate, Unplaced},
     rejection::{Guard, Rejection, Renderer},
     rotate::Turn,
     token::TokenInfo,
@@ -189,9 +189,9 @@ impl<R> Gate<R> {
             return Err((scheme, Rejection::foreign_token()));
         }
         let certificate = match &options.certificates {
-            Some(certificates) => certificates
-                .find(head.headers, extensions)
-                .map_err(|malformed| (scheme, Rejection::invalid_request(malformed)))?,
+            Some(certificates) => {
+                certificates.find(head.headers, extensions).map_err(|it| (scheme, it))?
+            }
             None => None,
         };
         Ok(Some(Found { scheme, token, certificate }))
@@ -247,12 +247,19 @@ impl<R> Gate<R> {
     ) -> Result<Asking, Rejection> {
         let Settings { verifier, options, .. } = &*self.settings;
         let head = RequestHead::of(request);
-        let unplaced = |problem| {
-            tracing::error!(
-                problem,
-                "the URL of a request is not known; check the origin's settings"
-            );
-            Rejection::misconfigured("this server does not know its own URL")
+        let unplaced = |unplaced| match (unplaced, scheme) {
+            (Unplaced::Misconfigured(problem), _) => {
+                tracing::error!(
+                    problem,
+                    "the URL of a request is not known; check the origin's settings"
+                );
+                Rejection::misconfigured("this server does not know its own URL")
+            }
+            #[cfg(feature = "dpop")]
+            (Unplaced::Elsewhere(problem), Scheme::Dpop) => Rejection::invalid_dpop_proof(problem),
+            (Unplaced::Elsewhere(problem) | Unplaced::Malformed(problem), _) => {
+                Rejection::invalid_request(problem)
+            }
         };
         let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
@@ -413,6 +420,9 @@ impl<R> Gate<R> {
         request.extensions_mut().insert(seen_to);
         let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
+        let signatures = settings.options.signatures.as_ref().filter(|_| signs);
+        let signed =
+            signatures.and_then(|it| it.keep(RequestHead::of(request), request.extensions()));
         let finish: Finish<ResB> = Box::new(move |mut response| {
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);
@@ -420,15 +430,19 @@ impl<R> Gate<R> {
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             match settings.options.signatures.as_ref().filter(|_| signs) {
-                Some(signatures) => signatures.sign(&info, response).unwrap_or_else(|error| {
-                    let cause = &error as &dyn std::error::Error;
-                    tracing::error!(error = cause, "a response could not be signed");
-                    let rejection = Rejection::misconfigured("the response could not be signed");
-                    let challenges = &settings.options.challenges;
-                    let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
-                    let head = rejection.head(&headers, challenges, scheme);
-                    settings.renderer.render(&rejection, head)
-                }),
+                Some(signatures) => {
+                    signatures.sign(&info, signed.as_ref(), response).unwrap_or_else(|error| {
+                        let cause = &error as &dyn std::error::Error;
+                        tracing::error!(error = cause, "a response could not be signed");
+                        let rejection =
+                            Rejection::misconfigured("the response could not be signed");
+                        let challenges = &settings.options.challenges;
+                        let headers =
+                            content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
+                        let head = rejection.head(&headers, challenges, scheme);
+                        settings.renderer.render(&rejection, head)
+                    })
+                }
                 None => response,
             }
         });

@@ -9,12 +9,14 @@ mod mtls;
 #[cfg(feature = "dpop")]
 mod nonce;
 mod origin;
+mod quoted_list;
 #[cfg(feature = "dpop")]
 mod replay;
 mod signatures;
 
 #[cfg(feature = "dpop")]
 pub(crate) use self::dpop::{ProofFor, Prover};
+pub(crate) use self::origin::Unplaced;
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},

@@ -12,10 +12,10 @@ use tracing::{Dispatch, Level};
 use crate::support::{Bench, Protected};
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
@@ -32,7 +32,7 @@ impl io::Write for Log {
 }
 
 /// Everything of this crate that is logged, to the finest level.
-fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+pub(crate) fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
     // With one subscriber alone, tracing asks that of the thread that first comes by a line of the log,
     // which can be another test's and have none. So there are two.
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
