@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Origin,
-    jose::{Compact, json, takes},
+    jose::{self, Compact, json, takes},
     nonce::Nonces,
     replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
 };
@@ -114,17 +114,6 @@ impl DpopAlgorithm {
 
     fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.name() == name)
-    }
-
-    /// How its signatures are verified.
-    fn verified_as(self) -> Algorithm {
-        match self {
-            Self::Es256 => Algorithm::ES256,
-            Self::Es384 => Algorithm::ES384,
-            Self::Ed25519 | Self::EdDsa => Algorithm::EdDSA,
-            Self::Ps256 => Algorithm::PS256,
-            Self::Rs256 => Algorithm::RS256,
-        }
     }
 }
 
@@ -328,12 +317,13 @@ impl Prover {
         if !header.typ.eq_ignore_ascii_case("dpop+jwt") {
             return Err("the DPoP proof is not of type dpop+jwt");
         }
-        let algorithm = DpopAlgorithm::of(&header.alg);
-        let algorithm = algorithm.ok_or("the algorithm of the DPoP proof is unknown")?;
-        if !self.settings.algorithms.contains(&algorithm) {
+        let name = DpopAlgorithm::of(&header.alg);
+        let (name, algorithm) = name
+            .zip(jose::algorithm(&header.alg))
+            .ok_or("the algorithm of the DPoP proof is unknown")?;
+        if !self.settings.algorithms.contains(&name) {
             return Err("the algorithm of the DPoP proof is not accepted here");
         }
-        let algorithm = algorithm.verified_as();
         if header.crit.is_some() {
             return Err("the DPoP proof has extensions that are not understood");
         }
