@@ -54,6 +54,9 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 ///
 /// A token that is bound is refused as a bearer token, because Authlete refuses it.
 ///
+/// A used proof is refused whatever becomes of the time of day. So when this server's clock ran ahead, and
+/// proofs were used by it, they are refused after it is set back until it has caught up.
+///
 /// If Authlete demands a nonce of its own, it is sent on in `DPoP-Nonce`, and proofs are sent to
 /// Authlete from then on, as only it knows which nonces are good.
 ///

@@ -159,8 +159,10 @@ impl ClientCertificates {
         Self { xfcc_elements: Some(count), ..self }
     }
 
-    /// In a header that holds one certificate as PEM, percent-encoded, such as nginx sets from `$ssl_client_escaped_cert`;
-    /// for proxies see [`from_client_cert_header`](Self::from_client_cert_header).
+    /// In a header that holds one certificate as PEM, percent-encoded, such as nginx sets from
+    /// `$ssl_client_escaped_cert`; for proxies see
+    /// [`from_client_cert_header`](Self::from_client_cert_header). A header with more than one, or with
+    /// anything around it, is refused with 400, as is one that is there twice.
     #[must_use]
     pub fn from_escaped_pem(
         name: HeaderName,
