@@ -513,7 +513,7 @@ async fn layers_in_layers_tell_one_new_value() {
 #[tokio::test]
 async fn layers_in_layers_sign_once() {
     let bench = Bench::new().await;
-    let signatures = MessageSignatures::at(ORIGIN).signer(|_, response| {
+    let signatures = MessageSignatures::at(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
         Ok(())
     });
@@ -528,7 +528,7 @@ async fn layers_in_layers_sign_once() {
 #[tokio::test]
 async fn a_layer_inside_signs_for_its_own_token() {
     let bench = Bench::new().await;
-    let signatures = MessageSignatures::at(ORIGIN).signer(|_, response| {
+    let signatures = MessageSignatures::at(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
         Ok(())
     });
