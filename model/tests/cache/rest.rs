@@ -344,6 +344,8 @@ pub(crate) mod token {
         pub(crate) fn new() -> Self {
             Self
         }
+
+        pub(crate) fn clear(&self) {}
     }
 }
 
