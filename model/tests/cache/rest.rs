@@ -325,7 +325,7 @@ pub(crate) mod token {
             self
         }
 
-        pub(crate) fn guarded(self, _: &Guard) -> Self {
+        pub(crate) fn guarded(self, _: &Guard, _: &Key) -> Self {
             self
         }
 
