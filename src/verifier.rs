@@ -494,7 +494,12 @@ impl Verifier {
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
-        answer.map(|token| token.guarded(&self.guard))
+        answer.map(|token| token.guarded(&self.guard, &presented.key))
+    }
+
+    /// How often tokens of a shard were invalidated.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.flights.lock().epoch(shard)
     }
 
     /// What `/auth/introspection` says of a token; `None` if there was no time for it.
