@@ -78,6 +78,7 @@ pub mod fuzzing;
 mod layer;
 mod metadata;
 mod meter;
+mod new_value;
 mod policy;
 mod precheck;
 mod proof;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    Extensions, HeaderMap, HeaderName, HeaderValue,
     header::{CACHE_CONTROL, SET_COOKIE},
 };
 use moka::sync::Cache;
@@ -20,6 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     api::{ConfigError, Secret, TokenUpdateAction, TokenUpdateRequest},
     cache::{Berth, Flight, Flights, Key, Purpose, Standing},
+    layer::finish,
+    new_value::NewValueSink,
     refresh::{MAX_REMEMBERED, remembered},
     verdict::is_gone,
     verifier::Verifier,
@@ -267,18 +269,33 @@ impl Verifier {
 pub(crate) struct Turn {
     verifier: Arc<Verifier>,
     token: Secret,
+    /// Who takes the new value in place of the client.
+    sink: Option<NewValueSink>,
 }
 
 impl Turn {
     /// A turn, if it is time for one.
-    pub(crate) fn due(verifier: &Arc<Verifier>, token: &str) -> Option<Self> {
+    pub(crate) fn due(
+        verifier: &Arc<Verifier>,
+        token: &str,
+        extensions: &Extensions,
+    ) -> Option<Self> {
         let rotator = verifier.rotator.as_ref()?;
         let due = rotator.is_due(&verifier.key(token), verifier.clock.now());
-        due.then(|| Self { verifier: verifier.clone(), token: token.into() })
+        let sink = || NewValueSink::of(token, extensions);
+        due.then(|| Self { verifier: verifier.clone(), token: token.into(), sink: sink() })
     }
 
     pub(crate) fn take(self) -> Turning {
-        Box::pin(self.verifier.rotate(self.token))
+        let rotating = self.verifier.rotate(self.token);
+        let Some(sink) = self.sink else { return Box::pin(rotating) };
+        // It is finished even if the client goes away: nobody else learns the new value.
+        Box::pin(finish(async move {
+            if let Some(told) = rotating.await {
+                sink.put(told.successor.value.clone()).await;
+            }
+            None
+        }))
     }
 }
 

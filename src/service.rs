@@ -450,7 +450,8 @@ impl<R> Gate<R> {
         let found = credentials::find(&options.sources, head, options.max_token_length);
         let (_, token) = found.ok()??;
         // A client that proves possession needs no new values.
-        let turn = Turn::due(verifier, token).filter(|_| shown.scheme == Scheme::Bearer);
+        let turn = Turn::due(verifier, token, request.extensions())
+            .filter(|_| shown.scheme == Scheme::Bearer);
         if !info.is_complete() {
             let recheck = verifier.recheck(token, self.freshness);
             request.extensions_mut().insert(recheck);

@@ -23,9 +23,14 @@
 //! # }
 //! ```
 
+mod change;
+mod cookie;
 mod layer;
 mod renewal;
+mod service;
+mod sessions;
 mod store;
+mod tokens;
 #[cfg(feature = "tower-sessions")]
 mod tower_sessions;
 
@@ -33,6 +38,9 @@ mod tower_sessions;
 #[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions")))]
 pub use self::tower_sessions::TowerSessionsStore;
 pub use self::{
-    layer::{SessionFuture, SessionLayer, SessionLayerBuilder, SessionService, Sessions},
-    store::{MemoryStore, SessionId, SessionStore, SessionTokens},
+    layer::{SessionLayer, SessionLayerBuilder},
+    service::{SessionFuture, SessionService},
+    sessions::Sessions,
+    store::{MemoryStore, Replaced, SessionId, SessionStore},
+    tokens::SessionTokens,
 };
