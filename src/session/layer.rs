@@ -14,8 +14,11 @@ use super::{
 };
 use crate::{
     api::{Authlete, ConfigError, Secret},
-    clock::{Clock, DAY},
+    clock::Clock,
 };
+
+/// Another process is waited for at least as long as this one's calls of the store may take.
+const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Presents the access token of a browser's session to the layer inside of it.
 ///
@@ -145,7 +148,7 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
     }
 
     /// How long each call of the store takes at most: after that it counts as failed, and the request is
-    /// answered with 503. Default: 3 s; a day at most.
+    /// answered with 503. Default: 3 s; a minute at most.
     pub fn store_deadline(mut self, deadline: Duration) -> Self {
         self.times.store_deadline = deadline;
         self
@@ -161,16 +164,16 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
     ///
     /// # Errors
     /// If the client's ID or secret is missing, the cookie's name is not legal or lacks its prefix, or the
-    /// store's deadline is 0 or more than a day.
+    /// store's deadline is 0 or more than a minute.
     pub fn build(self) -> Result<SessionLayer<St>, ConfigError> {
         if self.client.id.is_empty() || self.client.secret.is_empty() {
             let remedy = "give the ID and secret of the client that the tokens were issued to";
             return Err(ConfigError::new("client", "ID or secret missing", remedy));
         }
         let deadline = self.times.store_deadline;
-        if deadline.is_zero() || deadline > DAY {
+        if deadline.is_zero() || deadline > MAX_STORE_DEADLINE {
             let problem = format!("{} ms", deadline.as_millis());
-            let remedy = "give how long a call of the store takes at most, up to a day";
+            let remedy = "give how long a call of the store takes at most, up to a minute";
             return Err(ConfigError::new("store_deadline", problem, remedy));
         }
         let cookie = Cookie::new(&self.cookie)?;

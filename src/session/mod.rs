@@ -4,6 +4,9 @@
 //! renews them by the refresh token when they are about to expire, and presents the access token to
 //! the [`AuthLayer`](crate::AuthLayer) inside of it. No token ever reaches the browser.
 //!
+//! Several processes can share a [`SessionStore`] that replaces tokens only on the condition that they are
+//! still those that were loaded.
+//!
 //! ```
 //! use axum::{Router, routing::get};
 //! use tower::ServiceBuilder;

@@ -70,7 +70,9 @@ impl Store {
     /// Waits until so many calls of `replace` have arrived.
     pub(crate) async fn arrived(&self, calls: u64) {
         let mut arrived = self.arrived.subscribe();
-        arrived.wait_for(|arrived| *arrived >= calls).await.unwrap();
+        let wait = arrived.wait_for(|arrived| *arrived >= calls);
+        // So that a failure does not hang.
+        tokio::time::timeout(10 * SECOND, wait).await.expect("the call does not come").unwrap();
     }
 
     /// Calls of `replace` after so many fail.
