@@ -24,32 +24,22 @@ pub(super) enum Change {
     Rotated { old: Secret, new: Secret },
 }
 
-/// What a change comes to where this is stored.
-enum Outcome {
-    /// It has been stored already.
-    Stored,
-    /// This is to be stored.
-    Replace(SessionTokens),
-    /// The session has gone another way.
-    Overtaken,
-}
-
 impl Change {
-    fn over(&self, stored: &SessionTokens) -> Outcome {
+    /// What is to be stored in place of this; `None` if it is there already, or the session has gone
+    /// another way.
+    fn over(&self, stored: &SessionTokens) -> Option<SessionTokens> {
         match self {
-            Self::Renewed { new, .. } if new.version() == stored.version() => Outcome::Stored,
             // The access token can have got a new value meanwhile, which the refresh has replaced.
             Self::Renewed { claimed, new }
                 if claimed.claimant() == stored.claimant()
                     && claimed.shares_refresh_token(stored) =>
             {
-                Outcome::Replace(new.clone())
+                Some(new.clone())
             }
-            Self::Rotated { new, .. } if stored.has_access_token(new) => Outcome::Stored,
             Self::Rotated { old, new } if stored.has_access_token(old) => {
-                Outcome::Replace(stored.with_access_token(new))
+                Some(stored.with_access_token(new))
             }
-            _ => Outcome::Overtaken,
+            _ => None,
         }
     }
 
@@ -63,14 +53,13 @@ impl Change {
 
     /// The tokens that it brings, if nobody else answers for them.
     fn into_orphan(self, stored: Option<&SessionTokens>) -> Option<SessionTokens> {
-        let known = match (&self, stored) {
-            (_, None) => false,
-            // To revoke them would end those that are stored.
-            (Self::Renewed { new, .. }, Some(stored)) => new.shares_refresh_token(stored),
-            // They have been renewed since, by which this value has ended.
-            (Self::Rotated { .. }, Some(_)) => true,
-        };
-        (!known).then(|| self.into_tokens())
+        let Some(stored) = stored else { return Some(self.into_tokens()) };
+        match self {
+            // To revoke them would end those that are stored, which can be the same.
+            Self::Renewed { new, .. } => (!new.shares_refresh_token(stored)).then_some(new),
+            // It is stored, or it has ended by a renewal since.
+            Self::Rotated { .. } => None,
+        }
     }
 }
 
@@ -93,16 +82,20 @@ impl<St: SessionStore> Renewal<St> {
             };
             let replaced = match stored {
                 Ok(Some(stored)) => match change.over(&stored) {
-                    Outcome::Stored => return self.applied(key, stored),
-                    Outcome::Overtaken => return self.overtaken(key, change, Some(stored)).await,
-                    Outcome::Replace(new) => (self.store.replace(id, &stored, &new).await)
-                        .map(|replaced| (replaced, new)),
+                    Some(new) => {
+                        let replaced = self.store.replace(id, &stored, &new).await;
+                        replaced.map(|replaced| (replaced, new))
+                    }
+                    None => return self.settled(key, change, Some(stored)).await,
                 },
-                Ok(None) => return self.overtaken(key, change, None).await,
+                Ok(None) => return self.settled(key, change, None).await,
                 Err(error) => Err(error),
             };
             match replaced {
-                Ok((Replaced::Done, new)) => return self.applied(key, new),
+                Ok((Replaced::Done, new)) => {
+                    self.unsaved.invalidate(&key);
+                    return State::Tokens(new);
+                }
                 Ok((Replaced::Conflict, _)) => {}
                 Err(error) => {
                     let error = &*error;
@@ -115,12 +108,8 @@ impl<St: SessionStore> Renewal<St> {
         State::Unknown
     }
 
-    fn applied(&self, key: Key, tokens: SessionTokens) -> State {
-        self.unsaved.invalidate(&key);
-        State::Tokens(tokens)
-    }
-
-    async fn overtaken(&self, key: Key, change: Change, stored: Option<SessionTokens>) -> State {
+    /// There is nothing to store any more.
+    async fn settled(&self, key: Key, change: Change, stored: Option<SessionTokens>) -> State {
         self.unsaved.invalidate(&key);
         if let Some(orphan) = change.into_orphan(stored.as_ref()) {
             tracing::warn!(
