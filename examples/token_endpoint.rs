@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let authlete = emulator.authlete();
     let auth = AuthLayer::builder(authlete.clone()).renderer(ProblemDetails).build()?;
-    let token = TokenEndpoint::new(authlete.clone(), &auth.handle()).decide(decide);
+    let token = TokenEndpoint::builder(authlete.clone(), &auth.handle()).decide(decide).build()?;
     let revoke = RevocationEndpoint::new(authlete, &auth.handle());
     let app = Router::new()
         .route("/hello", get(hello))
@@ -74,6 +74,9 @@ async fn print_lines(url: &str, emulator: &Emulator) {
     );
     println!(
         "# 400: the refresh token is used up\n{token} -d grant_type=refresh_token -d refresh_token=$REFRESH\n"
+    );
+    println!(
+        "# 400: a parameter that is repeated\n{token} -d grant_type=client_credentials -d scope=read -d scope=\n"
     );
     let access = emulator.token().subject("alice").issue().await;
     println!("ACCESS={access}\n");

@@ -12,6 +12,7 @@ use axum_core::{
 use http::request::Parts;
 
 use crate::{
+    credentials::RequestHead,
     rejection::{self, Guard, Rejection},
     token::{Properties, Scopes, TokenInfo},
 };
@@ -22,7 +23,9 @@ pub struct ExtractError(Box<Response<Body>>);
 
 impl ExtractError {
     fn new(parts: &Parts, rejection: &Rejection) -> Self {
-        Self(Box::new(rejection::refuse(&parts.headers, &parts.extensions, rejection)))
+        let Parts { method, uri, version, headers, extensions, .. } = parts;
+        let head = RequestHead { method, uri, version: *version, headers };
+        Self(Box::new(rejection::refuse(head, extensions, rejection)))
     }
 }
 

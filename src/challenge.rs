@@ -103,7 +103,8 @@ impl Challenge {
             .iter()
             .map(|(name, value)| ((*name).to_owned().into(), value.to_unescaped().into()))
             .collect();
-        params.iter().all(|(_, value)| is_text(value)).then_some(Self { params })
+        (params.iter().all(|(_, value)| is_text(value)) && !repeats(&params))
+            .then_some(Self { params })
     }
 
     /// The header's value.
@@ -118,7 +119,7 @@ impl Challenge {
             text.push_str(if index == 0 { " " } else { ", " });
             text.push_str(name);
             text.push('=');
-            quote(&mut text, value);
+            quote(&mut text, value, is_plain(name));
         }
         // Names are tokens and values are quoted text, so it is always a legal header.
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(scheme))
@@ -130,11 +131,27 @@ pub(crate) fn is_text(value: &str) -> bool {
     value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// A quoted-string (RFC 9110 §5.6.4). What a header must not hold becomes `?`.
-fn quote(text: &mut String, value: &str) {
+/// Whether a parameter is there twice, which makes the challenge an illegal one (RFC 9110 §11.2).
+fn repeats(params: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+    params.iter().enumerate().any(|(index, (name, _))| {
+        params[..index].iter().any(|(before, _)| before.eq_ignore_ascii_case(name))
+    })
+}
+
+/// Whether the values of a parameter hold neither `"` nor `\`, not even as a quoted-pair (RFC 6750 §3).
+fn is_plain(name: &str) -> bool {
+    let plain = ["error", "error_description", "error_uri", "scope"];
+    plain.iter().any(|it| name.eq_ignore_ascii_case(it))
+}
+
+/// A quoted-string (RFC 9110 §5.6.4). What it must not hold becomes `?`, and `"` becomes `'` in a plain
+/// one.
+fn quote(text: &mut String, value: &str, plain: bool) {
     text.push('"');
     for char in value.chars() {
         match char {
+            '"' if plain => text.push('\''),
+            '\\' if plain => text.push('?'),
             '"' | '\\' => text.extend(['\\', char]),
             ' '..='~' => text.push(char),
             _ => text.push('?'),
@@ -172,6 +189,8 @@ mod tests {
             "Bearer error=\"é\"",
             "Digest error=\"invalid_token\"",
             "Bearer error=\"a\", Basic realm=\"b\"",
+            "Bearer error=\"invalid_token\", error=\"insufficient_scope\"",
+            "Bearer scope=\"a\", error=\"a\", Scope=\"a\"",
             "{\"error\":\"server_error\"}",
             &long,
         ] {
@@ -181,8 +200,20 @@ mod tests {
 
     #[test]
     fn quotes_and_line_breaks_cannot_leave_their_parameter() {
-        let challenge = Challenge::default().param("scope", Some("a\"b\\c\r\nd"));
-        assert_eq!(challenge.to_header(Scheme::Dpop), r#"DPoP scope="a\"b\\c??d""#);
+        let challenge = Challenge::default().realm(Some("a\"b\\c\r\nd"));
+        assert_eq!(challenge.to_header(Scheme::Dpop), r#"DPoP realm="a\"b\\c??d""#);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_quotes_and_backslashes() {
+        for name in ["error", "error_description", "error_uri", "scope"] {
+            let challenge = Challenge::default().param(name, Some(r#"for "gold" \ members"#));
+            let expected = format!("Bearer {name}=\"for 'gold' ? members\"");
+            assert_eq!(challenge.to_header(Scheme::Bearer), expected);
+        }
+        let content = r#"Bearer Error_Description="no \"such\" \\ token", x="a\"b""#;
+        let expected = r#"Bearer Error_Description="no 'such' ? token", x="a\"b""#;
+        assert_eq!(header(content).as_deref(), Some(expected));
     }
 
     #[test]

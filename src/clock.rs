@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -31,7 +31,54 @@ pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 #[derive(Clone, Default)]
 pub struct Clock {
     frozen: Option<SystemTime>,
-    shift_millis: Arc<AtomicI64>,
+    moved: Arc<Moved>,
+}
+
+/// By how much a clock was moved.
+#[derive(Default)]
+struct Moved {
+    /// In all (ms): negative if it was moved back further than on.
+    shift: AtomicI64,
+    /// On, in all (ms): what was moved back is not taken off.
+    advanced: AtomicU64,
+}
+
+/// A moment by two clocks (ms). Ages are judged by both, since the time of day can be set back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// The time of day, since the epoch.
+    pub(crate) wall: u64,
+    /// By a clock that is never set back. It counts from an arbitrary start.
+    pub(crate) monotonic: u64,
+}
+
+impl Moment {
+    /// The moment when an age ends that begins now.
+    pub(crate) fn after(self, age: Duration) -> Self {
+        self.after_millis(span(age))
+    }
+
+    #[inline]
+    pub(crate) fn after_millis(self, age: u64) -> Self {
+        Self { wall: self.wall.saturating_add(age), monotonic: self.monotonic.saturating_add(age) }
+    }
+
+    /// Whether it is over: by one of both clocks.
+    #[inline]
+    pub(crate) fn is_past(self, now: Self) -> bool {
+        self.wall <= now.wall || self.monotonic <= now.monotonic
+    }
+
+    /// How long ago it was, by the clock that says longer.
+    pub(crate) fn elapsed(self, now: Self) -> Duration {
+        let wall = now.wall.saturating_sub(self.wall);
+        Duration::from_millis(wall.max(now.monotonic.saturating_sub(self.monotonic)))
+    }
+
+    /// What ends first.
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), monotonic: self.monotonic.min(other.monotonic) }
+    }
 }
 
 impl Clock {
@@ -51,7 +98,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> SystemTime {
         let now = self.frozen.unwrap_or_else(SystemTime::now);
-        let shift = self.shift_millis.load(Ordering::Relaxed);
+        let shift = self.moved.shift.load(Ordering::Relaxed);
         if shift == 0 {
             return now;
         }
@@ -61,12 +108,29 @@ impl Clock {
         shifted.unwrap_or(now)
     }
 
-    /// The time of day in ms since the epoch as of the system's last tick, some ms ago at most: it costs
-    /// less.
+    /// The moment of the system's last tick, some ms ago at most: it costs less than [`moment`](Self::moment).
     #[inline]
-    pub(crate) fn recently(&self) -> u64 {
-        let shift = self.shift_millis.load(Ordering::Relaxed);
-        self.frozen.map_or_else(last_tick, millis).saturating_add_signed(shift)
+    pub(crate) fn recently(&self) -> Moment {
+        let shift = self.moved.shift.load(Ordering::Relaxed);
+        let wall = self.frozen.map_or_else(last_tick, millis).saturating_add_signed(shift);
+        Moment { wall, monotonic: self.monotonic() }
+    }
+
+    /// This moment.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { wall: self.now_millis(), monotonic: self.monotonic() }
+    }
+
+    /// ms by a clock that is never set back, as of its last tick. A frozen clock counts only what it is
+    /// [moved on](Self::advance).
+    #[inline]
+    fn monotonic(&self) -> u64 {
+        let advanced = self.moved.advanced.load(Ordering::Relaxed);
+        if self.frozen.is_some() {
+            advanced
+        } else {
+            last_monotonic_tick().saturating_add(advanced)
+        }
     }
 
     /// The time of day in ms since the epoch.
@@ -76,10 +140,14 @@ impl Clock {
 
     /// Moves the clock and all its clones on, by whole milliseconds.
     pub fn advance(&self, by: Duration) {
+        let add = |advanced: u64| Some(advanced.saturating_add(span(by)));
+        // `fetch_update` fails only if the closure answers `None`.
+        let _ = self.moved.advanced.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
-    /// Moves the clock and all its clones back, by whole milliseconds.
+    /// Moves the clock and all its clones back, by whole milliseconds, as when the time of day is
+    /// corrected: what is known gets no younger by it.
     pub fn rewind(&self, by: Duration) {
         self.shift(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis));
     }
@@ -87,23 +155,47 @@ impl Clock {
     fn shift(&self, millis: i64) {
         let add = |shift: i64| Some(shift.saturating_add(millis));
         // `fetch_update` fails only if the closure answers `None`.
-        let _ = self.shift_millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let _ = self.moved.shift.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
+}
+
+/// The time of day in ms since the epoch, as of the last tick.
+#[inline]
+fn last_tick() -> u64 {
+    #[cfg(target_os = "linux")]
+    if let Some(tick) = tick(nix::time::ClockId::CLOCK_REALTIME_COARSE) {
+        return tick;
+    }
+    millis(SystemTime::now())
+}
+
+/// ms by a clock that is never set back, as of the last tick.
+#[inline]
+fn last_monotonic_tick() -> u64 {
+    #[cfg(target_os = "linux")]
+    if let Some(tick) = tick(nix::time::ClockId::CLOCK_MONOTONIC_COARSE) {
+        return tick;
+    }
+    since_start()
 }
 
 #[cfg(target_os = "linux")]
 #[inline]
-fn last_tick() -> u64 {
-    let tick = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
-    let Ok(tick) = tick else { return millis(SystemTime::now()) };
+fn tick(clock: nix::time::ClockId) -> Option<u64> {
+    let tick = nix::time::clock_gettime(clock).ok()?;
     let part = |number: i64| u64::try_from(number).unwrap_or_default();
-    part(tick.tv_sec()).saturating_mul(1000).saturating_add(part(tick.tv_nsec()) / 1_000_000)
+    Some(part(tick.tv_sec()).saturating_mul(1000).saturating_add(part(tick.tv_nsec()) / 1_000_000))
 }
 
-#[cfg(not(target_os = "linux"))]
-#[inline]
-fn last_tick() -> u64 {
-    millis(SystemTime::now())
+/// ms since this was called first.
+fn since_start() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    span(START.get_or_init(std::time::Instant::now).elapsed())
+}
+
+/// In ms.
+pub(crate) fn span(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// ms since the epoch.
@@ -126,7 +218,7 @@ mod tests {
     #[test]
     fn the_last_tick_is_not_ahead_of_the_time_of_day() {
         let clock = Clock::system();
-        let (tick, now) = (clock.recently(), clock.now_millis());
+        let (tick, now) = (clock.recently().wall, clock.now_millis());
         let hour = 60 * 60 * 1000;
         assert!(tick <= now && now < tick + hour, "{tick} {now}");
     }
@@ -136,6 +228,18 @@ mod tests {
         let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
         clock.advance(Duration::from_secs(2));
         clock.rewind(Duration::from_secs(1));
-        assert_eq!((clock.recently(), clock.now_millis()), (1000, 1000));
+        assert_eq!((clock.recently().wall, clock.now_millis()), (1000, 1000));
+    }
+
+    #[test]
+    fn what_is_set_back_gets_no_younger() {
+        for clock in [Clock::frozen(SystemTime::UNIX_EPOCH), Clock::system()] {
+            let end = clock.moment().after(Duration::from_secs(60));
+            clock.rewind(Duration::from_secs(3600));
+            clock.advance(Duration::from_secs(30));
+            assert!(!end.is_past(clock.moment()));
+            clock.advance(Duration::from_secs(30));
+            assert!(end.is_past(clock.moment()) && end.is_past(clock.recently()));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{AUTHORIZATION, COOKIE, Entry},
 };
 
@@ -20,13 +20,20 @@ pub struct RequestHead<'r> {
     pub method: &'r Method,
     /// The URI.
     pub uri: &'r Uri,
+    /// The version of HTTP.
+    pub version: Version,
     /// The headers.
     pub headers: &'r HeaderMap,
 }
 
 impl<'r> RequestHead<'r> {
     pub(crate) fn of<B>(request: &'r Request<B>) -> Self {
-        Self { method: request.method(), uri: request.uri(), headers: request.headers() }
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+        }
     }
 }
 

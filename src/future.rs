@@ -11,30 +11,35 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    rotate::{Turn, Turning},
-    verdict::Answer,
+    lifecycle::{PendingExtension, PendingRotation, Rotating},
+    rejection::Refused,
+    verifier::{Resolved, Resolving},
 };
 
-/// The answer of Authlete on its way. Only what is not known is waited for, so that what is known
-/// needs no box.
-pub(crate) type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// What is to be done when the request was answered, if it may pass, or the response that refuses it.
-pub(crate) type Decision<ResB> = Result<Option<Box<After<ResB>>>, Response<ResB>>;
-
-/// What is to be done to the response.
-pub(crate) struct After<ResB> {
-    pub(crate) turn: Option<Turn>,
-    pub(crate) finish: Finish<ResB>,
+/// What becomes of a request.
+pub(crate) enum Decision<ResB> {
+    /// It may pass.
+    Admit(Option<Box<After<ResB>>>),
+    /// It is decided again, by what is known then.
+    Wait(Resolving),
+    Refuse(Response<ResB>),
 }
 
-/// The last touch to a response.
+/// What is to be done when the head of the response is there.
+pub(crate) struct After<ResB> {
+    pub(crate) rotation: Option<PendingRotation>,
+    pub(crate) extension: Option<PendingExtension>,
+    pub(crate) finish: Option<Finish<ResB>>,
+}
+
+/// The last change of a response.
 pub(crate) type Finish<ResB> = Box<dyn FnOnce(Response<ResB>) -> Response<ResB> + Send>;
 
-/// What is done with a request when Authlete has answered.
-pub(crate) type Decide<B, ResB> = Box<dyn FnOnce(&mut Request<B>, Answer) -> Decision<ResB> + Send>;
+/// What is done with a request when more is known of its token.
+pub(crate) type Decide<B, ResB> =
+    Box<dyn FnMut(&mut Request<B>, Resolved) -> Decision<ResB> + Send>;
 
-/// A request that waits for Authlete's answer, and the service that was polled ready for it.
+/// A request that waits for what is known of its token, and the service that was polled ready for it.
 pub(crate) struct Waiting<S, B, ResB> {
     pub(crate) request: Request<B>,
     pub(crate) service: S,
@@ -59,32 +64,54 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        // The rest is in boxes, so that what is known is not slowed down by the room for what is not.
-        Asking { asking: Asking, waiting: Option<Box<Waiting<S, B, ResB>>> },
-        Passed { #[pin] response: S::Future, after: Option<Box<After<ResB>>> },
-        Turning { turning: Turning, answered: Option<Box<(Response<ResB>, Finish<ResB>)>> },
+        // The rest is in boxes, so that a hit is not slowed down by the room for a miss.
+        Pending { resolving: Resolving, waiting: Option<Box<Waiting<S, B, ResB>>> },
+        Admitted { #[pin] response: S::Future, after: Option<Box<After<ResB>>> },
+        Rotating { rotating: Rotating, answered: Option<Box<Answered<ResB>>> },
         // Taken when it is ready; polled again after that, it never is.
         Refused { response: Option<Box<Response<ResB>>> },
     }
 }
 
-impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
-    pub(crate) fn asking(asking: Asking, waiting: Waiting<S, B, ResB>) -> Self {
-        Self { state: State::Asking { asking, waiting: Some(Box::new(waiting)) } }
-    }
+/// A response that waits for the new value of a token.
+struct Answered<ResB> {
+    response: Response<ResB>,
+    finish: Option<Finish<ResB>>,
+}
 
-    /// The inner service is called only if the request may pass.
-    pub(crate) fn decided(decision: Decision<ResB>, request: Request<B>, service: &mut S) -> Self {
-        Self { state: State::decided(decision, request, service) }
+impl<ResB> Answered<ResB> {
+    fn finish(self) -> Response<ResB> {
+        match self.finish {
+            Some(finish) => finish(self.response),
+            None => self.response,
+        }
     }
 }
 
-impl<S: Service<Request<B>>, B, ResB> State<S, B, ResB> {
-    fn decided(decision: Decision<ResB>, request: Request<B>, service: &mut S) -> Self {
-        match decision {
-            Ok(after) => Self::Passed { response: service.call(request), after },
-            Err(response) => Self::Refused { response: Some(Box::new(response)) },
+impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
+    pub(crate) fn pending(resolving: Resolving, waiting: Waiting<S, B, ResB>) -> Self {
+        Self { state: State::Pending { resolving, waiting: Some(Box::new(waiting)) } }
+    }
+
+    pub(crate) fn admitted(response: S::Future, after: Option<Box<After<ResB>>>) -> Self {
+        Self { state: State::Admitted { response, after } }
+    }
+
+    pub(crate) fn refused(response: Response<ResB>) -> Self {
+        Self { state: State::Refused { response: Some(Box::new(response)) } }
+    }
+}
+
+impl<ResB> After<ResB> {
+    /// What is left to do of it for this response: to tell the new value of the token.
+    fn begin(self, response: Response<ResB>) -> (Option<PendingRotation>, Answered<ResB>) {
+        let refused = Refused::marks(&response);
+        if let Some(extension) = self.extension.filter(|_| !refused) {
+            extension.start();
         }
+        let succeeded = !refused && response.status().as_u16() < 400;
+        let answered = Answered { response, finish: self.finish };
+        (self.rotation.filter(|_| succeeded), answered)
     }
 }
 
@@ -98,38 +125,45 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Passed { response, after } => {
+                StateProjection::Admitted { response, after } => {
                     let response = ready!(response.poll(context))?;
                     let Some(after) = after.take() else {
                         return Poll::Ready(Ok(response));
                     };
-                    let succeeded = response.status().as_u16() < 400;
-                    let Some(turn) = after.turn.filter(|_| succeeded) else {
-                        return Poll::Ready(Ok((after.finish)(response)));
+                    let (rotation, answered) = after.begin(response);
+                    let Some(rotation) = rotation else {
+                        return Poll::Ready(Ok(answered.finish()));
                     };
-                    State::Turning {
-                        turning: turn.take(),
-                        answered: Some(Box::new((response, after.finish))),
-                    }
+                    let answered = Some(Box::new(answered));
+                    State::Rotating { rotating: rotation.start(), answered }
                 }
-                StateProjection::Turning { turning, answered } => {
-                    let told = ready!(turning.as_mut().poll(context));
-                    let Some(answered) = answered.take() else { return Poll::Pending };
-                    let (mut response, finish) = *answered;
-                    if let Some(told) = told {
-                        told.tell(response.headers_mut());
+                StateProjection::Rotating { rotating, answered } => {
+                    let new = ready!(rotating.as_mut().poll(context));
+                    let Some(mut answered) = answered.take() else { return Poll::Pending };
+                    if let Some(new) = new {
+                        new.tell(answered.response.headers_mut());
                     }
-                    return Poll::Ready(Ok(finish(response)));
+                    return Poll::Ready(Ok(answered.finish()));
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take();
                     return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(*response)));
                 }
-                StateProjection::Asking { asking, waiting } => {
-                    let answer = ready!(asking.as_mut().poll(context));
-                    let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let Waiting { mut request, mut service, decide } = *waiting;
-                    State::decided(decide(&mut request, answer), request, &mut service)
+                StateProjection::Pending { resolving, waiting } => {
+                    let resolved = ready!(resolving.as_mut().poll(context));
+                    let Some(mut waiting) = waiting.take() else { return Poll::Pending };
+                    match (waiting.decide)(&mut waiting.request, resolved) {
+                        Decision::Admit(after) => {
+                            let Waiting { request, mut service, .. } = *waiting;
+                            State::Admitted { response: service.call(request), after }
+                        }
+                        Decision::Wait(resolving) => {
+                            State::Pending { resolving, waiting: Some(waiting) }
+                        }
+                        Decision::Refuse(response) => {
+                            State::Refused { response: Some(Box::new(response)) }
+                        }
+                    }
                 }
             };
             state.set(next);

@@ -12,14 +12,13 @@ use crate::{
     challenge::{Challenges, is_text},
     clock::{Clock, DAY},
     credentials::TokenSource,
+    lifecycle::{Refresh, Rotation},
     metadata::ProtectedResource,
     policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
-    refresh::Refresh,
     rejection::{EmptyBody, Guard},
     resilience::{Health, Patience},
-    rotate::Rotation,
     service::AuthService,
     verifier::{Check, Freshness, Verifier},
 };
@@ -45,6 +44,13 @@ pub(crate) struct Options {
     pub(crate) signatures: Option<MessageSignatures>,
     #[cfg(feature = "dpop")]
     pub(crate) dpop: Option<Arc<Prover>>,
+}
+
+impl Options {
+    /// Whether responses can be signed.
+    pub(crate) fn signs(&self) -> bool {
+        self.signatures.as_ref().is_some_and(MessageSignatures::has_signer)
+    }
 }
 
 /// Lets only requests with a good access token pass.
@@ -501,13 +507,13 @@ impl<R> AuthLayerBuilder<R> {
         }
         if let Some(rotation) = &self.rotation {
             rotation.validate()?;
+            if self.options.precheck.as_ref().is_some_and(Precheck::takes_only_jwts) {
+                let remedy = "leave out one of both: the new values of tokens are no JWTs";
+                return Err(ConfigError::new("rotate", "together with a precheck of JWTs", remedy));
+            }
         }
         self.patience.validate()?;
         let limits = &self.limits;
-        if self.rotation.as_ref().is_some_and(Rotation::overlaps) && limits.max_age.is_zero() {
-            let remedy = "give a max_age, since only what is kept is still accepted";
-            return Err(ConfigError::new("rotate.overlap", "without a cache", remedy));
-        }
         for (setting, age) in [
             ("max_age", limits.max_age),
             ("negative_max_age", limits.negative_max_age),
@@ -631,12 +637,21 @@ impl AuthHandle {
         self.verifier.warm_up().await
     }
 
-    /// Revokes a token (`/auth/token/revoke`). When this returns `Ok`, no request that has not been
-    /// decided yet passes with it here, even if an answer about it is on its way.
+    /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process. When this
+    /// returns `Ok`, no request that has not been decided yet passes with it here, even if an answer about
+    /// it is on its way. It tells how many tokens Authlete ended: 0 if there was none, which is no error
+    /// (RFC 7009 §2.2).
+    ///
+    /// A value that the token is just getting is waited for, for as long as a
+    /// [check](AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
+    /// kept for a minute after a rotation), Authlete is asked for another one, by which the token is
+    /// revoked.
+    ///
+    /// Other processes accept the token for their `max_age` at most.
     ///
     /// # Errors
     /// If Authlete could not be asked or refused the call. The token is forgotten all the same.
-    pub async fn revoke(&self, token: &str) -> Result<(), Error> {
+    pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
         let (verifier, token) = (self.verifier.clone(), Secret::from(token));
         finish(async move { verifier.revoke(token.expose()).await }).await
     }

@@ -72,26 +72,27 @@ mod details;
 pub mod emulator;
 pub mod endpoint;
 mod future;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod layer;
+mod lifecycle;
 mod metadata;
 mod meter;
-mod new_value;
+mod observe;
 mod policy;
 mod precheck;
 mod proof;
-mod refresh;
 mod rejection;
+mod request;
 mod require;
 mod resilience;
-mod rotate;
 mod service;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod token;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[path = "../tests/untrusted/mod.rs"]
+pub mod untrusted;
 mod verdict;
 mod verifier;
 
@@ -110,17 +111,16 @@ pub use self::{
     details::RequireDetails,
     future::AuthFuture,
     layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
+    lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     policy::{Require, RequireScopes},
     precheck::Precheck,
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
-    refresh::Refresh,
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     require::RequireService,
     resilience::{BreakerState, Health},
-    rotate::Rotation,
     service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},
     verifier::Check,

@@ -4,22 +4,29 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
+use tower_http::cors::{AllowHeaders, Any, Cors, CorsLayer};
+use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{api::ConfigError, policy::Require};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// For how long a browser may go by the answer to a preflight. Browsers set limits of their own.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What protects a resource: its metadata document, and a service that answers with it.
 ///
@@ -92,9 +99,21 @@ impl ProtectedResource {
     }
 
     /// A service that answers with the document, to be mounted at [`path`](Self::path).
+    ///
+    /// Clients in browsers may read it from any origin, with any header and without credentials: it is
+    /// the same for everybody. MCP clients send `MCP-Protocol-Version`, which takes a preflight; that is
+    /// answered too. A CORS layer around the API itself has to answer its preflights outside of
+    /// [`AuthLayer`](crate::AuthLayer), and to expose `WWW-Authenticate`, by which challenges tell where
+    /// the document is.
     #[must_use]
     pub fn service(&self) -> MetadataService {
-        MetadataService(self.clone())
+        let cors = CorsLayer::new()
+            .allow_origin(Any)
+            .allow_methods([Method::GET, Method::HEAD])
+            // A wildcard does not cover `Authorization` (Fetch §3.3.5).
+            .allow_headers(AllowHeaders::mirror_request())
+            .max_age(PREFLIGHT_MAX_AGE);
+        MetadataService(cors.layer(Document(self.clone())))
     }
 
     /// The requirement that tokens are for this resource.
@@ -192,11 +211,33 @@ impl ProtectedResourceBuilder {
     }
 }
 
-/// Answers with a metadata document.
+/// Response future of [`MetadataService`].
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+/// Answers with a metadata document; see [`ProtectedResource::service`].
 #[derive(Debug, Clone)]
-pub struct MetadataService(ProtectedResource);
+pub struct MetadataService(Cors<Document>);
 
 impl<B> Service<Request<B>> for MetadataService {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // Its body is not looked at, and need not be sent to another thread.
+        Box::pin(self.0.call(request.map(drop)))
+    }
+}
+
+/// Answers with the document, whatever the origin of the request.
+#[derive(Debug, Clone)]
+struct Document(ProtectedResource);
+
+impl Service<Request<()>> for Document {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -205,13 +246,11 @@ impl<B> Service<Request<B>> for MetadataService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<()>) -> Self::Future {
         let mut response = Response::new(Full::new(self.0.0.document.clone()));
         let headers = response.headers_mut();
-        // Clients in browsers read it, too.
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             *response.body_mut() = Full::default();
             return ready(Ok(response));

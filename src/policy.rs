@@ -117,7 +117,13 @@ impl Require {
     }
 
     /// The token passes a test of yours. Refused with 403 and the description, which goes to the
-    /// client.
+    /// client. An `error_description` holds visible ASCII without `"` and `\` (RFC 6750 §3): in the
+    /// challenge, `"` becomes `'`, and what else it must not hold becomes `?`.
+    /// [`Rejection::description`] has it as it is.
+    ///
+    /// The test sees all facts that introspection tells: if a token is known by the answer that issued it,
+    /// Authlete is asked first. With [`Check::Update`](crate::Check::Update) there are fewer facts: do not
+    /// write a test there that is passed by what is missing.
     ///
     /// ```
     /// use tower_authlete::Require;
@@ -150,6 +156,24 @@ impl Require {
     #[inline]
     pub(crate) fn check(&self, token: &TokenInfo, clock: &Clock) -> Result<(), Rejection> {
         self.denial(token, clock).map_or(Ok(()), |denial| Err(self.rejection(denial)))
+    }
+
+    /// The same by what is known of the token so far: if that is not all, nothing is met that a test of
+    /// yours decides, which could go by what is missing.
+    #[inline]
+    pub(crate) fn check_known(&self, token: &TokenInfo, clock: &Clock) -> Result<(), Rejection> {
+        if !token.is_complete() && self.has_tests() {
+            return Err(Rejection::unavailable(Duration::from_secs(1)));
+        }
+        self.check(token, clock)
+    }
+
+    fn has_tests(&self) -> bool {
+        match &*self.0 {
+            Rule::Test(..) => true,
+            Rule::All(rules) | Rule::Any(rules) => rules.iter().any(Self::has_tests),
+            _ => false,
+        }
     }
 
     #[inline]

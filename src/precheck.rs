@@ -163,6 +163,17 @@ impl Precheck {
         }
     }
 
+    /// Whether nothing but JWTs fit.
+    pub(crate) fn takes_only_jwts(&self) -> bool {
+        match &*self.0 {
+            #[cfg(feature = "jwt")]
+            Rule::Jwt(_) => true,
+            Rule::All(one, other) => one.takes_only_jwts() || other.takes_only_jwts(),
+            Rule::Any(one, other) => one.takes_only_jwts() && other.takes_only_jwts(),
+            _ => false,
+        }
+    }
+
     /// Whether a token fits if signatures are looked at, too. Without a time, its expiry is not.
     pub(crate) fn fits_closely(&self, token: &str, now: Option<SystemTime>) -> bool {
         self.fits(token, Look::Close(now))

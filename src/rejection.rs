@@ -5,13 +5,13 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    Extensions, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -19,9 +19,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::{
     challenge::{Challenge, Challenges},
     clock::Clock,
-    credentials::Scheme,
+    credentials::{RequestHead, Scheme},
     meter,
-    token::TokenInfo,
+    observe::{LogLimit, limited},
+    request::context::AuthContext,
 };
 
 /// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
@@ -264,7 +265,8 @@ impl Rejection {
         written.or(self.0.reason.error())
     }
 
-    /// What is wrong, for people.
+    /// What is wrong, for people. In the challenge, it is without what RFC 6750 §3 forbids there: `"`
+    /// becomes `'`, and `\` and all that is not visible ASCII becomes `?`.
     #[must_use]
     pub fn description(&self) -> &str {
         let written =
@@ -314,7 +316,7 @@ impl Rejection {
     /// trailers only.
     pub(crate) fn head(
         &self,
-        request: &HeaderMap,
+        protocol: &Protocol,
         challenges: &Challenges,
         used: Scheme,
     ) -> Response<()> {
@@ -332,7 +334,7 @@ impl Rejection {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.max(1).into());
         }
-        if let Some(content_type) = request.get(CONTENT_TYPE).filter(|it| is_grpc(it)) {
+        if let Protocol::Grpc(content_type) = protocol {
             headers.insert(CONTENT_TYPE, content_type.clone());
             headers.insert(GRPC_STATUS, u16::from(self.reason().grpc_status()).into());
             let message = utf8_percent_encode(self.description(), GRPC_MESSAGE).to_string();
@@ -348,11 +350,69 @@ const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE_NAME: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether this is the content type of gRPC or gRPC-Web.
+/// How a request wants to be refused.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Protocol {
+    /// By the status of the response.
+    Http,
+    /// By trailers only, under the request's content type.
+    Grpc(HeaderValue),
+}
+
+impl Protocol {
+    /// gRPC is POST over HTTP/2 or later, gRPC-Web is POST over any version, each with a content type of
+    /// its own. Anything else is plain HTTP, to which a refusal by trailers would look like a success.
+    pub(crate) fn of(request: RequestHead<'_>) -> Self {
+        let content_type =
+            request.headers.get(CONTENT_TYPE).filter(|_| request.method == Method::POST);
+        let over_http2 = request.version >= Version::HTTP_2;
+        match content_type {
+            Some(value) if is_grpc_web(value) || (over_http2 && is_grpc(value)) => {
+                Self::Grpc(value.clone())
+            }
+            _ => Self::Http,
+        }
+    }
+}
+
+/// `application/grpc`, and what may follow: `+proto` or another format, or parameters.
 fn is_grpc(content_type: &HeaderValue) -> bool {
-    let value = content_type.as_bytes();
-    let rest = value.get(..16).filter(|start| start.eq_ignore_ascii_case(b"application/grpc"));
-    rest.is_some() && value.get(16).is_none_or(|next| b"+;-".contains(next))
+    is_type(content_type, b"application/grpc")
+}
+
+fn is_grpc_web(content_type: &HeaderValue) -> bool {
+    is_type(content_type, b"application/grpc-web")
+        || is_type(content_type, b"application/grpc-web-text")
+}
+
+fn is_type(content_type: &HeaderValue, name: &[u8]) -> bool {
+    let Some((start, rest)) = content_type.as_bytes().split_at_checked(name.len()) else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(name) && rest.first().is_none_or(|next| b"+; \t".contains(next))
+}
+
+/// In the extensions of every response by which one of this crate's layers or extractors refuses a
+/// request. The status does not tell: gRPC is refused with 200, and renderers choose their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused;
+
+impl Refused {
+    /// Whether a response refuses the request.
+    pub(crate) fn marks<B>(response: &Response<B>) -> bool {
+        response.extensions().get::<Self>().is_some()
+    }
+}
+
+/// The response that refuses a request, marked by [`Refused`] whatever the renderer makes of it.
+pub(crate) fn render<B>(
+    renderer: &(impl Renderer<B> + ?Sized),
+    rejection: &Rejection,
+    head: Response<()>,
+) -> Response<B> {
+    let mut response = renderer.render(rejection, head);
+    response.extensions_mut().insert(Refused);
+    response
 }
 
 impl fmt::Debug for Rejection {
@@ -501,15 +561,14 @@ impl Guard {
         &self.0.challenges
     }
 
-    fn of(extensions: &Extensions) -> Option<&Self> {
-        let token = extensions.get::<TokenInfo>().and_then(TokenInfo::guard);
-        token.or_else(|| extensions.get())
-    }
-
-    /// The layer's guard.
+    /// The nearest layer's guard.
     pub(crate) fn find(extensions: &Extensions) -> Result<&Self, Rejection> {
-        Self::of(extensions).ok_or_else(|| {
-            tracing::error!(
+        AuthContext::guard(extensions).ok_or_else(|| {
+            // There is no layer, and so none whose limit this could be.
+            static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
+            limited!(
+                error,
+                LOG,
                 "a requirement or an extractor is used where no AuthLayer is outside of it; add \
                  `.layer(auth)` to the router or service around it"
             );
@@ -521,18 +580,20 @@ impl Guard {
 /// The response to a request that is refused inside a layer: as the layer itself would refuse it,
 /// unless bodies are of another type here.
 pub(crate) fn refuse<B: Default + 'static>(
-    headers: &HeaderMap,
+    request: RequestHead<'_>,
     extensions: &Extensions,
     rejection: &Rejection,
 ) -> Response<B> {
     rejection.note();
-    let used = extensions.get::<Scheme>().copied().unwrap_or(Scheme::Bearer);
-    let Some(guard) = Guard::of(extensions) else {
-        return EmptyBody.render(rejection, rejection.head(headers, &Challenges::default(), used));
+    let used = AuthContext::scheme(extensions);
+    let protocol = Protocol::of(request);
+    let Some(guard) = AuthContext::guard(extensions) else {
+        let head = rejection.head(&protocol, &Challenges::default(), used);
+        return render(&EmptyBody, rejection, head);
     };
-    let head = rejection.head(headers, guard.challenges(), used);
+    let head = rejection.head(&protocol, guard.challenges(), used);
     match guard.renderer() {
-        Some(renderer) => renderer.render(rejection, head),
-        None => EmptyBody.render(rejection, head),
+        Some(renderer) => render(&*renderer, rejection, head),
+        None => render(&EmptyBody, rejection, head),
     }
 }

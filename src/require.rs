@@ -1,18 +1,22 @@
 //! A requirement as a layer for a route.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use http::{Extensions, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    credentials::RequestHead,
     future::{AuthFuture, Decision, Waiting},
     policy::Require,
     rejection::{self, Guard, Rejection},
+    request::context::{AuthContext, Recheck},
     token::{Scopes, TokenInfo},
-    verdict::Answer,
-    verifier::Recheck,
+    verifier::{Resolved, Verifier},
 };
 
 impl<S> Layer<S> for Require {
@@ -46,46 +50,53 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
-            return AuthFuture::decided(Ok(None), request, &mut self.inner);
+            return AuthFuture::admitted(self.inner.call(request), None);
         };
+        let context = request.extensions_mut().get_mut::<AuthContext>();
+        let recheck = context.and_then(|it| Some((it.verifier.clone(), it.recheck.take()?)));
         // What was said of the token when it was issued is not all there is to know.
-        let Some(recheck) = request.extensions_mut().remove::<Recheck>() else {
-            let refusal = rejection::refuse(request.headers(), request.extensions(), &rejection);
-            return AuthFuture::decided(Err(refusal), request, &mut self.inner);
+        let Some((verifier, recheck)) = recheck else {
+            let head = RequestHead::of(&request);
+            let refusal = rejection::refuse(head, request.extensions(), &rejection);
+            return AuthFuture::refused(refusal);
         };
+        let resolving = recheck.ask(&verifier);
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         let require = self.require.clone();
-        let decide =
-            Box::new(move |request: &mut Request<B>, answer| decide(&require, request, answer));
-        AuthFuture::asking(recheck.ask(), Waiting { request, service, decide })
+        let decide = Box::new(move |request: &mut Request<B>, resolved| {
+            decide(&require, &verifier, &recheck, request, resolved)
+        });
+        AuthFuture::pending(resolving, Waiting { request, service, decide })
     }
 }
 
+/// Whether the request's token meets a requirement by what is known of it: by all that can be known, if
+/// the requirement can be met by what is missing.
 fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
     let guard = Guard::find(extensions)?;
     let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
-    require.check(token, guard.clock())
+    require.check_known(token, guard.clock())
 }
 
 fn decide<B, ResB: Default + 'static>(
     require: &Require,
+    verifier: &Arc<Verifier>,
+    recheck: &Recheck,
     request: &mut Request<B>,
-    answer: Answer,
+    resolved: Resolved,
 ) -> Decision<ResB> {
-    let decided = answer.and_then(|token| {
-        if token.needs_signed_response() {
-            // The layer did not know, and will not sign.
-            return Err(Rejection::misconfigured("responses cannot be signed here"));
-        }
+    let allowed = resolved.answer.and_then(|token| recheck.admission.allow(token, verifier));
+    let decided = allowed.and_then(|token| {
         let alone = request.extensions().get::<Scopes>().is_none();
         token.insert_into(request.extensions_mut(), alone);
         check(require, request.extensions())
     });
     match decided {
-        Ok(()) => Ok(None),
+        Ok(()) => Decision::Admit(None),
         Err(rejection) => {
-            Err(rejection::refuse(request.headers(), request.extensions(), &rejection))
+            let head = RequestHead::of(request);
+            Decision::Refuse(rejection::refuse(head, request.extensions(), &rejection))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -20,9 +20,13 @@ use crate::{
 };
 
 mod breaker;
+mod jitter;
 
-use self::breaker::Breaker;
 pub use self::breaker::BreakerState;
+use self::{
+    breaker::{Breaker, Pass},
+    jitter::jittered,
+};
 
 /// How a retry is paid for: of a hundred calls that succeed, twenty may be retries, and one a second
 /// in any case.
@@ -32,6 +36,7 @@ const BUDGET: (Duration, u32, f32) = (Duration::from_secs(10), 1, 0.2);
 pub(crate) struct Record {
     last_success: AtomicU64,
     last_failure: AtomicU64,
+    credentials_refused: AtomicBool,
     pub(crate) breaker: Breaker,
 }
 
@@ -40,6 +45,7 @@ impl Record {
         Self {
             last_success: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
+            credentials_refused: AtomicBool::new(false),
             breaker: Breaker::new(patience.failures, patience.pause),
         }
     }
@@ -48,6 +54,18 @@ impl Record {
     pub(crate) fn add(&self, succeeded: bool, now: SystemTime) {
         let last = if succeeded { &self.last_success } else { &self.last_failure };
         last.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// Ends a call, which failed by `error` if there is one. `now`: ms since the epoch.
+    pub(crate) fn end(&self, pass: Pass<'_>, error: Option<&Error>, now: u64) {
+        let refused = error.is_some_and(Error::refuses_credentials);
+        self.credentials_refused.store(refused, Ordering::Relaxed);
+        pass.end(error, now);
+    }
+
+    /// Whether the last call that ended was refused because of our own credentials.
+    pub(crate) fn credentials_refused(&self) -> bool {
+        self.credentials_refused.load(Ordering::Relaxed)
     }
 
     /// Whether Authlete could not be asked the last time, a moment ago.
@@ -69,6 +87,7 @@ impl Record {
             last_success: at(&self.last_success),
             last_failure: at(&self.last_failure),
             breaker: self.breaker.state(millis(now)),
+            credentials_refused: self.credentials_refused(),
             entries,
             in_flight,
         }
@@ -85,6 +104,10 @@ pub struct Health {
     pub last_failure: Option<SystemTime>,
     /// Whether calls are made.
     pub breaker: BreakerState,
+    /// Whether Authlete refused the last call because of this server's own credentials: it answered
+    /// 401, or 403 in its own words (`resultCode`). Calls then pause as in an outage; requests that
+    /// take one are 500 all the same, and nothing out of date is used.
+    pub credentials_refused: bool,
     /// How many good tokens are known, roughly.
     pub entries: u64,
     /// How many calls are under way.
@@ -182,6 +205,7 @@ pub(crate) struct Caller {
 }
 
 /// When a check is to be over.
+#[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
@@ -288,13 +312,4 @@ impl Caller {
         turn.get_or_init(Instant::now);
         attempt.await
     }
-}
-
-/// A random part of a span, so that not all come back at once.
-fn jittered(span: Duration) -> Duration {
-    // A hasher with random keys is the standard library's source of randomness.
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    // Less than 1, or the longest span would be too long.
-    let part = f64::from(u32::try_from(random >> 32).unwrap_or(0)) / 2_f64.powi(32);
-    span.mul_f64(part)
 }

@@ -1,30 +1,32 @@
-//! The way of a request: what it presents, who that is, whether they may, and on.
+//! One request: what it presents, what is known of that, whether it may pass, and on.
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{
-    Extensions, HeaderName, HeaderValue, Request, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-};
+use http::{Extensions, HeaderName, HeaderValue, Request, Response, header::CACHE_CONTROL};
 use tower_service::Service;
 
+#[cfg(feature = "dpop")]
+use crate::proof::ProofFor;
 use crate::{
-    cache::{Flight, Holder, Key, Known, Thumbprint},
+    cache::{Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
-    future::{After, Asking, AuthFuture, Decision, Finish, Waiting},
+    future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
+    lifecycle::{Extended, PendingExtension, PendingRotation},
     meter,
+    observe::limited,
     policy::Require,
     proof::ClientCertificate,
-    rejection::{Guard, Rejection, Renderer},
-    rotate::Turn,
+    rejection::{self, Protocol, Rejection, Renderer},
+    request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
+    resilience::Deadline,
     token::TokenInfo,
     verdict::Answer,
-    verifier::{Asked, Freshness, Presented, Verifier},
+    verifier::{Freshness, Presented, Resolved, Resolving, Sent},
 };
 
 /// RFC 9449 §8.
@@ -33,32 +35,32 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The service of [`AuthLayer`](crate::AuthLayer).
 pub struct AuthService<S, R> {
     inner: S,
-    gate: Gate<R>,
+    auth: Authenticator<R>,
 }
 
 /// Decides about requests. Routers clone their services for each of them.
-struct Gate<R> {
+struct Authenticator<R> {
     settings: Arc<Settings<R>>,
     freshness: Freshness,
 }
 
-/// What is to be done with a request whose credentials have been looked at.
-enum Way {
+/// A request whose credentials have been looked at.
+enum Begin {
     /// It needs no token.
-    Pass,
+    Anonymous,
     /// All there is to know is known.
-    Decide(Shown, Answer),
-    Ask(Shown, Asking),
+    Ready(Evidence, Resolved),
+    Pending(Evidence, Resolving),
 }
 
 /// What a request presents.
-struct Found<'r> {
+struct Credentials<'r> {
     scheme: Scheme,
     token: &'r str,
     certificate: Option<ClientCertificate>,
 }
 
-impl Found<'_> {
+impl Credentials<'_> {
     /// The holder without the key of a proof, which has not been verified yet.
     fn holder(&self) -> Holder {
         let certificate = self.certificate.as_ref().map(ClientCertificate::thumbprint);
@@ -73,21 +75,26 @@ impl Found<'_> {
     }
 }
 
-/// What a request showed beside its token.
-#[derive(Clone)]
-struct Shown {
+/// What a request presented, as far as it is needed when its headers are not looked at any more.
+struct Evidence {
     scheme: Scheme,
     certificate: Option<Thumbprint>,
-    /// What became of its proof.
+    /// All that Authlete is told, if it may have to be asked.
+    presented: Option<Arc<Presented>>,
+    /// The value of the token as it was presented, if values are rotated.
+    value: Option<Key>,
+    rotation: Option<PendingRotation>,
+    /// What became of the proof.
     sent: Option<Sent>,
+    /// When the check is to be over, but for what comes after an extension.
+    deadline: Option<Deadline>,
+    /// The token's extension has been waited for.
+    extended: bool,
 }
-
-/// Set when Authlete is asked with a request's proof: to the call.
-pub(crate) type Sent = Arc<OnceLock<Arc<Flight<Asked>>>>;
 
 impl<S, R> AuthService<S, R> {
     pub(crate) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { inner, gate: Gate { settings, freshness } }
+        Self { inner, auth: Authenticator { settings, freshness } }
     }
 }
 
@@ -107,73 +114,77 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let decision = match self.gate.way(&request) {
-            Way::Pass => {
-                self.gate.pass(&mut request);
-                Ok(None)
+        let (mut evidence, resolving) = match self.auth.begin(&request) {
+            Begin::Anonymous => {
+                self.auth.admit_anonymous(&mut request);
+                return AuthFuture::admitted(self.inner.call(request), None);
             }
-            Way::Decide(shown, answer) => self.gate.decide(&mut request, &shown, answer),
-            Way::Ask(shown, asking) => {
-                // It is this service that was polled ready, so it is the one to be called; a clone
-                // takes its place. See tower's documentation of `Service`, "Be careful when cloning
-                // inner services".
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
-                let gate = self.gate.clone();
-                let decide = Box::new(move |request: &mut Request<B>, answer| {
-                    gate.decide(request, &shown, answer)
-                });
-                return AuthFuture::asking(asking, Waiting { request, service, decide });
+            Begin::Ready(mut evidence, resolved) => {
+                match self.auth.decide(&mut request, &mut evidence, resolved) {
+                    Decision::Admit(after) => {
+                        return AuthFuture::admitted(self.inner.call(request), after);
+                    }
+                    Decision::Refuse(response) => return AuthFuture::refused(response),
+                    Decision::Wait(resolving) => (evidence, resolving),
+                }
             }
+            Begin::Pending(evidence, resolving) => (evidence, resolving),
         };
-        AuthFuture::decided(decision, request, &mut self.inner)
+        // It is this service that was polled ready, so it is the one to be called; a clone takes its
+        // place. See tower's documentation of `Service`, "Be careful when cloning inner services".
+        let clone = self.inner.clone();
+        let service = std::mem::replace(&mut self.inner, clone);
+        let auth = self.auth.clone();
+        let decide = Box::new(move |request: &mut Request<B>, resolved| {
+            auth.decide(request, &mut evidence, resolved)
+        });
+        AuthFuture::pending(resolving, Waiting { request, service, decide })
     }
 }
 
-impl<R> Gate<R> {
-    fn way<B>(&self, request: &Request<B>) -> Way {
-        self.try_way(request).unwrap_or_else(|(scheme, rejection)| {
-            let shown = Shown { scheme, certificate: None, sent: None };
-            Way::Decide(shown, Err(rejection))
+impl<R> Authenticator<R> {
+    fn begin<B>(&self, request: &Request<B>) -> Begin {
+        self.try_begin(request).unwrap_or_else(|(scheme, rejection)| {
+            Begin::Ready(Evidence::of_scheme(scheme), Resolved::known(Err(rejection)))
         })
     }
 
-    fn try_way<B>(&self, request: &Request<B>) -> Result<Way, (Scheme, Rejection)> {
-        let Some(found) = self.find(RequestHead::of(request), request.extensions())? else {
-            return Ok(Way::Pass);
-        };
+    fn try_begin<B>(&self, request: &Request<B>) -> Result<Begin, (Scheme, Rejection)> {
+        let credentials = self.credentials(RequestHead::of(request), request.extensions())?;
+        let Some(credentials) = credentials else { return Ok(Begin::Anonymous) };
         let Settings { verifier, options, .. } = &*self.settings;
-        if found.scheme == Scheme::Dpop || options.signatures.is_some() {
-            return self.way_of_proof(request, &found).map_err(|it| (found.scheme, it));
+        if credentials.scheme == Scheme::Dpop || options.signatures.is_some() {
+            let scheme = credentials.scheme;
+            return self.begin_with_proof(request, &credentials).map_err(|it| (scheme, it));
         }
-        let shown = self.shown(&found);
         let now = verifier.clock.recently();
         let (key, known) = match self.freshness.fresh {
-            true => (verifier.key(found.token), None),
-            false => verifier.look_up(found.token, found.holder(), now),
+            true => (verifier.key(credentials.token), None),
+            false => verifier.look_up(credentials.token, credentials.holder(), now),
         };
-        match known {
-            Some(Known { answer, ends }) if !self.lacks_facts(&answer) => {
-                if let Ok(known) = &answer
-                    && known.is_bound_to(shown.certificate.as_ref())
-                {
-                    verifier.keep_alive(&key, known, ends, || found.presented(key));
-                }
-                Ok(Way::Decide(shown, answer))
-            }
-            _ => {
-                let asking = Box::pin(verifier.clone().ask(found.presented(key), self.freshness));
-                Ok(Way::Ask(shown, asking))
-            }
+        let mut evidence = self.evidence(&credentials, key, request.extensions());
+        let known = known.filter(|known| !self.lacks_facts(&known.answer));
+        let Some(known) = known else {
+            let presented = Arc::new(credentials.presented(key));
+            evidence.presented = Some(presented.clone());
+            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            let resolving = verifier.clone().resolve(presented, self.freshness);
+            return Ok(Begin::Pending(evidence, Box::pin(resolving)));
+        };
+        if let Known { answer: Ok(token), ends } = &known
+            && verifier.needs_presenting(&key, token, *ends)
+        {
+            evidence.presented = Some(Arc::new(credentials.presented(key)));
         }
+        Ok(Begin::Ready(evidence, known.into()))
     }
 
     /// What a request presents, if it presents anything.
-    fn find<'r>(
+    fn credentials<'r>(
         &self,
         head: RequestHead<'r>,
         extensions: &Extensions,
-    ) -> Result<Option<Found<'r>>, (Scheme, Rejection)> {
+    ) -> Result<Option<Credentials<'r>>, (Scheme, Rejection)> {
         let options = &self.settings.options;
         let found = credentials::find(&options.sources, head, options.max_token_length);
         let (scheme, token) = match found.map_err(|rejection| (Scheme::Bearer, rejection))? {
@@ -194,37 +205,59 @@ impl<R> Gate<R> {
                 .map_err(|malformed| (scheme, Rejection::invalid_request(malformed)))?,
             None => None,
         };
-        Ok(Some(Found { scheme, token, certificate }))
+        Ok(Some(Credentials { scheme, token, certificate }))
     }
 
-    fn shown(&self, found: &Found<'_>) -> Shown {
-        let certificate = found.holder().certificate;
-        Shown { scheme: found.scheme, certificate, sent: None }
-    }
-
-    /// The way of a request that proves something.
-    fn way_of_proof<B>(&self, request: &Request<B>, found: &Found<'_>) -> Result<Way, Rejection> {
+    fn evidence(
+        &self,
+        credentials: &Credentials<'_>,
+        key: Key,
+        extensions: &Extensions,
+    ) -> Evidence {
         let verifier = &self.settings.verifier;
-        let shown = self.shown(found);
+        let Credentials { scheme, token, .. } = credentials;
+        // A client that proves possession needs no new values.
+        let rotates = verifier.rotator.is_some() && *scheme == Scheme::Bearer;
+        let value = rotates.then_some(key);
+        Evidence {
+            certificate: credentials.holder().certificate,
+            value,
+            rotation: value
+                .and_then(|value| PendingRotation::due(verifier, value, token, extensions)),
+            ..Evidence::of_scheme(*scheme)
+        }
+    }
+
+    /// The beginning of a request that proves something.
+    fn begin_with_proof<B>(
+        &self,
+        request: &Request<B>,
+        credentials: &Credentials<'_>,
+    ) -> Result<Begin, Rejection> {
+        let verifier = &self.settings.verifier;
+        let key = verifier.key(credentials.token);
+        let mut evidence = self.evidence(credentials, key, request.extensions());
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
-        let proven = request.extensions().get::<Proven>();
-        let proven = proven.filter(|proven| proven.is_by(verifier));
-        if let Some(Proven { token: known, sent: Some(sent), .. }) = proven
+        let outer = AuthContext::of(request.extensions(), verifier);
+        let proven = outer.and_then(|context| context.proven.as_ref());
+        if let Some(Proven { token: known, sent: Some(sent) }) = proven
             && let Some(flight) = sent.get()
         {
-            let shown = Shown { sent: Some(sent.clone()), ..shown };
-            let key = verifier.key(found.token);
+            evidence.sent = Some(sent.clone());
             let Freshness { fresh, stale } = self.freshness;
             let known = || verifier.known_since(&key, flight, known, stale);
             return Ok(match (!fresh).then(known).flatten() {
-                Some(answer) => Way::Decide(shown, answer),
-                None => Way::Ask(shown, Box::pin(verifier.clone().wait(key, flight.clone()))),
+                Some(answer) => Begin::Ready(evidence, Resolved::known(answer)),
+                None => {
+                    let resolving = verifier.clone().wait(key, flight.clone());
+                    Begin::Pending(evidence, Box::pin(resolving))
+                }
             });
         }
-        let sent = Sent::default();
-        let presented = found.presented(verifier.key(found.token));
-        let asking = self.prove(request, found.scheme, presented, proven.is_some(), &sent)?;
-        Ok(Way::Ask(Shown { sent: Some(sent), ..shown }, asking))
+        evidence.sent = Some(Sent::default());
+        let presented = credentials.presented(key);
+        let resolving = self.prove(request, presented, proven.is_some(), &mut evidence)?;
+        Ok(Begin::Pending(evidence, resolving))
     }
 
     /// Whether tokens may be presented in this way.
@@ -240,15 +273,16 @@ impl<R> Gate<R> {
     fn prove<B>(
         &self,
         request: &Request<B>,
-        scheme: Scheme,
         mut presented: Presented,
         proven: bool,
-        sent: &Sent,
-    ) -> Result<Asking, Rejection> {
+        evidence: &mut Evidence,
+    ) -> Result<Resolving, Rejection> {
         let Settings { verifier, options, .. } = &*self.settings;
         let head = RequestHead::of(request);
         let unplaced = |problem| {
-            tracing::error!(
+            limited!(
+                error,
+                verifier.log,
                 problem,
                 "the URL of a request is not known; check the origin's settings"
             );
@@ -263,18 +297,30 @@ impl<R> Gate<R> {
             freshness.fresh = true;
         }
         #[cfg(feature = "dpop")]
-        if let Some(prover) = options.dpop.as_ref().filter(|_| scheme == Scheme::Dpop) {
+        if let Some(prover) = options.dpop.as_ref().filter(|_| evidence.scheme == Scheme::Dpop) {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
-            let proof = credentials::proof(head.headers)?;
+            let text = credentials::proof(head.headers)?;
+            let (method, token, now) =
+                (head.method.as_str(), presented.token(), verifier.clock.now());
+            let proof = prover.verify(text, &ProofFor { method, url: &url, token, now })?;
+            prover.check_nonce(&proof, now)?;
+            presented.holder.key = Some(proof.thumbprint);
             let told = presented.request().into_owned();
-            presented = presented.telling(told.dpop(proof).htm(head.method.as_str()).htu(url));
-            presented.sent = Some(sent.clone());
+            presented = presented.telling(told.dpop(text).htm(method).htu(url));
+            presented.sent = evidence.sent.clone();
             let (verifier, prover) = (verifier.clone(), prover.clone());
-            let asking = verifier.ask_with_proof(prover, presented, freshness, proven);
-            return Ok(Box::pin(asking));
+            let presented = Arc::new(presented);
+            evidence.presented = Some(presented.clone());
+            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            return Ok(Box::pin(
+                verifier.resolve_with_proof(prover, proof, presented, freshness, proven),
+            ));
         }
-        let _ = (scheme, proven, sent);
-        Ok(Box::pin(verifier.clone().ask(presented, freshness)))
+        let _ = proven;
+        let presented = Arc::new(presented);
+        evidence.presented = Some(presented.clone());
+        evidence.deadline = Some(verifier.caller.deadline_of_extension());
+        Ok(Box::pin(verifier.clone().resolve(presented, freshness)))
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
@@ -282,211 +328,219 @@ impl<R> Gate<R> {
     fn lacks_facts(&self, known: &Answer) -> bool {
         let Ok(token) = known else { return false };
         let Settings { verifier, options, .. } = &*self.settings;
-        let unmet = |require: &Require| require.check(token, &verifier.clock).is_err();
+        let unmet = |require: &Require| require.check_known(token, &verifier.clock).is_err();
         !token.is_complete() && options.require.as_ref().is_some_and(unmet)
     }
 
-    /// What the inside needs to refuse in the same way.
-    fn guard<ResB: 'static>(&self) -> &Guard
+    /// Lets what is inside refuse in the same way.
+    fn render<ResB: 'static>(&self)
     where
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
         verifier.guard.renders::<ResB>(renderer);
-        &verifier.guard
     }
 
     /// Lets a request without a token pass.
-    fn pass<B, ResB: 'static>(&self, request: &mut Request<B>)
+    fn admit_anonymous<B, ResB: 'static>(&self, request: &mut Request<B>)
     where
         R: Renderer<ResB>,
     {
-        let guard = self.guard::<ResB>().clone();
-        request.extensions_mut().insert(guard);
+        self.render::<ResB>();
+        AuthContext::insert_anonymous(request.extensions_mut(), &self.settings.verifier);
     }
 
     /// Gives the request the token's facts, or makes the response that refuses it.
     fn decide<B, ResB: 'static>(
         &self,
         request: &mut Request<B>,
-        shown: &Shown,
-        answer: Answer,
+        evidence: &mut Evidence,
+        resolved: Resolved,
     ) -> Decision<ResB>
     where
         R: Renderer<ResB>,
     {
-        let token = match answer.and_then(|token| self.allow(shown, token)) {
+        let Resolved { answer, call, needs_refresh } = resolved;
+        let Settings { verifier, options, .. } = &*self.settings;
+        let (certificate, require) = (evidence.certificate.as_ref(), options.require.as_ref());
+        let allow = |token| context::allow(token, certificate, options.signs(), require, verifier);
+        let token = match answer.and_then(allow) {
             Ok(token) => token,
             Err(rejection) => {
                 rejection.note();
-                return Err(self.refuse(request, shown, &rejection));
+                return Decision::Refuse(self.refuse(request, evidence, &rejection));
             }
         };
-        let after = self.after(request, shown, &token);
-        let options = &self.settings.options;
-        let proofs = options.challenges.algorithms.is_some();
-        credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
-        if shown.scheme == Scheme::Dpop {
-            request.extensions_mut().insert(shown.scheme);
-            let verifier = self.settings.verifier.clone();
-            let (token, sent) = (token.clone(), shown.sent.clone());
-            let proven = Proven { verifier, token, sent };
-            request.extensions_mut().insert(proven);
+        let presented = evidence.presented.as_ref().filter(|_| !evidence.extended);
+        let follow = |it| verifier.follow(it, &token, needs_refresh, call);
+        let extension = presented.and_then(follow);
+        match extension {
+            Some(extension) if verifier.waits_for_extensions() => {
+                evidence.extended = true;
+                let deadline = evidence.deadline.take();
+                let deadline = deadline.unwrap_or_else(|| verifier.caller.deadline_of_extension());
+                Decision::Wait(Box::pin(after_extension(extension, deadline, token)))
+            }
+            extension => Decision::Admit(self.admit(request, evidence, token, extension)),
         }
-        self.guard::<ResB>();
-        token.insert_into(request.extensions_mut(), options.token_info_alone);
-        Ok(after)
     }
 
-    /// Whether a good token may be used by who shows this, for this.
-    fn allow(&self, shown: &Shown, token: TokenInfo) -> Answer {
-        let options = &self.settings.options;
-        if !token.is_bound_to(shown.certificate.as_ref()) {
-            let description = "the access token is bound to another client certificate";
-            return Err(Rejection::invalid_token(description));
+    /// Leaves in the request what is known, and tells what is to be done to its response.
+    fn admit<B, ResB: 'static>(
+        &self,
+        request: &mut Request<B>,
+        evidence: &mut Evidence,
+        token: TokenInfo,
+        extension: Option<PendingExtension>,
+    ) -> Option<Box<After<ResB>>>
+    where
+        R: Renderer<ResB>,
+    {
+        let Settings { verifier, options, .. } = &*self.settings;
+        if let (Some(rotator), Some(value)) = (&verifier.rotator, &evidence.value) {
+            rotator.see(value, verifier.clock.recently());
         }
-        let signs = options.signatures.as_ref().is_some_and(|signatures| signatures.has_signer());
-        if token.needs_signed_response() && !signs {
-            tracing::error!(
-                "an access token takes signed responses, but there is no signer; give one by \
-                 `MessageSignatures::signer`"
-            );
-            return Err(Rejection::misconfigured("responses cannot be signed here"));
+        // What is done once is done by the layer outside.
+        let outer = AuthContext::take(request.extensions_mut(), verifier);
+        let done = outer.as_ref().map(|outer| outer.after).unwrap_or_default();
+        let rotation = evidence.rotation.take().filter(|_| !done.rotates);
+        let signs = token.needs_signed_response() && !done.signs;
+        let after = AfterResponse {
+            rotates: done.rotates || rotation.is_some(),
+            signs: done.signs || signs,
+        };
+        // An extension by the old value would miss the token that gets a new one.
+        let extension = extension.filter(|_| rotation.is_none());
+        let finish = self.finish(request, evidence, &token, signs);
+        let unusual = evidence.scheme == Scheme::Dpop || !token.is_complete() || outer.is_some();
+        if unusual || after.rotates || after.signs {
+            let context = self.context(evidence, &token, after);
+            request.extensions_mut().insert(context);
         }
-        let require = options.require.as_ref();
-        let clock = &self.settings.verifier.clock;
-        require.map_or(Ok(()), |require| require.check(&token, clock))?;
-        Ok(token)
+        let proofs = options.challenges.algorithms.is_some();
+        credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
+        self.render::<ResB>();
+        token.insert_into(request.extensions_mut(), options.token_info_alone);
+        let nothing = rotation.is_none() && extension.is_none() && finish.is_none();
+        (!nothing).then(|| Box::new(After { rotation, extension, finish }))
+    }
+
+    fn context(&self, evidence: &Evidence, token: &TokenInfo, after: AfterResponse) -> AuthContext {
+        let Settings { verifier, options, .. } = &*self.settings;
+        let presented = evidence.presented.as_ref().filter(|_| !token.is_complete());
+        let recheck = presented.map(|presented| Recheck {
+            presented: presented.clone(),
+            freshness: self.freshness,
+            admission: Admission {
+                require: options.require.clone(),
+                certificate: evidence.certificate,
+                signs: after.signs,
+            },
+        });
+        let sent = evidence.sent.clone();
+        let proven =
+            (evidence.scheme == Scheme::Dpop).then(|| Proven { token: token.clone(), sent });
+        let (verifier, scheme) = (verifier.clone(), evidence.scheme);
+        AuthContext { verifier, scheme, recheck, proven, after }
     }
 
     fn refuse<B, ResB>(
         &self,
         request: &Request<B>,
-        shown: &Shown,
+        evidence: &Evidence,
         rejection: &Rejection,
     ) -> Response<ResB>
     where
         R: Renderer<ResB>,
     {
         let Settings { options, renderer, .. } = &*self.settings;
-        let mut head = rejection.head(request.headers(), &options.challenges, shown.scheme);
-        head.headers_mut().extend(self.nonce(shown).map(|nonce| (Some(DPOP_NONCE), nonce)));
-        renderer.render(rejection, head)
+        let protocol = Protocol::of(RequestHead::of(request));
+        let mut head = rejection.head(&protocol, &options.challenges, evidence.scheme);
+        head.headers_mut().extend(self.nonce(evidence).map(|nonce| (Some(DPOP_NONCE), nonce)));
+        rejection::render(&**renderer, rejection, head)
     }
 
     /// The nonce that the client has to use next, if there is one.
-    fn nonce(&self, shown: &Shown) -> Option<HeaderValue> {
+    fn nonce(&self, evidence: &Evidence) -> Option<HeaderValue> {
         #[cfg(feature = "dpop")]
-        if shown.scheme == Scheme::Dpop {
+        if evidence.scheme == Scheme::Dpop {
             let Settings { verifier, options, .. } = &*self.settings;
             let ours = options.dpop.as_ref()?.nonce(verifier.clock.now());
             return ours.or_else(|| verifier.nonce());
         }
-        let _ = shown;
+        let _ = evidence;
         None
     }
 
-    /// What may have to be done when the request was answered.
-    fn after<B, ResB: 'static>(
+    /// The last change of the response, if there is one.
+    fn finish<B, ResB: 'static>(
         &self,
-        request: &mut Request<B>,
-        shown: &Shown,
-        info: &TokenInfo,
-    ) -> Option<Box<After<ResB>>>
+        request: &Request<B>,
+        evidence: &Evidence,
+        token: &TokenInfo,
+        signs: bool,
+    ) -> Option<Finish<ResB>>
     where
         R: Renderer<ResB>,
     {
-        let turn = self.follow_up(request, shown, info);
-        let nonce = self.nonce(shown);
-        let signs = info.needs_signed_response();
-        if turn.is_none() && nonce.is_none() && !signs {
+        let nonce = self.nonce(evidence);
+        if nonce.is_none() && !signs {
             return None;
         }
-        // What is done once is done by the layer outside.
-        let verifier = &self.settings.verifier;
-        let seen_to = request.extensions().get::<SeenTo>();
-        let seen_to = seen_to.filter(|seen_to| Arc::ptr_eq(&seen_to.verifier, verifier));
-        let (turns, signed) = seen_to.map_or((false, false), |it| (it.turns, it.signs));
-        let (turn, signs) = (turn.filter(|_| !turns), signs && !signed);
-        let verifier = verifier.clone();
-        let seen_to = SeenTo { verifier, turns: turns || turn.is_some(), signs: signed || signs };
-        request.extensions_mut().insert(seen_to);
-        let (settings, info, scheme) = (self.settings.clone(), info.clone(), shown.scheme);
-        let content_type = request.headers().get(CONTENT_TYPE).cloned();
-        let finish: Finish<ResB> = Box::new(move |mut response| {
+        let (settings, token, scheme) = (self.settings.clone(), token.clone(), evidence.scheme);
+        let protocol = Protocol::of(RequestHead::of(request));
+        Some(Box::new(move |mut response| {
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);
                 // RFC 9449 §8.2: a nonce is for one client.
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             match settings.options.signatures.as_ref().filter(|_| signs) {
-                Some(signatures) => signatures.sign(&info, response).unwrap_or_else(|error| {
+                Some(signatures) => signatures.sign(&token, response).unwrap_or_else(|error| {
                     let cause = &error as &dyn std::error::Error;
-                    tracing::error!(error = cause, "a response could not be signed");
+                    limited!(
+                        error,
+                        settings.verifier.log,
+                        error = cause,
+                        "a response could not be signed"
+                    );
                     let rejection = Rejection::misconfigured("the response could not be signed");
                     let challenges = &settings.options.challenges;
-                    let headers = content_type.map(|it| (CONTENT_TYPE, it)).into_iter().collect();
-                    let head = rejection.head(&headers, challenges, scheme);
-                    settings.renderer.render(&rejection, head)
+                    let head = rejection.head(&protocol, challenges, scheme);
+                    rejection::render(&*settings.renderer, &rejection, head)
                 }),
                 None => response,
             }
-        });
-        Some(Box::new(After { turn, finish }))
-    }
-
-    /// What may have to be done about the token later, for which its value is needed.
-    fn follow_up<B>(
-        &self,
-        request: &mut Request<B>,
-        shown: &Shown,
-        info: &TokenInfo,
-    ) -> Option<Turn> {
-        let Settings { verifier, options, .. } = &*self.settings;
-        if info.is_complete() && verifier.rotator.is_none() {
-            return None;
-        }
-        let head = RequestHead::of(request);
-        let found = credentials::find(&options.sources, head, options.max_token_length);
-        let (_, token) = found.ok()??;
-        // A client that proves possession needs no new values.
-        let turn = Turn::due(verifier, token, request.extensions())
-            .filter(|_| shown.scheme == Scheme::Bearer);
-        if !info.is_complete() {
-            let recheck = verifier.recheck(token, self.freshness);
-            request.extensions_mut().insert(recheck);
-        }
-        turn
+        }))
     }
 }
 
-/// In the extensions of a request: what is done to its response, for a layer of the same make inside.
-#[derive(Clone)]
-struct SeenTo {
-    verifier: Arc<Verifier>,
-    /// It tells a new value of the token.
-    turns: bool,
-    /// It is signed.
-    signs: bool,
-}
-
-/// In the extensions of a request whose proof a layer has used up, for a layer of the same make inside
-/// of it.
-#[derive(Clone)]
-struct Proven {
-    verifier: Arc<Verifier>,
+/// What is known of a token when it was extended.
+async fn after_extension(
+    extension: PendingExtension,
+    deadline: Deadline,
     token: TokenInfo,
-    /// Whether Authlete was asked with the proof.
-    sent: Option<Sent>,
+) -> Resolved {
+    let extended = deadline.wait(extension.run()).await.unwrap_or(Extended::Not);
+    Resolved::known(extended.apply(token))
 }
 
-impl Proven {
-    fn is_by(&self, verifier: &Arc<Verifier>) -> bool {
-        Arc::ptr_eq(&self.verifier, verifier)
+impl Evidence {
+    fn of_scheme(scheme: Scheme) -> Self {
+        Self {
+            scheme,
+            certificate: None,
+            presented: None,
+            value: None,
+            rotation: None,
+            sent: None,
+            deadline: None,
+            extended: false,
+        }
     }
 }
 
-impl<R> Clone for Gate<R> {
+impl<R> Clone for Authenticator<R> {
     fn clone(&self) -> Self {
         Self { settings: self.settings.clone(), freshness: self.freshness }
     }
@@ -494,7 +548,7 @@ impl<R> Clone for Gate<R> {
 
 impl<S: Clone, R> Clone for AuthService<S, R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), gate: self.gate.clone() }
+        Self { inner: self.inner.clone(), auth: self.auth.clone() }
     }
 }
 

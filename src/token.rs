@@ -12,7 +12,7 @@ use http::Extensions;
 
 use crate::{
     api::{
-        AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, TokenCreateResponse,
+        AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Scope, TokenCreateResponse,
         TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
         document::{from_millis, from_seconds},
     },
@@ -165,10 +165,13 @@ impl TokenInfo {
         self.0.complete
     }
 
-    /// Lets the inner service know, of all or of this alone.
+    /// Lets the inner service know, of all or of this alone, in place of what an outer layer knew.
     #[inline]
     pub(crate) fn insert_into(self, extensions: &mut Extensions, alone: bool) {
-        if !alone {
+        if alone {
+            extensions.remove::<Scopes>();
+            extensions.remove::<Properties>();
+        } else {
             extensions.insert(Scopes(Held::Of(self.clone())));
             extensions.insert(Properties(Held::Of(self.clone())));
         }
@@ -298,7 +301,8 @@ impl TokenInfo {
     }
 
     /// These facts with what an update has changed. `None` if it cannot be told: the answer lacks
-    /// what is known, and the request did not ask for that to be removed.
+    /// what is known, and the request did not ask for that to be removed. If scopes were added whose
+    /// details it does not tell, they are not complete.
     pub(crate) fn updated(
         &self,
         request: &TokenUpdateRequest,
@@ -312,16 +316,25 @@ impl TokenInfo {
         if lost && request.properties.is_none() {
             return None;
         }
+        let details = response.authorization_details.as_ref();
+        let lost = details.is_none() && !self.authorization_details().is_empty();
+        if lost && request.authorization_details.is_none() {
+            return None;
+        }
+        let of = |details: &Scope, scope: &String| details.name.as_ref() == Some(scope);
+        let known_of = |scope| known.scope_details.iter().any(|details| of(details, scope));
+        let detailed = known.scope_details.is_empty() || response.scopes.iter().all(known_of);
+        known.scope_details.retain(|it| response.scopes.iter().any(|scope| of(it, scope)));
         known.scopes.clone_from(&response.scopes);
         known.properties.clone_from(&response.properties);
         known.expires_at = response.access_token_expires_at.or(known.expires_at);
-        known.authorization_details =
-            response.authorization_details.clone().or(known.authorization_details);
+        known.authorization_details = response.authorization_details.clone();
         known.for_external_attachment |= response.for_external_attachment;
         let update = self.0.update.as_ref();
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
         let guard = self.0.guard.clone();
-        Some(Self::new(known, update, self.0.complete).with(|facts| facts.guard = guard))
+        let complete = self.0.complete && detailed;
+        Some(Self::new(known, update, complete).with(|facts| facts.guard = guard))
     }
 
     /// Whether it can be used over a connection with this client certificate, or with none.

@@ -6,6 +6,7 @@ use crate::{
     api::{
         Error, IntrospectionAction, IntrospectionResponse, TokenUpdateAction, TokenUpdateResponse,
     },
+    observe::{LogLimit, limited},
     rejection::Rejection,
     token::TokenInfo,
 };
@@ -17,7 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) type Answer = Result<TokenInfo, Rejection>;
 
 /// What `/auth/introspection` says.
-pub(crate) fn of_introspection(response: &IntrospectionResponse) -> Answer {
+pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit) -> Answer {
     let rejection = match response.action {
         IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
         IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
@@ -29,7 +30,7 @@ pub(crate) fn of_introspection(response: &IntrospectionResponse) -> Answer {
         }
         action => {
             let code = response.result_code.as_deref();
-            return Err(no_verdict("/auth/introspection", &format!("{action:?}"), code));
+            return Err(no_verdict(log, "/auth/introspection", &format!("{action:?}"), code));
         }
     };
     let rejection = rejection.with_authlete_challenge(response.response_content.as_deref());
@@ -37,14 +38,14 @@ pub(crate) fn of_introspection(response: &IntrospectionResponse) -> Answer {
 }
 
 /// What `/auth/token/update` says, when nothing was to be changed.
-pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answer {
+pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime, log: &LogLimit) -> Answer {
     let code = response.result_code.as_deref();
     match response.action {
         TokenUpdateAction::Ok => {}
         _ if is_gone(response) => {
-            return Err(Rejection::invalid_token("the access token does not exist"));
+            return Err(not_found());
         }
-        action => return Err(no_verdict("/auth/token/update", &format!("{action:?}"), code)),
+        action => return Err(no_verdict(log, "/auth/token/update", &format!("{action:?}"), code)),
     }
     let token = TokenInfo::from(response);
     match token.token_type() {
@@ -53,7 +54,7 @@ pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answ
             let description = "the access token cannot be used as a bearer token";
             return Err(Rejection::invalid_token(description));
         }
-        None => return Err(no_verdict("/auth/token/update", "OK without a token type", code)),
+        None => return Err(no_verdict(log, "/auth/token/update", "OK without a token type", code)),
     }
     // Unlike introspection, this API does not look at the expiry.
     if token.expires_at().is_some_and(|at| at <= now) {
@@ -65,6 +66,11 @@ pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime) -> Answ
 /// Whether an update says that there is no such token.
 pub(crate) fn is_gone(response: &TokenUpdateResponse) -> bool {
     matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
+}
+
+/// There is no such token.
+pub(crate) fn not_found() -> Rejection {
+    Rejection::invalid_token("the access token does not exist")
 }
 
 /// Nothing is known of the token.
@@ -83,22 +89,29 @@ pub(crate) fn crowded() -> Rejection {
 }
 
 /// Authlete answered, but the answer says nothing of the token.
-fn no_verdict(api: &str, action: &str, code: Option<&str>) -> Rejection {
-    tracing::error!(api, action, code, "Authlete gave no verdict on an access token");
+fn no_verdict(log: &LogLimit, api: &str, action: &str, code: Option<&str>) -> Rejection {
+    limited!(error, log, api, action, code, "Authlete gave no verdict on an access token");
     unknown()
 }
 
+/// Nothing is known of the token, since something of ours is wrong.
+pub(crate) fn at_fault() -> Rejection {
+    Rejection::misconfigured("access tokens cannot be checked here")
+}
+
 /// What a call that failed says of the token: nothing.
-pub(crate) fn of_failure(error: &Error) -> Rejection {
+pub(crate) fn of_failure(error: &Error, log: &LogLimit) -> Rejection {
     // As an error with its causes, so that logs tell what failed.
     let cause = error as &dyn std::error::Error;
     if error.is_our_fault() {
-        tracing::error!(
+        limited!(
+            error,
+            log,
             error = cause,
             "Authlete refuses our calls; check this server's AUTHLETE_* settings"
         );
-        return Rejection::misconfigured("access tokens cannot be checked here");
+        return at_fault();
     }
-    tracing::warn!(error = cause, "an access token could not be checked");
+    limited!(warn, log, error = cause, "an access token could not be checked");
     Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
 }

@@ -3,33 +3,33 @@
 
 use std::{
     borrow::Cow,
+    pin::Pin,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::HeaderValue;
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 #[cfg(feature = "dpop")]
-use crate::proof::{ProofFor, Prover};
+use crate::proof::{Proof, Prover};
 use crate::{
     api::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
-    clock::Clock,
-    future::Asking,
+    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Purpose, Told},
+    clock::{CENTURY, Clock, Moment},
+    lifecycle::{Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor},
     meter,
+    observe::{LogLimit, limited},
     precheck::Precheck,
-    refresh::{Extender, Refresh},
     rejection::{Guard, Reason, Rejection},
     resilience::{Again, BreakerState, Caller, Health, Patience},
-    rotate::{Rotation, Rotator},
-    service::Sent,
     token::TokenInfo,
     verdict::{self, Answer},
 };
@@ -37,10 +37,9 @@ use crate::{
 mod boarding;
 mod changes;
 mod landing;
-mod pairs;
 
-pub(crate) use self::changes::Issue;
-use self::{boarding::Boarding, pairs::Pairs};
+use self::boarding::Boarding;
+pub(crate) use self::changes::{Change, Issue};
 
 /// By which API a token is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -59,27 +58,65 @@ pub enum Check {
     Update,
 }
 
+/// Of how many refresh tokens the access token is remembered that came with it.
+const MAX_PAIRS: u64 = 100_000;
+
 /// What a flight brings.
 pub(crate) type Asked = Landed<Answer>;
+
+/// Set when Authlete is asked with a request's proof: to the call.
+pub(crate) type Sent = Arc<OnceLock<Arc<Flight<Asked>>>>;
+
+/// What is known of a token, and by what.
+pub(crate) struct Resolved {
+    pub(crate) answer: Answer,
+    /// The call that told it; `None` if it was known.
+    pub(crate) call: Option<Arc<Flight<Asked>>>,
+    /// Whether Authlete should be asked again soon.
+    pub(crate) needs_refresh: bool,
+}
+
+impl Resolved {
+    /// What is known without a call of this request's.
+    pub(crate) fn known(answer: Answer) -> Self {
+        Self { answer, call: None, needs_refresh: false }
+    }
+
+    /// What a call told.
+    fn by(call: &Arc<Flight<Asked>>, answer: Answer) -> Self {
+        Self { answer, call: Some(call.clone()), needs_refresh: false }
+    }
+}
+
+impl From<Known> for Resolved {
+    fn from(Known { answer, ends }: Known) -> Self {
+        Self { answer, call: None, needs_refresh: ends }
+    }
+}
+
+/// What is known on its way. What is known already is not waited for, and needs no box.
+pub(crate) type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 pub(crate) struct Verifier {
     pub(crate) authlete: Authlete,
     pub(crate) check: Check,
     pub(crate) clock: Clock,
     pub(crate) cache: Option<MemoryCache>,
+    pub(crate) log: LogLimit,
     /// Goes into what is known of tokens.
     pub(crate) guard: Guard,
     keys: KeySpace,
     refresh_keys: KeySpace,
-    flights: Flights<Asked>,
+    pub(crate) flights: Flights<Asked>,
     room: Arc<Semaphore>,
-    caller: Caller,
-    extender: Option<Extender>,
+    pub(crate) caller: Caller,
+    pub(crate) extender: Option<Extender>,
+    pub(crate) lineages: Lineages,
     /// What tokens have to be like of which nothing is known, if that takes more than a glance.
     pub(crate) precheck: Option<Precheck>,
     pub(crate) rotator: Option<Arc<Rotator>>,
-    /// Which access token was issued with a refresh token.
-    pub(crate) pairs: Pairs,
+    /// Which access token was issued with a refresh token, by the value that it had then.
+    pairs: Cache<Key, Key>,
     /// How often tokens were ended. What an issue tells that was under way then may be about one of them.
     endings: AtomicU64,
     clocks_differ: AtomicBool,
@@ -108,12 +145,15 @@ impl Verifier {
         let room = patience.max_in_flight.saturating_add(patience.max_waiting);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let caller = Caller::new(patience);
-        let extender = refresh.map(Extender::new);
+        let log = LogLimit::new(guard.clock());
+        let extender = refresh.map(|refresh| Extender::new(refresh, log.clone()));
+        let lineages = Lineages::new(extender.as_ref().map_or(CENTURY, Extender::longest_life));
         let rotator = rotation.map(|rotation| Arc::new(Rotator::new(rotation)));
         Self {
             authlete,
             check,
             clock: guard.clock().clone(),
+            log,
             guard,
             cache,
             keys,
@@ -122,9 +162,10 @@ impl Verifier {
             room,
             caller,
             extender,
+            lineages,
             precheck: None,
             rotator,
-            pairs: Pairs::new(),
+            pairs: Cache::new(MAX_PAIRS),
             endings: AtomicU64::new(0),
             clocks_differ,
             nonce: RwLock::default(),
@@ -136,9 +177,10 @@ impl Verifier {
         self.keys.key(token)
     }
 
-    /// The key of an access token that is in use, and what is known of it already.
+    /// The key of an access token that is in use, and what is known of it already. The value of a token
+    /// that overlaps with its successor stands for that.
     #[inline]
-    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: u64) -> (Key, Option<Known>) {
+    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: Moment) -> (Key, Option<Known>) {
         let Some(cache) = &self.cache else { return (self.key(token), None) };
         let tag = cache.tag(token);
         let (key, known) = match cache.at_hand(tag, holder, now) {
@@ -149,58 +191,73 @@ impl Verifier {
                 (key, known)
             }
         };
-        let overlapping = self.overlapping(&key, holder);
-        (key, overlapping.map(|answer| Known { answer, ends: false }).or(known))
+        let successor = match &known {
+            Some(Known { answer: Ok(_), .. }) => None,
+            _ => self.successor(&key, holder),
+        };
+        let Some(successor) = successor else { return (key, known) };
+        let answer = cache.get(&successor.key, holder, now).filter(Result::is_ok);
+        (key, answer.map(|answer| Known { answer, ends: false }))
     }
 
     /// What is known already.
-    fn known(&self, key: &Key, holder: Holder, now: SystemTime) -> Option<Answer> {
-        let overlapping = self.overlapping(key, holder);
-        overlapping.or_else(|| self.cache.as_ref()?.get(key, holder, now))
+    fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
+        self.cache.as_ref()?.get(key, holder, self.clock.moment())
     }
 
-    /// What is known of the value that a token has got so little time ago that this one is still
-    /// accepted.
+    /// The value that a token has got so little time ago that this one is still accepted.
     #[inline]
-    fn overlapping(&self, key: &Key, holder: Holder) -> Option<Answer> {
-        let now = self.rotator.as_ref().map(|_| self.clock.now())?;
-        let successor = self.rotator.as_ref()?.overlapping(key, now)?;
-        self.cache.as_ref()?.get(&successor, holder, now).filter(Result::is_ok)
+    fn successor(&self, key: &Key, holder: Holder) -> Option<Arc<Successor>> {
+        let rotator = self.rotator.as_ref().filter(|_| holder.key.is_none())?;
+        rotator.overlapping(key, self.clock.moment())
+    }
+
+    /// What is presented by the value that it stands for.
+    fn by_current_value(&self, presented: &Arc<Presented>) -> Arc<Presented> {
+        match self.successor(&presented.key, presented.holder) {
+            Some(successor) => Arc::new(presented.with_value(successor.key, &successor.value)),
+            None => presented.clone(),
+        }
     }
 
     /// Asks Authlete, or waits for the answer to someone else who asks.
     #[expect(clippy::manual_async_fn, reason = "the arguments of an `async fn` are kept twice")]
-    pub(crate) fn ask(
+    pub(crate) fn resolve(
         self: Arc<Self>,
-        presented: Presented,
+        presented: Arc<Presented>,
         freshness: Freshness,
-    ) -> impl Future<Output = Answer> + Send {
+    ) -> impl Future<Output = Resolved> + Send {
         async move {
-            self.look_closer(presented.token())?;
+            if let Err(rejection) = self.look_closer(presented.token()) {
+                return Resolved::known(Err(rejection));
+            }
             if let Some(stale) = self.stale_at_once(&presented, freshness) {
-                return Ok(stale);
+                return Resolved::known(Ok(stale));
             }
-            let answer = self.ask_now(&presented, freshness.fresh).await;
-            match answer {
+            let resolved = self.ask_now(&presented, freshness.fresh).await;
+            let stale = match &resolved.answer {
                 // A crowd here does not tell that Authlete cannot be asked.
-                Err(rejection) if rejection.is_of_crowd() && self.answers() => Err(rejection),
+                Err(rejection) if rejection.is_of_crowd() && self.answers() => None,
                 Err(rejection) if rejection.reason() == Reason::Unavailable => {
-                    self.stale(&presented, freshness).ok_or(rejection)
+                    self.stale(&presented, freshness)
                 }
-                answer => answer,
-            }
+                _ => None,
+            };
+            stale.map_or(resolved, |stale| Resolved::known(Ok(stale)))
         }
     }
 
     /// In an outage nobody waits who can do without.
     fn stale_at_once(
         self: &Arc<Self>,
-        presented: &Presented,
+        presented: &Arc<Presented>,
         freshness: Freshness,
     ) -> Option<TokenInfo> {
-        let stale = self.is_down().then(|| self.stale(presented, freshness))??;
+        // Credentials of ours that are refused are no outage.
+        let outage = self.is_down() && !self.caller.record.credentials_refused();
+        let stale = outage.then(|| self.stale(presented, freshness))??;
         if self.caller.record.breaker.state(self.clock.now_millis()) != BreakerState::Open {
-            self.ask_in_background(presented.clone());
+            self.ask_in_background(&self.by_current_value(presented));
         }
         Some(stale)
     }
@@ -221,58 +278,47 @@ impl Verifier {
     fn stale(&self, presented: &Presented, freshness: Freshness) -> Option<TokenInfo> {
         let cache = self.cache.as_ref().filter(|_| !freshness.fresh)?;
         let Presented { key, holder, .. } = presented;
-        let stale = cache.stale(key, *holder, freshness.stale, self.clock.now());
+        let stale = cache.stale(key, *holder, freshness.stale, self.clock.moment());
         let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
     }
 
-    /// The same for a token that comes with a proof, which is verified here whether or not Authlete is
-    /// asked. `proven`: this request's proof has been used up already, by this request.
+    /// The same for a token that comes with a proof, which was verified: it is used up, whether or not
+    /// Authlete is asked. `proven`: it has been used up already, by this request.
     #[cfg(feature = "dpop")]
-    pub(crate) async fn ask_with_proof(
+    pub(crate) async fn resolve_with_proof(
         self: Arc<Self>,
         prover: Arc<Prover>,
-        mut presented: Presented,
+        proof: Proof,
+        presented: Arc<Presented>,
         mut freshness: Freshness,
         proven: bool,
-    ) -> Answer {
-        let (now, deadline) = (self.clock.now(), self.caller.deadline());
-        let proof = {
-            let IntrospectionRequest { dpop, htm, htu, .. } = &*presented.request();
-            let purpose = ProofFor {
-                method: htm.as_deref().unwrap_or_default(),
-                url: htu.as_deref().unwrap_or_default(),
-                token: presented.token(),
-                now,
-            };
-            prover.verify(dpop.as_ref().map_or("", Secret::expose), &purpose)?
-        };
-        prover.check_nonce(&proof, now)?;
-        presented.holder.key = Some(proof.thumbprint);
+    ) -> Resolved {
+        let deadline = self.caller.deadline();
         // Only Authlete knows which of its nonces are good.
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         freshness.fresh |= foreign || prover.settings.always_remote;
-        let Presented { key, holder, .. } = presented;
+        let Presented { key, holder, .. } = *presented;
         let forgotten = self.flights.lock().forgotten(&key);
         let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
-        let (info, ends) = match known.filter(|_| !freshness.fresh) {
-            Some(known) => (known.answer?, Some(known.ends)),
-            None => (self.clone().ask(presented.clone(), freshness).await?, None),
+        let resolved = match known.filter(|_| !freshness.fresh) {
+            Some(known) => known.into(),
+            None => self.clone().resolve(presented, freshness).await,
         };
-        if !proven {
-            let used_up = deadline.wait(prover.use_up(&proof, &self.clock)).await;
-            used_up.unwrap_or_else(|| Err(verdict::unknown()))?;
-            // The token may have been forgotten while that took its time.
-            if self.flights.lock().forgotten(&key) != forgotten {
-                let known = self.known(&key, holder, self.clock.now());
-                return known.unwrap_or_else(|| Err(verdict::unknown()));
-            }
+        if proven || resolved.answer.is_err() {
+            return resolved;
         }
-        if let Some(ends) = ends {
-            self.keep_alive(&key, &info, ends, || presented);
+        let used_up = deadline.wait(prover.use_up(&proof, &self.clock, &self.log)).await;
+        if let Err(rejection) = used_up.unwrap_or_else(|| Err(verdict::unknown())) {
+            return Resolved::known(Err(rejection));
         }
-        Ok(info)
+        // The token may have been forgotten while that took its time.
+        if self.flights.lock().forgotten(&key) != forgotten {
+            let known = self.known(&key, holder);
+            return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
+        }
+        resolved
     }
 
     /// The nonce for DPoP proofs that Authlete demands, if it does.
@@ -293,32 +339,67 @@ impl Verifier {
         }
     }
 
-    /// Looks again, in the background, at a token that is known but needs a longer life, or of which
-    /// what is known `ends` soon.
+    /// Whether a token that is known has to be presented again: because it ends soon, or is to be extended.
     #[inline]
-    pub(crate) fn keep_alive(
-        self: &Arc<Self>,
+    pub(crate) fn needs_presenting(
+        &self,
         key: &Key,
-        known: &TokenInfo,
-        ends: bool,
-        presented: impl FnOnce() -> Presented,
-    ) {
-        let extends =
-            self.extender.as_ref().is_some_and(|it| it.look(key, known, self.clock.now()));
-        // When an outage may be over, somebody has to find out.
-        let state = || self.caller.record.breaker.state(self.clock.now_millis());
-        if extends || (ends && (!self.is_down() || state() == BreakerState::HalfOpen)) {
-            self.ask_in_background(presented());
-        }
+        token: &TokenInfo,
+        needs_refresh: bool,
+    ) -> bool {
+        needs_refresh || !token.is_complete() || self.is_extension_due(key, token)
     }
 
-    /// Asks, unless somebody does already.
-    fn ask_in_background(self: &Arc<Self>, presented: Presented) {
-        let Presented { key, holder, .. } = presented;
+    fn is_extension_due(&self, key: &Key, token: &TokenInfo) -> bool {
+        let now = || self.clock.moment();
+        self.extender.as_ref().is_some_and(|it| it.is_due(key, token, &self.lineages, now()))
+    }
+
+    /// Whether requests wait for the extension of their tokens.
+    pub(crate) fn waits_for_extensions(&self) -> bool {
+        self.extender.as_ref().is_some_and(Extender::waits)
+    }
+
+    /// Follows the admission of a request: revalidates what ends soon, and tells whether the token is to
+    /// be extended.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        presented: &Arc<Presented>,
+        token: &TokenInfo,
+        needs_refresh: bool,
+        call: Option<Arc<Flight<Asked>>>,
+    ) -> Option<PendingExtension> {
+        let presented = &self.by_current_value(presented);
+        let extends = self.is_extension_due(&presented.key, token);
+        let extender = self.extender.as_ref().filter(|_| extends && call.is_none());
+        let introspects =
+            extender.is_some_and(|it| it.introspects(&presented.key, self.clock.moment()));
+        // When an outage may be over, somebody has to find out.
+        let state = || self.caller.record.breaker.state(self.clock.now_millis());
+        let revalidates = needs_refresh && (!self.is_down() || state() == BreakerState::HalfOpen);
+        let asked = (introspects || revalidates).then(|| self.ask_in_background(presented));
+        let under_way =
+            || self.flights.lock().join(&presented.key, Purpose::Shared(presented.holder));
+        let call = call.or(asked.flatten());
+        extends.then(|| PendingExtension::new(self, presented, call.or_else(under_way)))
+    }
+
+    /// Asks, unless somebody does already or too many do. The answer is that of the call.
+    fn ask_in_background(
+        self: &Arc<Self>,
+        presented: &Arc<Presented>,
+    ) -> Option<Arc<Flight<Asked>>> {
+        let Presented { key, holder, .. } = **presented;
         let boarding = self.join(&mut self.flights.lock(), key, holder);
-        let Boarding::Start(flight, landing) = boarding else { return };
-        presented.sent_by(&flight);
-        tokio::spawn(landing.fly(presented));
+        match boarding {
+            Boarding::Join(flight) => Some(flight),
+            Boarding::Start(flight, landing) => {
+                presented.sent_by(&flight);
+                tokio::spawn(landing.fly(presented.clone()));
+                Some(flight)
+            }
+            Boarding::Known(_) | Boarding::Full => None,
+        }
     }
 
     /// What is known by now of a token that was `known` when a call about it set out; `None` if that is
@@ -333,7 +414,7 @@ impl Verifier {
         let too_old = known.is_stale_beyond(stale, self.clock.now_millis());
         match self.flights.told(key, flight) {
             Told::Forgotten => {
-                let known = self.known(key, flight.holder(), self.clock.now());
+                let known = self.known(key, flight.holder());
                 Some(known.unwrap_or_else(|| Err(verdict::unknown())))
             }
             Told::Landed(answer) if too_old || verdict::is_one(&answer) => Some(answer),
@@ -343,9 +424,9 @@ impl Verifier {
     }
 
     /// What a call under way will tell.
-    pub(crate) async fn wait(self: Arc<Self>, key: Key, flight: Arc<Flight<Asked>>) -> Answer {
+    pub(crate) async fn wait(self: Arc<Self>, key: Key, flight: Arc<Flight<Asked>>) -> Resolved {
         let told = self.flights.answer(&key, &flight, Err(verdict::unknown())).await;
-        told.unwrap_or_else(|| Err(verdict::unknown()))
+        Resolved::by(&flight, told.unwrap_or_else(|| Err(verdict::unknown())))
     }
 
     /// Whether Authlete answered the last check, and calls are made.
@@ -372,9 +453,9 @@ impl Verifier {
         let answer = self.authlete.introspection(&request).await;
         let error = answer.as_ref().err();
         // It tells the log.
-        let _ = error.map(verdict::of_failure);
+        let _ = error.map(|error| verdict::of_failure(error, &self.log));
         record.add(error.is_none(), self.clock.now());
-        pass.end(error, self.clock.now_millis());
+        record.end(pass, error, self.clock.now_millis());
         answer.map(|_| ())
     }
 
@@ -384,7 +465,12 @@ impl Verifier {
             Ok(pass) => pass,
             Err(left) => {
                 meter::suspended();
-                return Err(Rejection::unavailable(left));
+                let refused = record.credentials_refused();
+                return Err(if refused {
+                    verdict::at_fault()
+                } else {
+                    Rejection::unavailable(left)
+                });
             }
         };
         let again = match presented.has_proof() {
@@ -401,7 +487,7 @@ impl Verifier {
                 response.map(|response| {
                     let response = response?;
                     self.learn_nonce(&request, &response);
-                    Ok(verdict::of_introspection(&response))
+                    Ok(verdict::of_introspection(&response, &self.log))
                 })
             }
             Check::Update => {
@@ -411,12 +497,12 @@ impl Verifier {
                 };
                 let attempt = || self.authlete.token_update(&request);
                 let response = self.caller.check("/auth/token/update", again, attempt).await;
-                response.map(|it| Ok(verdict::of_update(&it?, self.clock.now())))
+                response.map(|it| Ok(verdict::of_update(&it?, self.clock.now(), &self.log)))
             }
         };
-        let Some(answer) = answer else { return Err(Self::crowded()) };
-        pass.end(answer.as_ref().err(), self.clock.now_millis());
-        let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error)));
+        let Some(answer) = answer else { return Err(self.crowded()) };
+        record.end(pass, answer.as_ref().err(), self.clock.now_millis());
+        let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error, &self.log)));
         let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
         meter::called(succeeded);
         record.add(succeeded, self.clock.now());
@@ -427,8 +513,8 @@ impl Verifier {
     }
 
     /// There was no room or no time for a call: that says nothing of Authlete.
-    fn crowded() -> Rejection {
-        tracing::warn!("too many access tokens are being checked");
+    fn crowded(&self) -> Rejection {
+        limited!(warn, self.log, "too many access tokens are being checked");
         meter::full("calls");
         verdict::crowded()
     }
@@ -473,10 +559,6 @@ impl Presented {
         Self { key, holder, token: token.into(), request: None, sent: None }
     }
 
-    pub(crate) fn bearer(key: Key, token: &str) -> Self {
-        Self::new(key, Holder::BEARER, token)
-    }
-
     /// With what Authlete is told beside the token.
     pub(crate) fn telling(mut self, request: IntrospectionRequest) -> Self {
         self.request = Some(Arc::new(request));
@@ -495,26 +577,19 @@ impl Presented {
         self.request.as_ref().is_some_and(|request| request.dpop.is_some())
     }
 
+    /// The same by another value of the token.
+    fn with_value(&self, key: Key, token: &Secret) -> Self {
+        let of = |request: &Arc<IntrospectionRequest>| Arc::new((**request).clone().token(token));
+        let request = self.request.as_ref().map(of);
+        Self { key, token: token.clone(), request, ..self.clone() }
+    }
+
     /// Tells by which call Authlete is asked with it.
     fn sent_by(&self, flight: &Arc<Flight<Asked>>) {
         let _ = self.sent.as_ref().map(|sent| sent.set(flight.clone()));
     }
 
-    fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         self.token.expose()
-    }
-}
-
-/// In the extensions of a request whose token is known by what issued it: how to ask about it.
-#[derive(Clone)]
-pub(crate) struct Recheck {
-    verifier: Arc<Verifier>,
-    presented: Presented,
-    freshness: Freshness,
-}
-
-impl Recheck {
-    pub(crate) fn ask(self) -> Asking {
-        Box::pin(self.verifier.ask(self.presented, self.freshness))
     }
 }

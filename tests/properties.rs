@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_auth::ChallengeParser;
@@ -82,8 +82,16 @@ fn request() -> impl Strategy<Value = Request<Body>> {
             ("content-type", "application/grpc;"),
         ][..],
     );
-    vec((place, token), 0..3).prop_map(|headers| {
-        let mut request = Request::new(Body::empty());
+    let kind = select(
+        &[
+            (Method::GET, Version::HTTP_11),
+            (Method::POST, Version::HTTP_11),
+            (Method::POST, Version::HTTP_2),
+        ][..],
+    );
+    (kind, vec((place, token), 0..3)).prop_map(|((method, version), headers)| {
+        let request = Request::builder().method(method).version(version);
+        let mut request = request.body(Body::empty()).unwrap();
         for ((name, start), token) in headers {
             let value = HeaderValue::from_bytes(&[start.as_bytes(), &token].concat());
             let value = value.ok().map(|value| (HeaderName::from_static(name), value));
@@ -114,7 +122,7 @@ fn answer() -> impl Strategy<Value = Value> {
 }
 
 /// The refusal is legal and tells no secret.
-fn check_refusal(response: &Response<Body>) -> Result<(), TestCaseError> {
+fn check_refusal(response: &Response<Body>, by_http2: bool) -> Result<(), TestCaseError> {
     let expected = [
         StatusCode::BAD_REQUEST,
         StatusCode::UNAUTHORIZED,
@@ -123,7 +131,8 @@ fn check_refusal(response: &Response<Body>) -> Result<(), TestCaseError> {
         StatusCode::INTERNAL_SERVER_ERROR,
     ];
     let of_grpc = response.headers().contains_key("grpc-status");
-    prop_assert!(of_grpc || expected.contains(&response.status()), "{response:?}");
+    let refused = if of_grpc { by_http2 } else { expected.contains(&response.status()) };
+    prop_assert!(refused, "{response:?}");
     for challenge in response.headers().get_all(WWW_AUTHENTICATE) {
         let challenges: Result<Vec<_>, _> =
             ChallengeParser::new(challenge.to_str().unwrap()).collect();
@@ -146,11 +155,12 @@ proptest! {
         answer in answer(),
     ) {
         let is_ok = status == 200 && answer["action"] == "OK";
+        let by_http2 = request.version() == Version::HTTP_2;
         let outcome = send(request, status, answer.to_string().into());
         prop_assert!(outcome.calls <= 1 && outcome.passed <= outcome.calls);
         prop_assert!(is_ok || outcome.passed == 0, "{answer}");
         if outcome.passed == 0 {
-            check_refusal(&outcome.response)?;
+            check_refusal(&outcome.response, by_http2)?;
         }
     }
 
@@ -160,7 +170,7 @@ proptest! {
         let outcome = send(request.body(Body::empty()).unwrap(), 200, answer.into());
         prop_assert_eq!((outcome.calls, outcome.passed), (1, 0));
         prop_assert_eq!(outcome.response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        check_refusal(&outcome.response)?;
+        check_refusal(&outcome.response, false)?;
     }
 }
 

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tower_authlete::fuzzing::credentials(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tower_authlete::untrusted::credentials(input));

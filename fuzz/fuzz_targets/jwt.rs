@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &str| tower_authlete::fuzzing::jwt(input));
+libfuzzer_sys::fuzz_target!(|input: &str| tower_authlete::untrusted::jwt(input));

@@ -180,6 +180,11 @@ impl Error {
         Self { api, kind: ErrorKind::Request(why) }
     }
 
+    /// A call that was not answered in this time.
+    pub(crate) fn deadline(api: &'static str, after: Duration) -> Self {
+        Self { api, kind: ErrorKind::Deadline(after) }
+    }
+
     /// Whether the same call can succeed a moment later: the connection failed, the deadline passed, or
     /// Authlete answered 429, 502, 503 or 504.
     #[must_use]
@@ -210,6 +215,17 @@ impl Error {
             _ => None,
         };
         self.is_retryable() || status.is_some_and(StatusCode::is_server_error)
+    }
+
+    /// Whether Authlete refuses our credentials, whatever is asked: it answered 401, or 403 in its own
+    /// words. Those of a firewall can be about a single request, which is a client's to choose.
+    pub(crate) fn refuses_credentials(&self) -> bool {
+        let ErrorKind::Refused(refusal) = &self.kind else { return false };
+        match refusal.status {
+            StatusCode::UNAUTHORIZED => true,
+            StatusCode::FORBIDDEN => refusal.result_code.is_some(),
+            _ => false,
+        }
     }
 
     /// Whether the call provably never got to Authlete: there was no connection.
@@ -310,6 +326,23 @@ mod tests {
         ] {
             let error = refused(status, "");
             assert_eq!((error.is_retryable(), error.is_our_fault()), (retryable, ours), "{status}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_refused_by_401_and_by_403_in_authletes_words() {
+        let words = r#"{"resultCode":"A001215"}"#;
+        for (status, body, expected) in [
+            (401, words, true),
+            (401, "", true),
+            (403, words, true),
+            (403, "<html>", false),
+            (400, words, false),
+            (404, words, false),
+            (503, words, false),
+        ] {
+            let error = refused(status, body);
+            assert_eq!(error.refuses_credentials(), expected, "{status} {body}");
         }
     }
 

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use tokio::sync::watch;
 
 use super::{Holder, Key};
+use crate::clock::Moment;
 
 /// What a call is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Purpose {
 pub(crate) struct Flight<T> {
     purpose: Purpose,
     /// What it tells may have been decided then.
-    pub(crate) departed: SystemTime,
+    pub(crate) departed: Moment,
     outcome: watch::Receiver<Option<T>>,
 }
 
@@ -105,7 +105,7 @@ impl<T> Flights<T> {
     }
 
     /// Takes the place of a flight, after waiting for one that is on its way: who joins it gets nothing.
-    pub(crate) async fn occupy(&self, key: Key, now: SystemTime) -> Berth<'_, T>
+    pub(crate) async fn occupy(&self, key: Key, now: Moment) -> Berth<'_, T>
     where
         T: Clone,
     {
@@ -138,12 +138,18 @@ impl<T: Clone> Flights<Landed<T>> {
 
     /// What a flight has told by now.
     pub(crate) fn told(&self, key: &Key, flight: &Flight<Landed<T>>) -> Told<T> {
-        let table = self.lock();
+        self.lock().told(key, flight)
+    }
+}
+
+impl<T: Clone> Table<Landed<T>> {
+    /// What a flight has told by now.
+    pub(crate) fn told(&self, key: &Key, flight: &Flight<Landed<T>>) -> Told<T> {
         match &*flight.outcome.borrow() {
-            Some(landed) if landed.forgotten == Some(table.forgotten(key)) => {
+            Some(landed) if landed.forgotten == Some(self.forgotten(key)) => {
                 Told::Landed(landed.answer.clone())
             }
-            None if table.is_under_way(key, flight) => Told::UnderWay,
+            None if self.is_under_way(key, flight) => Told::UnderWay,
             _ => Told::Forgotten,
         }
     }
@@ -200,7 +206,7 @@ impl<T> Table<T> {
         &mut self,
         key: Key,
         purpose: Purpose,
-        departed: SystemTime,
+        departed: Moment,
     ) -> (watch::Sender<Option<T>>, Arc<Flight<T>>) {
         let (sender, outcome) = watch::channel(None);
         let flight = Arc::new(Flight { purpose, departed, outcome });
@@ -240,15 +246,6 @@ impl<T> Table<T> {
     pub(crate) fn forget(&mut self, key: &Key) {
         self.forgotten[key.lot(LOTS)] += 1;
         self.flights.remove(key);
-    }
-
-    /// Nobody may go by what the token's flights but this one will say.
-    pub(crate) fn forget_others(&mut self, key: &Key, flight: &Arc<Flight<T>>) {
-        let Some(places) = self.flights.get_mut(key) else { return };
-        places.retain(|place| Arc::ptr_eq(&place.flight, flight));
-        if places.is_empty() {
-            self.flights.remove(key);
-        }
     }
 
     pub(crate) fn forget_all(&mut self) {

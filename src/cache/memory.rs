@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use moka::sync::Cache;
@@ -15,7 +15,7 @@ use super::{
     front::{Front, Tag},
 };
 use crate::{
-    clock::millis,
+    clock::{Moment, span},
     rejection::Rejection,
     token::{Interner, TokenInfo},
 };
@@ -54,8 +54,8 @@ pub(crate) struct MemoryCache {
 #[derive(Clone)]
 pub(crate) struct Good {
     token: TokenInfo,
-    /// When Authlete has to be asked again, in ms since the epoch.
-    until: u64,
+    /// When Authlete has to be asked again.
+    until: Moment,
     /// The key by whose proof it was presented.
     key: Option<Arc<Thumbprint>>,
     weight: u32,
@@ -65,7 +65,7 @@ pub(crate) struct Good {
 #[derive(Clone)]
 struct Bad {
     rejection: Rejection,
-    until: u64,
+    until: Moment,
     /// None for a bearer without a certificate.
     holder: Option<Arc<Holder>>,
     era: u32,
@@ -90,8 +90,8 @@ impl Good {
     }
 
     #[inline]
-    fn is_valid(&self, now: u64) -> bool {
-        now < self.until && !self.token.is_past(now)
+    fn is_valid(&self, now: Moment) -> bool {
+        !self.until.is_past(now) && !self.token.is_past(now.wall)
     }
 }
 
@@ -122,9 +122,9 @@ impl MemoryCache {
         self.front.tag(token)
     }
 
-    /// What is known of a token that is at hand, for this holder, and still valid (ms since the epoch).
+    /// What is known of a token that is at hand, for this holder, and still valid.
     #[inline]
-    pub(crate) fn at_hand(&self, tag: Tag, holder: Holder, now: u64) -> Option<(Key, Known)> {
+    pub(crate) fn at_hand(&self, tag: Tag, holder: Holder, now: Moment) -> Option<(Key, Known)> {
         self.front.get(tag, |key, entry| {
             let usable = entry.is_of(holder) && entry.is_valid(now);
             usable.then(|| (*key, self.known(key, entry, now)))
@@ -133,7 +133,7 @@ impl MemoryCache {
 
     /// What is known of a token for this holder, and still valid. A certificate that the token may
     /// be bound to is not looked at: that is among the facts. A token in use is at hand from then on.
-    pub(crate) fn find(&self, tag: Tag, key: &Key, holder: Holder, now: u64) -> Option<Known> {
+    pub(crate) fn find(&self, tag: Tag, key: &Key, holder: Holder, now: Moment) -> Option<Known> {
         let ticket = self.front.ticket(key);
         let Some(entry) = self.valid(key, holder, now) else {
             let answer = Err(self.known_bad(key, holder, now)?);
@@ -149,33 +149,33 @@ impl MemoryCache {
         &self,
         key: &Key,
         holder: Holder,
-        now: SystemTime,
+        now: Moment,
     ) -> Option<Result<TokenInfo, Rejection>> {
-        let now = millis(now);
         let good = self.valid(key, holder, now).map(|entry| Ok(entry.token));
         good.or_else(|| self.known_bad(key, holder, now).map(Err))
     }
 
     /// Whether an answer that was decided then would still be kept.
-    pub(crate) fn is_new_enough(&self, decided: SystemTime, now: SystemTime) -> bool {
-        millis(now) < end(decided, self.limits.max_age)
+    pub(crate) fn is_new_enough(&self, decided: Moment, now: Moment) -> bool {
+        !decided.after(self.limits.max_age).is_past(now)
     }
 
     #[inline]
-    fn known(&self, key: &Key, entry: &Good, now: u64) -> Known {
+    fn known(&self, key: &Key, entry: &Good, now: Moment) -> Known {
         // Not all at once: each key has a part of its own of that time, between half of it and all.
         let ahead = self.ahead * (256 + key.lot(256) as u64) / 512;
-        Known { answer: Ok(entry.token.clone()), ends: now.saturating_add(ahead) >= entry.until }
+        let ends = entry.until.is_past(now.after_millis(ahead));
+        Known { answer: Ok(entry.token.clone()), ends }
     }
 
-    fn valid(&self, key: &Key, holder: Holder, now: u64) -> Option<Good> {
+    fn valid(&self, key: &Key, holder: Holder, now: Moment) -> Option<Good> {
         self.good(key).filter(|entry| entry.is_of(holder) && entry.is_valid(now))
     }
 
-    fn known_bad(&self, key: &Key, holder: Holder, now: u64) -> Option<Rejection> {
+    fn known_bad(&self, key: &Key, holder: Holder, now: Moment) -> Option<Rejection> {
         let entry = self.bad.get(key)?;
         let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
-        let valid = same && now < entry.until && entry.era == self.era();
+        let valid = same && !entry.until.is_past(now) && entry.era == self.era();
         valid.then_some(entry.rejection)
     }
 
@@ -186,12 +186,11 @@ impl MemoryCache {
         key: &Key,
         holder: Holder,
         up_to: Duration,
-        now: SystemTime,
+        now: Moment,
     ) -> Option<TokenInfo> {
-        let now = millis(now);
         let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
-        let end = entry.until.saturating_add(span(up_to));
-        (now < end && !entry.token.is_past(now)).then(|| entry.token.stale(entry.until))
+        let over = entry.until.after(up_to).is_past(now) || entry.token.is_past(now.wall);
+        (!over).then(|| entry.token.stale(entry.until.wall))
     }
 
     /// How many good tokens are known, roughly.
@@ -207,21 +206,21 @@ impl MemoryCache {
         self.era.load(Ordering::Acquire)
     }
 
-    /// Keeps an answer in place of what was known. An answer that may not be kept still removes
+    /// Keeps an answer that was decided then in place of what was known. An answer that may not be kept still removes
     /// what it contradicts.
     pub(crate) fn put(
         &self,
         key: Key,
         holder: Holder,
         answer: &Result<TokenInfo, Rejection>,
-        now: SystemTime,
+        decided: Moment,
     ) {
         match answer {
             Ok(token) => {
                 self.remove(&key);
-                let until = end(now, self.limits.max_age);
+                let until = decided.after(self.limits.max_age);
                 let proven = holder.key.map(Arc::new);
-                self.keep(key, proven, token.clone(), until, millis(now));
+                self.keep(key, proven, token.clone(), until, decided);
             }
             Err(rejection) => {
                 // A token is not bad because somebody presents it who is not its holder.
@@ -233,8 +232,8 @@ impl MemoryCache {
                 } else {
                     self.remove(&key);
                 }
-                let until = end(now, self.limits.negative_max_age);
-                if until > millis(now) {
+                if !self.limits.negative_max_age.is_zero() {
+                    let until = decided.after(self.limits.negative_max_age);
                     let holder = (holder != Holder::BEARER).then(|| Arc::new(holder));
                     let (rejection, era) = (rejection.clone(), self.era());
                     self.bad.insert(key, Bad { rejection, until, holder, era });
@@ -249,10 +248,9 @@ impl MemoryCache {
         &self,
         from: &Key,
         to: Key,
-        now: SystemTime,
+        now: Moment,
         change: impl FnOnce(&TokenInfo, Holder) -> Option<TokenInfo>,
     ) {
-        let now = millis(now);
         let known = self.good(from).filter(|entry| entry.is_valid(now));
         self.remove(from);
         self.remove(&to);
@@ -264,11 +262,11 @@ impl MemoryCache {
     }
 
     /// Nobody goes by what is known of a token any more but in an outage.
-    pub(crate) fn outdate(&self, key: &Key, now: SystemTime) {
+    pub(crate) fn outdate(&self, key: &Key, now: Moment) {
         let known = self.good(key);
         self.remove(key);
         if let Some(known) = known {
-            let until = known.until.min(millis(now));
+            let until = known.until.min(now);
             self.good.insert(*key, Good { until, ..known });
         }
     }
@@ -278,8 +276,8 @@ impl MemoryCache {
         key: Key,
         proven: Option<Arc<Thumbprint>>,
         token: TokenInfo,
-        until: u64,
-        now: u64,
+        until: Moment,
+        now: Moment,
     ) {
         let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
@@ -304,25 +302,17 @@ impl MemoryCache {
     }
 }
 
-/// When an age that begins now ends, in ms since the epoch.
-fn end(now: SystemTime, age: Duration) -> u64 {
-    millis(now).saturating_add(span(age))
-}
-
-/// In ms.
-fn span(age: Duration) -> u64 {
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
-}
-
 // A model of the cache has little of the rest of the crate.
 #[cfg(test)]
 #[cfg(not(model))]
 mod tests {
     use super::*;
-    use crate::{api::IntrospectionResponse, cache::KeySpace, verdict};
+    use crate::{
+        api::IntrospectionResponse, cache::KeySpace, clock::Clock, observe::LogLimit, verdict,
+    };
 
     /// A cache that knows a token, which was looked up once.
-    fn known(answer: serde_json::Value) -> (MemoryCache, Key, Tag, SystemTime) {
+    fn known(answer: serde_json::Value) -> (MemoryCache, Key, Tag, Moment) {
         let minute = Duration::from_secs(60);
         let cache = MemoryCache::new(Limits {
             max_age: minute,
@@ -332,11 +322,16 @@ mod tests {
             stale: Duration::ZERO,
             ahead: None,
         });
-        let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), SystemTime::now());
+        let (key, now) = (KeySpace::new(&[0; 32], "a", "b").key("token"), Clock::system().moment());
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
-        cache.put(key, Holder::BEARER, &verdict::of_introspection(&answer), now);
+        cache.put(
+            key,
+            Holder::BEARER,
+            &verdict::of_introspection(&answer, &LogLimit::default()),
+            now,
+        );
         let tag = cache.tag("token");
-        assert!(cache.find(tag, &key, Holder::BEARER, millis(now)).is_some());
+        assert!(cache.find(tag, &key, Holder::BEARER, now).is_some());
         (cache, key, tag, now)
     }
 
@@ -351,22 +346,22 @@ mod tests {
                 cache.remove(&key)
             }
             cache.front.offer(ticket, tag, &key, entry);
-            assert!(cache.at_hand(tag, Holder::BEARER, millis(now)).is_none(), "{all}");
-            assert!(cache.find(tag, &key, Holder::BEARER, millis(now)).is_none(), "{all}");
+            assert!(cache.at_hand(tag, Holder::BEARER, now).is_none(), "{all}");
+            assert!(cache.find(tag, &key, Holder::BEARER, now).is_none(), "{all}");
         }
     }
 
     #[test]
     fn a_token_that_is_looked_up_twice_is_at_hand_until_it_is_removed() {
         let (cache, key, tag, now) = known(serde_json::json!({ "action": "OK" }));
-        let at_hand = || cache.at_hand(tag, Holder::BEARER, millis(now));
+        let at_hand = || cache.at_hand(tag, Holder::BEARER, now);
         assert!(at_hand().is_none());
-        cache.find(tag, &key, Holder::BEARER, millis(now));
+        cache.find(tag, &key, Holder::BEARER, now);
         assert!(at_hand().is_some_and(|(at_hand, _)| at_hand == key));
         let other = Holder { key: Some([1; 32]), ..Holder::BEARER };
-        assert!(cache.at_hand(tag, other, millis(now)).is_none());
-        let later = now + Duration::from_secs(60);
-        assert!(cache.at_hand(tag, Holder::BEARER, millis(later)).is_none());
+        assert!(cache.at_hand(tag, other, now).is_none());
+        let later = now.after(Duration::from_secs(60));
+        assert!(cache.at_hand(tag, Holder::BEARER, later).is_none());
         cache.remove(&key);
         assert!(at_hand().is_none());
     }

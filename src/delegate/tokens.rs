@@ -12,6 +12,7 @@ use crate::{
     api::{Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse},
     cache::{Flight, Flights, Key, Purpose},
     clock::Clock,
+    observe::{LogLimit, limited},
 };
 
 /// How many tokens are kept.
@@ -62,6 +63,7 @@ type Made = Result<Arc<Token>, DelegateError>;
 pub(crate) struct Tokens {
     authlete: Authlete,
     clock: Clock,
+    log: LogLimit,
     margin: Duration,
     kept: Cache<Key, Arc<Token>>,
     flights: Flights<Made>,
@@ -79,7 +81,8 @@ impl Tokens {
     pub(crate) fn new(authlete: Authlete, clock: Clock, margin: Duration) -> Self {
         let kept =
             Cache::builder().max_capacity(MAX_TOKENS).expire_after(Life(clock.clone())).build();
-        Self { authlete, clock, margin, kept, flights: Flights::new() }
+        let log = LogLimit::new(&clock);
+        Self { authlete, clock, log, margin, kept, flights: Flights::new() }
     }
 
     /// The token that is kept, or a new one.
@@ -125,7 +128,7 @@ impl Tokens {
             if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Err(flight);
             }
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.now());
+            let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.moment());
             let tokens = self.clone();
             (flight.clone(), Asking { tokens, key, flight, sender })
         };
@@ -165,7 +168,12 @@ impl Asking {
         let made = self.tokens.make(&request).await;
         if let Err(error) = &made {
             let cause = error as &dyn std::error::Error;
-            tracing::warn!(error = cause, "there is no token for a call to another service");
+            limited!(
+                warn,
+                self.tokens.log,
+                error = cause,
+                "there is no token for a call to another service"
+            );
         }
         {
             let mut flights = self.tokens.flights.lock();

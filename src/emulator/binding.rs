@@ -1,16 +1,18 @@
-//! What `/auth/token` binds a new token to.
+//! What tokens are bound to.
 
-use super::{
-    grants::OAuthError, introspection::thumbprint, proofs::Unproven, service::Service,
-    store::Record,
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use crate::api::TokenRequest;
+use sha2::{Digest, Sha256};
+
+use super::store::Record;
 
 /// The thumbprints of a certificate (RFC 8705) and of a DPoP key (RFC 9449).
 #[derive(Clone, Default)]
 pub(super) struct Binding {
-    certificate: Option<String>,
-    key: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 impl Binding {
@@ -24,35 +26,11 @@ impl Binding {
     }
 }
 
-impl From<Unproven> for OAuthError {
-    fn from(Unproven { error, message }: Unproven) -> Self {
-        Self::new(error, "A050311", message)
-    }
-}
-
-impl Service {
-    pub(super) fn binding(&self, request: &TokenRequest) -> Result<Binding, OAuthError> {
-        let certificate =
-            request.client_certificate.as_deref().filter(|_| self.certificate_bound_tokens);
-        let unreadable = || {
-            OAuthError::new("invalid_request", "A050206", "The client's certificate is malformed.")
-        };
-        let certificate = certificate.map(|pem| thumbprint(pem).ok_or_else(unreadable));
-        Ok(Binding { certificate: certificate.transpose()?, key: self.proven_key(request)? })
-    }
-
-    fn proven_key(&self, request: &TokenRequest) -> Result<Option<String>, Unproven> {
-        let Some(proof) = &request.dpop else {
-            return Ok(None);
-        };
-        let method = request.htm.as_deref().or(Some("POST"));
-        let proof = self.proof(proof, (method, request.htu.as_deref()), None)?;
-        let key = proof.thumbprint.clone();
-        let mut state = self.state();
-        if request.dpop_nonce_required {
-            state.proofs.require_nonce();
-        }
-        state.proofs.accept(proof, self.now_seconds())?;
-        Ok(Some(key))
-    }
+/// `x5t#S256` (RFC 8705 §3.1) of a certificate in PEM.
+pub(super) fn thumbprint(pem: &str) -> Option<String> {
+    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_whitespace().collect();
+    let der = BASE64_STANDARD.decode(body).ok()?;
+    Some(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(der)))
 }

@@ -3,8 +3,8 @@
 use http::StatusCode;
 
 use super::{
-    grants::OAuthError,
-    service::{Refused, Service, result},
+    error::{OAuthError, Refused, result},
+    service::Service,
     store::{Record, Store, hash},
 };
 use crate::api::{

@@ -1,15 +1,11 @@
 //! `/auth/introspection`.
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
-use sha2::{Digest, Sha256};
-
 use super::{
+    binding::thumbprint,
     dpop::ALGORITHMS,
+    error::result,
     proofs::Unproven,
-    service::{Service, State, result},
+    service::{Service, State},
     store::{Record, random},
 };
 use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse};
@@ -246,15 +242,6 @@ fn bound_to_certificate(request: &IntrospectionRequest, record: &Record) -> Resu
         return Ok(());
     }
     Err(Failure::unauthorized("A057309", "The access token is bound to another certificate."))
-}
-
-/// `x5t#S256` (RFC 8705 §3.1) of a certificate in PEM.
-pub(super) fn thumbprint(pem: &str) -> Option<String> {
-    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
-    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
-    let body: String = body.split_whitespace().collect();
-    let der = BASE64_STANDARD.decode(body).ok()?;
-    Some(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(der)))
 }
 
 fn resources_fit(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
 //! `/auth/token/create` and `/auth/token/update`.
 
 use super::{
-    service::{Service, result},
+    error::result,
+    service::{Service, positive},
     store::{Record, Store, random},
 };
 use crate::api::{
@@ -179,11 +180,6 @@ impl Service {
         record.for_external_attachment |= request.for_external_attachment;
         record
     }
-}
-
-/// An instant or a duration that is one.
-pub(super) fn positive(value: Option<i64>) -> Option<i64> {
-    value.filter(|value| *value > 0)
 }
 
 fn sorted(scopes: &[String]) -> Vec<String> {

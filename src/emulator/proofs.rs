@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    dpop::{LEEWAY, Proof, Purpose, verify},
-    service::Service,
+    dpop::{LEEWAY, Proof},
     store::random,
 };
-use crate::api::Secret;
 
 /// Why a proof does not pass (RFC 9449 §5, §8).
 pub(super) struct Unproven {
@@ -16,7 +14,7 @@ pub(super) struct Unproven {
 }
 
 impl Unproven {
-    fn invalid(message: &'static str) -> Self {
+    pub(super) fn invalid(message: &'static str) -> Self {
         Self { error: "invalid_dpop_proof", message }
     }
 }
@@ -68,29 +66,5 @@ impl Proofs {
             self.previous = None;
         }
         Ok(())
-    }
-}
-
-impl Service {
-    /// s since the epoch.
-    pub(super) fn now_seconds(&self) -> f64 {
-        self.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-    }
-
-    /// Reads a proof that is made for a request of this method and URI.
-    pub(super) fn proof(
-        &self,
-        proof: &Secret,
-        request: (Option<&str>, Option<&str>),
-        token: Option<&Secret>,
-    ) -> Result<Proof, Unproven> {
-        let (Some(method), Some(uri)) = request else {
-            return Err(Unproven::invalid(
-                "What the DPoP proof is for, `htm` or `htu`, is not told.",
-            ));
-        };
-        let token = token.map(Secret::expose);
-        let purpose = Purpose { method, uri, token, now: self.now_seconds() };
-        verify(proof.expose(), &purpose).map_err(Unproven::invalid)
     }
 }

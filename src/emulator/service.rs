@@ -5,15 +5,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use http::StatusCode;
+use serde_json::json;
 
 use super::{
-    grants::Ticket,
-    proofs::Proofs,
+    dpop::{Proof, Purpose, verify},
+    proofs::{Proofs, Unproven},
     store::{Record, Store},
+    ticket::Ticket,
 };
 use crate::{
-    api::{ApiVersion, Pair, Scope, document::to_millis},
+    api::{ApiVersion, Pair, Scope, Secret, document::to_millis},
     clock::Clock,
 };
 
@@ -54,18 +55,6 @@ pub(super) struct State {
     pub(super) store: Store,
     pub(super) tickets: HashMap<String, Ticket>,
     pub(super) proofs: Proofs,
-}
-
-/// The call itself is wrong: an HTTP status and Authlete's `resultCode` and `resultMessage`.
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) code: &'static str,
-    pub(super) message: String,
-}
-
-/// `resultCode` and `resultMessage`.
-pub(super) fn result(code: &str, message: &str) -> (Option<String>, Option<String>) {
-    (Some(code.to_owned()), Some(format!("[{code}] {message}")))
 }
 
 impl Service {
@@ -119,4 +108,51 @@ impl Service {
             ..Record::default()
         }
     }
+
+    /// The body of a successful token response (RFC 6749 §5.1).
+    pub(super) fn body(&self, record: &Record) -> String {
+        let mut body = json!({});
+        for property in record.properties.iter().filter(|property| !property.hidden) {
+            body[&property.key] = property.value.as_str().into();
+        }
+        body["access_token"] = record.access.as_str().into();
+        body["token_type"] = record.token_type().into();
+        body["expires_in"] = self.seconds_until(record.expires_at).into();
+        body["scope"] = record.scopes.join(" ").into();
+        if let Some(refresh) = &record.refresh {
+            body["refresh_token"] = refresh.as_str().into();
+        }
+        body.to_string()
+    }
+
+    pub(super) fn seconds_until(&self, millis: i64) -> i64 {
+        (millis - self.now()).max(0) / 1000
+    }
+
+    /// s since the epoch.
+    pub(super) fn now_seconds(&self) -> f64 {
+        self.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    }
+
+    /// Reads a proof that is made for a request of this method and URI.
+    pub(super) fn proof(
+        &self,
+        proof: &Secret,
+        request: (Option<&str>, Option<&str>),
+        token: Option<&Secret>,
+    ) -> Result<Proof, Unproven> {
+        let (Some(method), Some(uri)) = request else {
+            return Err(Unproven::invalid(
+                "What the DPoP proof is for, `htm` or `htu`, is not told.",
+            ));
+        };
+        let token = token.map(Secret::expose);
+        let purpose = Purpose { method, uri, token, now: self.now_seconds() };
+        verify(proof.expose(), &purpose).map_err(Unproven::invalid)
+    }
+}
+
+/// An instant or a duration that is one.
+pub(super) fn positive(value: Option<i64>) -> Option<i64> {
+    value.filter(|value| *value > 0)
 }

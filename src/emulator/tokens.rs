@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Emulator,
+    service::Service,
     store::{Record, random},
 };
 use crate::api::{AuthzDetails, GrantType, Property, document::to_millis};
@@ -12,7 +12,7 @@ use crate::api::{AuthzDetails, GrantType, Property, document::to_millis};
 #[derive(Clone)]
 #[must_use = "no token is issued until `issue` is called"]
 pub struct TokenBuilder<'e> {
-    emulator: &'e Emulator,
+    service: &'e Service,
     record: Record,
 }
 
@@ -33,10 +33,9 @@ impl std::fmt::Debug for TokenPair {
 }
 
 impl<'e> TokenBuilder<'e> {
-    pub(super) fn new(emulator: &'e Emulator) -> Self {
-        let service = &emulator.shared.service;
+    pub(super) fn new(service: &'e Service) -> Self {
         let grant_type = Some(GrantType::AuthorizationCode);
-        Self { emulator, record: Record { grant_type, ..service.record() } }
+        Self { service, record: Record { grant_type, ..service.record() } }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Record)) -> Self {
@@ -64,7 +63,7 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.properties.push(Property::hidden(key, value)))
     }
 
-    /// The client. Default: the emulator's [own](Emulator::client_id).
+    /// The client. Default: the emulator's [own](super::Emulator::client_id).
     pub fn client_id(self, client_id: i64) -> Self {
         self.with(|record| record.client_id = client_id)
     }
@@ -76,7 +75,7 @@ impl<'e> TokenBuilder<'e> {
 
     /// How long the access token lives by the emulator's clock. Default: an hour.
     pub fn expires_in(self, life: Duration) -> Self {
-        let now = self.emulator.clock().now();
+        let now = self.service.clock.now();
         self.expires_at(now + life)
     }
 
@@ -137,7 +136,7 @@ impl<'e> TokenBuilder<'e> {
 
     /// Issues the access token with a refresh token, which lives as long as the service says.
     pub async fn issue_with_refresh(self) -> TokenPair {
-        let service = &self.emulator.shared.service;
+        let Self { service, .. } = self;
         let refresh_expires_at = service.expiry(None, service.refresh_token_duration);
         let refresh_token = random();
         let kept = self
@@ -152,7 +151,7 @@ impl<'e> TokenBuilder<'e> {
     }
 
     fn keep(self) -> Record {
-        let mut state = self.emulator.shared.service.state();
+        let mut state = self.service.state();
         let taken = state.store.by_access(&self.record.access).map(|record| record.id);
         taken.and_then(|id| state.store.remove(id));
         state.store.insert(self.record.clone()).unwrap_or(self.record)

@@ -2,6 +2,11 @@
 //! mounted: `/token` (RFC 6749 §3.2) and `/revoke` (RFC 7009). Authlete decides what to answer; what
 //! it answers is known to the layer at once.
 //!
+//! Requests are read strictly: a parameter that is repeated, but for `resource` (RFC 8707 §2) and
+//! `audience` (RFC 8693 §2.1), is 400 (RFC 6749 §3.2), and so is a form that is not well-formed. Basic
+//! credentials are form-decoded (RFC 6749 §2.3.1); `Authorization` with anything else is 401. What an
+//! endpoint takes of this server and of Authlete is [limited](Limits).
+//!
 //! ```
 //! use axum::Router;
 //! use tower_authlete::{
@@ -10,9 +15,9 @@
 //!     endpoint::{Decision, RevocationEndpoint, TokenEndpoint},
 //! };
 //!
-//! # fn app(authlete: Authlete) -> Router {
+//! # fn app(authlete: Authlete) -> Result<Router, tower_authlete::ConfigError> {
 //! let auth = AuthLayer::new(authlete.clone());
-//! let token = TokenEndpoint::new(authlete.clone(), &auth.handle()).decide(async |request| {
+//! let token = TokenEndpoint::builder(authlete.clone(), &auth.handle()).decide(async |request| {
 //!     // Who is it that a token was handed in for?
 //!     match (request.action, request.subject_token_info) {
 //!         (TokenAction::TokenExchange, Some(token)) => match token.subject {
@@ -22,18 +27,25 @@
 //!         _ => Decision::refuse(TokenFailReason::Unknown),
 //!     }
 //! });
-//! Router::new()
-//!     .route_service("/token", token)
-//!     .route_service("/revoke", RevocationEndpoint::new(authlete, &auth.handle()))
+//! let app = Router::new()
+//!     .route_service("/token", token.build()?)
+//!     .route_service("/revoke", RevocationEndpoint::new(authlete, &auth.handle()));
+//! # Ok(app)
 //! # }
 //! ```
 
+mod answer;
+mod decision;
 mod form;
+mod front;
+mod limits;
 mod revocation;
 mod token;
 
 pub use self::{
-    form::EndpointFuture,
-    revocation::RevocationEndpoint,
-    token::{Decision, TokenEndpoint},
+    decision::Decision,
+    front::EndpointFuture,
+    limits::Limits,
+    revocation::{RevocationEndpoint, RevocationEndpointBuilder},
+    token::{TokenEndpoint, TokenEndpointBuilder},
 };

@@ -8,20 +8,28 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, StatusCode};
+use http::{HeaderName, Request, StatusCode, Uri};
 use http_body::Body;
 use serde_json::{Value, json};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::form::{Answer, EndpointFuture, Form, answer, error, failed};
+use super::{
+    answer::{Answer, answer, error, failed},
+    decision::{Decision, Kind},
+    form::Form,
+    front::{Endpoint, EndpointFuture, Front, FrontBuilder, Invalidation, may_be_done, serve},
+    limits::Limits,
+};
 use crate::{
     api::{
-        Authlete, Property, Secret, TokenAction, TokenCreateAction, TokenCreateRequest,
+        Authlete, ConfigError, Secret, TokenAction, TokenCreateAction, TokenCreateRequest,
         TokenCreateResponse, TokenFailAction, TokenFailReason, TokenFailRequest, TokenIssueAction,
         TokenIssueRequest, TokenRequest, TokenResponse,
     },
     layer::AuthHandle,
+    observe::limited,
+    proof::ClientCertificates,
     token::TokenInfo,
     verifier::Issue,
 };
@@ -29,89 +37,107 @@ use crate::{
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// What becomes of a token request that needs a decision.
-#[derive(Debug, Clone)]
-pub struct Decision(Kind);
-
-#[derive(Debug, Clone)]
-enum Kind {
-    Issue(TokenIssueRequest),
-    Create(Box<TokenCreateRequest>),
-    Refuse(TokenFailReason),
-}
-
-impl Decision {
-    /// Tokens are issued to this user (`/auth/token/issue`).
-    #[must_use]
-    pub fn issue(subject: impl Into<String>) -> Self {
-        Self::issue_with(subject, Vec::<Property>::new())
-    }
-
-    /// The same, with extra properties.
-    #[must_use]
-    pub fn issue_with(
-        subject: impl Into<String>,
-        properties: impl IntoIterator<Item = impl Into<Property>>,
-    ) -> Self {
-        Self(Kind::Issue(TokenIssueRequest::new().subject(subject).properties(properties)))
-    }
-
-    /// A token is made as said (`/auth/token/create`), which suits token exchange.
-    #[must_use]
-    pub fn create(request: TokenCreateRequest) -> Self {
-        Self(Kind::Create(Box::new(request)))
-    }
-
-    /// The request is refused (`/auth/token/fail`).
-    #[must_use]
-    pub fn refuse(reason: TokenFailReason) -> Self {
-        Self(Kind::Refuse(reason))
-    }
-}
-
 type Deciding = Pin<Box<dyn Future<Output = Decision> + Send>>;
-type Decide = Arc<dyn Fn(TokenResponse) -> Deciding + Send + Sync>;
+type Decide = Box<dyn Fn(TokenResponse) -> Deciding + Send + Sync>;
 
 /// A token endpoint (RFC 6749 §3.2).
 ///
 /// Requests that Authlete answers with `PASSWORD`, `TOKEN_EXCHANGE` or `JWT_BEARER` are up to the
-/// [decision](Self::decide) of the user; without one they are unsupported.
+/// [decision](TokenEndpointBuilder::decide) of the user; without one they are unsupported.
 ///
 /// A token that is issued here is known to the layer at once, so that its first use asks nobody; but
-/// only if it is plain Bearer beyond doubt: its type is `Bearer`, and there was no DPoP proof in the
-/// request. (Client certificates are not passed on, so that no token is bound to one.) The access
-/// token that a refresh has replaced is forgotten, if it was issued here.
+/// only if it is plain Bearer beyond doubt: its type is `Bearer`, there was neither a DPoP proof nor a
+/// client certificate in the request, and it was not issued by a refresh token, since such a token may
+/// be bound to what the one before it was bound to. The access token that a refresh has replaced is
+/// forgotten, if it was issued here; also if Authlete was asked for that and did not answer. Nothing is
+/// forgotten for a client that Authlete refuses.
 #[derive(Clone)]
-pub struct TokenEndpoint {
-    authlete: Authlete,
-    handle: AuthHandle,
+pub struct TokenEndpoint(Arc<Issuer>);
+
+struct Issuer {
+    front: Front,
     url: Option<String>,
     decide: Option<Decide>,
 }
 
 impl TokenEndpoint {
-    /// An endpoint beside the layer that the handle is of.
+    /// An endpoint beside the layer that the handle is of, with all settings at their defaults.
     #[must_use]
     pub fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
-        Self { authlete, handle: handle.clone(), url: None, decide: None }
+        let front = FrontBuilder::new(authlete, handle).finish();
+        Self(Arc::new(Issuer { front, url: None, decide: None }))
     }
 
-    /// The endpoint's public URL, which DPoP proofs have to name. Default: the service's setting.
-    #[must_use]
+    /// Settings for an endpoint beside the layer that the handle is of.
+    pub fn builder(authlete: Authlete, handle: &AuthHandle) -> TokenEndpointBuilder {
+        let front = FrontBuilder::new(authlete, handle);
+        TokenEndpointBuilder { front, url: None, decide: None }
+    }
+}
+
+/// Settings of a [`TokenEndpoint`].
+#[must_use = "settings do nothing until `build` is called"]
+pub struct TokenEndpointBuilder {
+    front: FrontBuilder,
+    url: Option<String>,
+    decide: Option<Decide>,
+}
+
+impl TokenEndpointBuilder {
+    /// The endpoint's public URL, which DPoP proofs have to name (RFC 9449 §4.3). Default: the service's
+    /// setting.
     pub fn url(self, url: impl Into<String>) -> Self {
         Self { url: Some(url.into()), ..self }
     }
 
     /// Decides about requests that Authlete does not decide about. Its argument is the answer of
-    /// `/auth/token`.
-    #[must_use]
+    /// `/auth/token`. It counts for the [deadline](Limits::deadline), at which it is dropped.
     pub fn decide<F, D>(self, decide: F) -> Self
     where
         F: Fn(TokenResponse) -> D + Send + Sync + 'static,
         D: Future<Output = Decision> + Send + 'static,
     {
-        let decide: Decide = Arc::new(move |request| Box::pin(decide(request)));
+        let decide: Decide = Box::new(move |request| Box::pin(decide(request)));
         Self { decide: Some(decide), ..self }
+    }
+
+    /// Where the certificates are found by which clients authenticate, and to which Authlete binds the
+    /// tokens that it issues (RFC 8705 §2, §3). Give the layer the
+    /// [same setting](crate::AuthLayerBuilder::client_certificates). Default: nowhere.
+    pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
+        self.front.certificates = Some(certificates);
+        self
+    }
+
+    /// How many requests are served, and for how long. Default: see [`Limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.front.limits = limits;
+        self
+    }
+
+    /// The endpoint.
+    ///
+    /// # Errors
+    /// If a setting is wrong: an URL that is none, no request at a time, a time of zero or of more than a
+    /// day, or an address of a proxy that is none.
+    pub fn build(self) -> Result<TokenEndpoint, ConfigError> {
+        let is_url = |url: &String| {
+            let uri = url.parse::<Uri>().ok();
+            uri.is_some_and(|it| matches!(it.scheme_str(), Some("http" | "https")))
+        };
+        if let Some(wrong) = self.url.as_ref().filter(|url| !is_url(url)) {
+            let problem = format!("{} characters, not the URL of a server", wrong.len());
+            let remedy = "give the URL that clients use, such as https://as.example.com/token";
+            return Err(ConfigError::new("url", problem, remedy));
+        }
+        let Self { front, url, decide } = self;
+        Ok(TokenEndpoint(Arc::new(Issuer { front: front.build()?, url, decide })))
+    }
+}
+
+impl Endpoint for Issuer {
+    fn front(&self) -> &Front {
+        &self.front
     }
 
     async fn respond(&self, form: &Form) -> Answer {
@@ -124,18 +150,20 @@ impl TokenEndpoint {
             }
         };
         let request = TokenRequest {
-            parameters: Some(form.parameters.clone()),
+            parameters: Some(form.body()),
             client_id: form.client_id(),
             client_secret: form.client_secret(),
+            client_certificate: form.client_certificate(),
+            client_certificate_path: form.client_certificate_path(),
             dpop: dpop.map(Into::into),
             htm: dpop.map(|_| "POST".into()),
             htu: dpop.and(self.url.clone()),
             ..TokenRequest::default()
         };
-        let issue = self.handle.verifier.issue();
-        let response = match self.authlete.token(&request).await {
+        let issue = self.front.verifier.issue();
+        let response = match self.ask(form, &request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(answer) => return answer,
         };
         let nonce = response.dpop_nonce.as_deref().and_then(|nonce| nonce.parse().ok());
         let mut answer = self.act(form, response, issue).await;
@@ -144,12 +172,39 @@ impl TokenEndpoint {
         }
         answer
     }
+}
+
+impl Issuer {
+    /// Calls `/auth/token`, and forgets the access token that it may have replaced.
+    async fn ask(&self, form: &Form, request: &TokenRequest) -> Result<TokenResponse, Answer> {
+        let verifier = &*self.front.verifier;
+        let used = used_refresh_token(form).map(Secret::expose);
+        let invalidation = Invalidation::new(|| {
+            if let Some(used) = used {
+                verifier.forget_pair(used);
+            }
+        });
+        match self.front.authlete.token(request).await {
+            Ok(response) => {
+                if matches!(response.action, TokenAction::InvalidClient | TokenAction::BadRequest) {
+                    invalidation.call_off();
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                if !may_be_done(&error) {
+                    invalidation.call_off();
+                }
+                Err(failed(&error, &self.front.verifier.log))
+            }
+        }
+    }
 
     async fn act(&self, form: &Form, response: TokenResponse, issue: Issue) -> Answer {
         let content = response.response_content.as_ref().map(Secret::expose);
         match response.action {
             TokenAction::Ok => {
-                self.learn(form, content, TokenInfo::from(&response), issue);
+                self.learn(form, content, Some(TokenInfo::from(&response)), issue);
                 answer(StatusCode::OK, content)
             }
             TokenAction::InvalidClient => form.invalid_client(content),
@@ -175,24 +230,24 @@ impl TokenEndpoint {
     }
 
     async fn issue(&self, form: &Form, request: TokenIssueRequest) -> Answer {
-        let issue = self.handle.verifier.issue();
-        let response = match self.authlete.token_issue(&request).await {
+        let issue = self.front.verifier.issue();
+        let response = match self.front.authlete.token_issue(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         let content = response.response_content.as_ref().map(Secret::expose);
         if response.action != TokenIssueAction::Ok {
             return answer(StatusCode::INTERNAL_SERVER_ERROR, content);
         }
-        self.learn(form, content, TokenInfo::from(&response), issue);
+        self.learn(form, content, Some(TokenInfo::from(&response)), issue);
         answer(StatusCode::OK, content)
     }
 
     async fn fail(&self, ticket: Option<Secret>, reason: TokenFailReason) -> Answer {
         let request = TokenFailRequest { ticket, reason: Some(reason) };
-        let response = match self.authlete.token_fail(&request).await {
+        let response = match self.front.authlete.token_fail(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         let status = match response.action {
             TokenFailAction::BadRequest => StatusCode::BAD_REQUEST,
@@ -207,47 +262,70 @@ impl TokenEndpoint {
         action: TokenAction,
         request: &TokenCreateRequest,
     ) -> Answer {
-        let issue = self.handle.verifier.issue();
-        let response = match self.authlete.token_create(request).await {
+        let verifier = &*self.front.verifier;
+        let issue = verifier.issue();
+        // A value that was chosen may have been asked about before it existed, and exists from now on,
+        // whether or not that is answered.
+        let chosen = request.access_token.as_ref().map(Secret::expose);
+        let invalidation = Invalidation::new(|| {
+            if let Some(chosen) = chosen {
+                verifier.forget(chosen);
+            }
+        });
+        let response = self.front.authlete.token_create(request).await;
+        drop(invalidation);
+        let response = match response {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, &self.front.verifier.log),
         };
         if response.action != TokenCreateAction::Ok {
             let (action, code) = (response.action, response.result_code);
-            tracing::error!(?action, code, "a token that was decided on could not be made");
+            limited!(
+                error,
+                self.front.verifier.log,
+                ?action,
+                code,
+                "a token that was decided on could not be made"
+            );
             let description = "the token could not be made";
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
         }
         let content = body(&response, action).to_string();
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
-        if !bound {
-            self.learn(form, Some(&content), TokenInfo::from(&response), issue);
-        }
+        let info = (!bound).then(|| TokenInfo::from(&response));
+        self.learn(form, Some(&content), info, issue);
         answer(StatusCode::OK, Some(&content))
     }
 
-    /// Lets the layer know of a token that was issued.
-    fn learn(&self, form: &Form, content: Option<&str>, info: TokenInfo, issue: Issue) {
+    /// Lets the layer know of a token that was issued; without facts, only that it was.
+    fn learn(&self, form: &Form, content: Option<&str>, info: Option<TokenInfo>, issue: Issue) {
         let body: Value =
             content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
-        let verifier = &self.handle.verifier;
-        if let Some(used) = form.get("refresh_token") {
-            verifier.forget_pair(used.expose());
-        }
-        if let Some(refresh) = body["refresh_token"].as_str() {
+        let verifier = &self.front.verifier;
+        let used = used_refresh_token(form);
+        // A service may keep the refresh token, or honour it for a while (RFC 6749 §6).
+        let told = body["refresh_token"].as_str();
+        for refresh in used.map(Secret::expose).into_iter().chain(told) {
             verifier.remember_pair(refresh, access);
         }
         let bearer =
             body["token_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case("Bearer"));
-        if bearer && !form.headers.contains_key(DPOP) {
-            verifier.remember(access, info, issue);
-        } else {
+        let may_be_bound =
+            form.headers.contains_key(DPOP) || form.certificate.is_some() || used.is_some();
+        match info.filter(|_| bearer && !may_be_bound) {
+            Some(info) => verifier.remember(access, info, issue),
             // It may have been asked about before it existed.
-            verifier.forget(access);
+            None => verifier.forget(access),
         }
     }
+}
+
+/// The refresh token that a request is about.
+fn used_refresh_token(form: &Form) -> Option<&Secret> {
+    form.get("grant_type").filter(|grant| grant.expose() == "refresh_token")?;
+    form.get("refresh_token")
 }
 
 /// The body for the client (RFC 6749 §5.1, RFC 8693 §2.2.1).
@@ -289,13 +367,18 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let endpoint = self.clone();
-        Form::serve(request, move |form| async move { endpoint.respond(&form).await })
+        serve(self.0.clone(), request)
     }
 }
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenEndpoint").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("TokenEndpoint").field("url", &self.0.url).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TokenEndpointBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenEndpointBuilder").field("url", &self.url).finish_non_exhaustive()
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     cache::{Thumbprint, digest_of},
     clock::Clock,
     meter,
+    observe::{LogLimit, limited},
     rejection::Rejection,
 };
 
@@ -360,7 +361,12 @@ impl Prover {
     }
 
     /// Uses a proof up. All copies but one are refused.
-    pub(crate) async fn use_up(&self, proof: &Proof, clock: &Clock) -> Result<(), Rejection> {
+    pub(crate) async fn use_up(
+        &self,
+        proof: &Proof,
+        clock: &Clock,
+        log: &LogLimit,
+    ) -> Result<(), Rejection> {
         match self.settings.replays.remember(proof.id, proof.until, clock.now()).await {
             // What was remembered of it may be forgotten by then.
             Remembered::New if clock.now() > proof.until => Err(Rejection::invalid_dpop_proof(OLD)),
@@ -370,7 +376,9 @@ impl Prover {
             }
             Remembered::Unknown => {
                 meter::full("replay_store");
-                tracing::error!(
+                limited!(
+                    error,
+                    log,
                     "a DPoP proof cannot be remembered, so its request is refused; give the replay \
                      store more room, or see why it cannot be reached"
                 );

@@ -14,7 +14,8 @@ mod replay;
 mod signatures;
 
 #[cfg(feature = "dpop")]
-pub(crate) use self::dpop::{ProofFor, Prover};
+pub(crate) use self::dpop::{Proof, ProofFor, Prover};
+pub(crate) use self::mtls::to_pem;
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},

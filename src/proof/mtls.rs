@@ -1,6 +1,6 @@
 //! Client certificates (RFC 8705): a token that only works over its holder's connection.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -31,6 +31,7 @@ const MAX_LENGTH: usize = 32 * 1024;
 pub struct ClientCertificate {
     der: Bytes,
     thumbprint: Thumbprint,
+    path: Option<Arc<[Bytes]>>,
 }
 
 impl ClientCertificate {
@@ -39,7 +40,20 @@ impl ClientCertificate {
     pub fn from_der(der: impl Into<Bytes>) -> Self {
         let der = der.into();
         let thumbprint = Sha256::digest(&der).into();
-        Self { der, thumbprint }
+        Self { der, thumbprint, path: None }
+    }
+
+    /// The same with the certificates (DER) that the client sent after its own, in their order. An
+    /// [endpoint](crate::endpoint) tells them to Authlete, which may look for a trusted root by them; the
+    /// layer does not need them. They are not looked at.
+    #[must_use]
+    pub fn with_path(self, path: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+        Self { path: Some(path.into_iter().map(Into::into).collect()), ..self }
+    }
+
+    /// The certificates after the client's own, in DER.
+    pub(crate) fn path(&self) -> &[Bytes] {
+        self.path.as_deref().unwrap_or_default()
     }
 
     /// The certificate in DER.
@@ -55,8 +69,13 @@ impl ClientCertificate {
     /// The certificate in PEM (RFC 7468).
     #[must_use]
     pub fn to_pem(&self) -> String {
-        pem::encode(&pem::Pem::new("CERTIFICATE", self.der.to_vec()))
+        to_pem(&self.der)
     }
+}
+
+/// A certificate (DER) in PEM (RFC 7468).
+pub(crate) fn to_pem(der: &[u8]) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", der))
 }
 
 impl fmt::Debug for ClientCertificate {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::jittered;
+use super::jitter::jittered;
 use crate::api::Error;
 
 /// No pause is longer, and nothing counts that is as long ago as that.
@@ -184,9 +184,9 @@ impl Pass<'_> {
     }
 
     /// Tells what became of the call: without an error, it was answered. An error that says that
-    /// Authlete can be asked is an answer, too.
-    pub(crate) fn end(self, error: Option<&Error>, now: u64) {
-        match error.filter(|error| error.is_outage()) {
+    /// Authlete can be asked, and would answer others, is an answer, too.
+    pub(super) fn end(self, error: Option<&Error>, now: u64) {
+        match error.filter(|error| error.is_outage() || error.refuses_credentials()) {
             Some(error) => {
                 self.breaker.failed(&self, error.retry_after().unwrap_or_default(), now);
             }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     api::{Secret, TokenRevokeRequest},
     cache::Key,
+    observe::limited,
 };
 
 /// How often a change is tried, if each time somebody else is faster.
@@ -98,8 +99,12 @@ impl<St: SessionStore> Renewal<St> {
                 }
                 Ok((Replaced::Conflict, _)) => {}
                 Err(error) => {
-                    let error = &*error;
-                    tracing::error!(error, "the new tokens of a session could not be saved yet");
+                    limited!(
+                        error,
+                        self.log,
+                        error,
+                        "the new tokens of a session could not be saved yet"
+                    );
                     break;
                 }
             }
@@ -112,7 +117,9 @@ impl<St: SessionStore> Renewal<St> {
     async fn settled(&self, key: Key, change: Change, stored: Option<SessionTokens>) -> State {
         self.unsaved.invalidate(&key);
         if let Some(orphan) = change.into_orphan(stored.as_ref()) {
-            tracing::warn!(
+            limited!(
+                warn,
+                self.log,
                 "a session was ended or renewed elsewhere meanwhile; its new tokens end"
             );
             // They are kept to be revoked later if this fails, which has been logged.
@@ -151,7 +158,12 @@ impl<St: SessionStore> Renewal<St> {
             };
             self.authlete.token_revoke(&request).await.inspect_err(|error| {
                 let cause = error as &dyn std::error::Error;
-                tracing::error!(error = cause, "the tokens of a session that has ended live on");
+                limited!(
+                    error,
+                    self.log,
+                    error = cause,
+                    "the tokens of a session that has ended live on"
+                );
             })?;
         }
         self.unrevoked.invalidate(&key);

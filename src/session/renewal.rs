@@ -15,7 +15,8 @@ use crate::{
     api::{Authlete, Error, Secret, TokenAction, TokenRequest, TokenResponse},
     cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
     clock::Clock,
-    new_value::NewValueSink,
+    lifecycle::NewValueSink,
+    observe::{LogLimit, limited},
 };
 
 /// Of how many sessions each table holds something.
@@ -61,6 +62,7 @@ pub(super) struct Renewal<St> {
     pub(super) store: Bounded<St>,
     pub(super) client: Client,
     times: Times,
+    pub(super) log: LogLimit,
     /// How this process is called in claims.
     me: String,
     keys: KeySpace,
@@ -84,6 +86,7 @@ impl<St: SessionStore> Renewal<St> {
             authlete,
             store: Bounded::new(store, times.store_deadline),
             client,
+            log: LogLimit::new(&times.clock),
             times,
             me: random(),
             flights: Flights::new(),
@@ -120,7 +123,7 @@ impl<St: SessionStore> Renewal<St> {
         if let Some(flight) = flights.join(&key, Purpose::SHARED) {
             return flight;
         }
-        let (sender, flight) = flights.depart(key, Purpose::SHARED, self.times.clock.now());
+        let (sender, flight) = flights.depart(key, Purpose::SHARED, self.times.clock.moment());
         let (renewal, id) = (self.clone(), id.clone());
         let renewing = Renewing { renewal, id, key, flight: flight.clone(), sender };
         // A task of its own: a tab that is closed must not lose the new refresh token.
@@ -131,7 +134,7 @@ impl<St: SessionStore> Renewal<St> {
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
     pub(super) async fn halt(&self, id: &SessionId) -> (Key, Berth<'_, State>) {
         let key = self.key(id);
-        (key, self.flights.occupy(key, self.times.clock.now()).await)
+        (key, self.flights.occupy(key, self.times.clock.moment()).await)
     }
 
     /// Takes new values of a session's access token in place of the browser.
@@ -164,7 +167,12 @@ impl<St: SessionStore> Renewal<St> {
             Ok(Some(tokens)) => State::Tokens(tokens),
             Ok(None) => State::Ended,
             Err(error) => {
-                tracing::error!(error = &*error, "the tokens of a session could not be loaded");
+                limited!(
+                    error,
+                    self.log,
+                    error = &*error,
+                    "the tokens of a session could not be loaded"
+                );
                 State::Unknown
             }
         }
@@ -243,7 +251,12 @@ impl<St: SessionStore> Renewal<St> {
                     Ok(Replaced::Done) => return Ok((claimed, in_doubt)),
                     Ok(Replaced::Conflict) => {}
                     Err(error) => {
-                        tracing::error!(error = &*error, "a session could not be claimed");
+                        limited!(
+                            error,
+                            self.log,
+                            error = &*error,
+                            "a session could not be claimed"
+                        );
                         return Err(if in_doubt { State::Unknown } else { self.go_on(old) });
                     }
                 }
@@ -265,7 +278,7 @@ impl<St: SessionStore> Renewal<St> {
             Ok(response) => response,
             Err(error) => {
                 let in_doubt = in_doubt || may_have_taken_effect(&error);
-                note(&error);
+                self.note(&error);
                 return self.give_up(id, claimed, in_doubt).await;
             }
         };
@@ -284,10 +297,15 @@ impl<St: SessionStore> Renewal<St> {
             }
             (action, _) => {
                 let code = response.result_code;
-                tracing::error!(?action, code, "a session could not be renewed");
+                limited!(error, self.log, ?action, code, "a session could not be renewed");
                 self.give_up(id, claimed, in_doubt || action == TokenAction::Ok).await
             }
         }
+    }
+
+    fn note(&self, error: &Error) {
+        let cause = error as &dyn std::error::Error;
+        limited!(error, self.log, error = cause, "a session could not be renewed");
     }
 
     /// The tokens were not renewed. If that is in doubt, the old ones may have ended, and nobody uses them
@@ -304,7 +322,7 @@ impl<St: SessionStore> Renewal<St> {
                 state => state,
             },
             Err(error) => {
-                tracing::error!(error = &*error, "a session stays claimed");
+                limited!(error, self.log, error = &*error, "a session stays claimed");
                 self.go_on(old)
             }
         }
@@ -325,7 +343,12 @@ impl<St: SessionStore> Renewal<St> {
                     return self.give_up(id, claimed, in_doubt).await;
                 }
                 if let Err(error) = self.store.remove(id).await {
-                    tracing::error!(error = &*error, "a session that has ended is still stored");
+                    limited!(
+                        error,
+                        self.log,
+                        error = &*error,
+                        "a session that has ended is still stored"
+                    );
                 }
                 State::Ended
             }
@@ -347,11 +370,6 @@ impl<St: SessionStore> Renewal<St> {
         let request = TokenRequest::new().parameters(form);
         if *post { request } else { request.client_id(id).client_secret(secret) }
     }
-}
-
-fn note(error: &Error) {
-    let cause = error as &dyn std::error::Error;
-    tracing::error!(error = cause, "a session could not be renewed");
 }
 
 /// Whether Authlete may have used the refresh token up, though nobody knows the new tokens.

@@ -23,7 +23,7 @@ use crate::{
     api::Secret,
     challenge::Challenges,
     credentials::Scheme,
-    rejection::{EmptyBody, Rejection, Renderer},
+    rejection::{self, EmptyBody, Protocol, Rejection},
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -133,8 +133,8 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 }
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
-    let head = rejection.head(&HeaderMap::new(), &Challenges::default(), Scheme::Bearer);
-    EmptyBody.render(rejection, head)
+    let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
+    rejection::render(&EmptyBody, rejection, head)
 }
 
 /// The session has ended: the browser has to log in.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Asked, Presented, Verifier, landing::Landing};
+use super::{Asked, Presented, Resolved, Verifier, landing::Landing};
 use crate::{
     cache::{Flight, Holder, Key, Purpose, Table},
     rejection::Rejection,
@@ -26,13 +26,18 @@ pub(super) enum Boarding {
 }
 
 impl Verifier {
-    pub(super) async fn ask_now(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Answer {
+    pub(super) async fn ask_now(
+        self: &Arc<Self>,
+        presented: &Arc<Presented>,
+        fresh: bool,
+    ) -> Resolved {
         let mut fresh = fresh;
         let deadline = self.caller.deadline();
         for attempt in 0..ATTEMPTS {
+            let presented = self.by_current_value(presented);
             let mut joined = false;
-            let flight = match self.board(presented, fresh) {
-                Boarding::Known(answer) => return answer,
+            let flight = match self.board(&presented, fresh) {
+                Boarding::Known(answer) => return Resolved::known(answer),
                 Boarding::Join(flight) => {
                     joined = true;
                     flight
@@ -45,7 +50,7 @@ impl Verifier {
                     tokio::spawn(landing.fly(presented.clone()));
                     flight
                 }
-                Boarding::Full => return Err(Self::crowded()),
+                Boarding::Full => return Resolved::known(Err(self.crowded())),
             };
             let broken_off = || Err(verdict::unknown());
             let answer = || self.flights.answer(&presented.key, &flight, broken_off());
@@ -59,16 +64,16 @@ impl Verifier {
                 // The proof of who asked first may be at fault, and ours not.
                 fresh |= joined && answer.as_ref().is_err_and(Rejection::is_of_proof);
                 if !(joined && fresh) {
-                    return answer;
+                    return Resolved::by(&flight, answer);
                 }
             }
             // A proof is not sent twice: it would be taken for a replay.
             if !joined && presented.has_proof() {
-                let known = self.known(&presented.key, presented.holder, self.clock.now());
-                return known.filter(|_| !fresh).unwrap_or_else(|| Err(verdict::unknown()));
+                let known = self.known(&presented.key, presented.holder).filter(|_| !fresh);
+                return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
             }
         }
-        Err(verdict::unknown())
+        Resolved::known(Err(verdict::unknown()))
     }
 
     pub(super) fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
@@ -80,7 +85,7 @@ impl Verifier {
         // A flight may have landed since we last looked. What an issue told does not do: whether it
         // is enough was looked at before.
         let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-        if let Some(answer) = self.known(&key, holder, self.clock.now()).filter(complete) {
+        if let Some(answer) = self.known(&key, holder).filter(complete) {
             return Boarding::Known(answer);
         }
         self.join(&mut flights, key, holder)
@@ -94,7 +99,7 @@ impl Verifier {
         holder: Holder,
     ) -> Boarding {
         let purpose = Purpose::Shared(holder);
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let young = |flight: &Arc<Flight<Asked>>| {
             self.cache.as_ref().is_none_or(|cache| cache.is_new_enough(flight.departed, now))
         };
@@ -112,7 +117,7 @@ impl Verifier {
         purpose: Purpose,
     ) -> Boarding {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
-        let (sender, flight) = flights.depart(key, purpose, self.clock.now());
+        let (sender, flight) = flights.depart(key, purpose, self.clock.moment());
         let (verifier, flying) = (self.clone(), flight.clone());
         let landing = Landing { verifier, key, holder, flight: flying, sender, _room: room };
         Boarding::Start(flight, landing)

@@ -1,36 +1,34 @@
 //! What is learnt of tokens by changing, issuing, ending and forgetting them.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::SystemTime,
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use super::{Asked, Freshness, Presented, Recheck, Verifier};
+use super::{Asked, Verifier};
 use crate::{
     api::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
-    cache::{Flight, Holder, Key, Purpose, Standing, Table},
+    cache::{Flight, Holder, Key, Purpose, Standing, Table, Told},
+    clock::Moment,
+    lifecycle::Reservation,
     rejection::Rejection,
     resilience::Again,
-    rotate::Halt,
     token::TokenInfo,
-    verdict::is_gone,
 };
 
 impl Verifier {
-    /// Nothing that was asked or cached before this returns is used after it, of the token nor of
-    /// the values it has got since.
+    /// Nothing that was asked or cached before this returns is used after it, of the token by whatever
+    /// value.
     pub(crate) fn forget(&self, token: &str) {
         self.forget_line(self.key(token));
     }
 
     fn forget_line(&self, key: Key) {
-        let mut next = Some(key);
-        while let Some(key) = next {
-            self.forget_value(key);
-            next = self.rotator.as_ref().and_then(|rotator| rotator.end_overlap(&key));
+        for value in self.lineages.alive(key) {
+            if let Some(rotator) = &self.rotator {
+                rotator.end_overlap(&value);
+            }
+            self.forget_value(value);
         }
     }
 
@@ -46,19 +44,13 @@ impl Verifier {
         let Some(cache) = &self.cache else { return };
         cache.remove(&key);
         if let Some(rejection) = rejection {
-            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.now());
+            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.moment());
         }
-    }
-
-    /// How to ask about a token that is known by what issued it.
-    pub(crate) fn recheck(self: &Arc<Self>, token: &str, freshness: Freshness) -> Recheck {
-        let presented = Presented::bearer(self.key(token), token);
-        Recheck { verifier: self.clone(), presented, freshness }
     }
 
     /// An issue that is about to be asked for.
     pub(crate) fn issue(&self) -> Issue {
-        Issue { departed: self.clock.now(), endings: self.endings.load(Ordering::Acquire) }
+        Issue { departed: self.clock.moment(), endings: self.endings.load(Ordering::Acquire) }
     }
 
     /// What issues under way tell is not to be kept: they may be of what is ended now.
@@ -74,8 +66,7 @@ impl Verifier {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
-        let now = self.clock.now();
-        let known = cache.get(&key, Holder::BEARER, now).and_then(Result::ok);
+        let known = cache.get(&key, Holder::BEARER, self.clock.moment()).and_then(Result::ok);
         if known.is_some_and(|known| known.is_complete()) {
             return;
         }
@@ -90,12 +81,12 @@ impl Verifier {
 
     /// Keeps which access token came with a refresh token.
     pub(crate) fn remember_pair(&self, refresh: &str, access: &str) {
-        self.pairs.remember(self.refresh_keys.key(refresh), self.key(access));
+        self.pairs.insert(self.refresh_keys.key(refresh), self.key(access));
     }
 
     /// Forgets the access token that came with a refresh token, which is used up or revoked.
     pub(crate) fn forget_pair(&self, refresh: &str) {
-        if let Some(access) = self.pairs.take(&self.refresh_keys.key(refresh)) {
+        if let Some(access) = self.pairs.get(&self.refresh_keys.key(refresh)) {
             self.forget_line(access);
         }
     }
@@ -112,39 +103,86 @@ impl Verifier {
         }
     }
 
-    /// The token and the values it has got since, none of which gets another one while this lives.
+    /// The values of a token that may be good at Authlete, as far as they are known: this one, and the
+    /// newest. The token gets no other one while this lives.
     pub(crate) async fn line(&self, token: &str) -> Line<'_> {
-        let mut line = Line { values: vec![token.into()], halts: Vec::new() };
-        while let (Some(rotator), Some(last)) = (&self.rotator, line.values.last()) {
-            let (halt, successor) = rotator.halt(self.key(last.expose()), self.clock.now()).await;
-            line.halts.push(halt);
-            let Some(successor) = successor else { break };
-            line.values.push(successor);
+        let key = self.key(token);
+        let mut line =
+            Line { values: vec![token.into()], token_id: None, reservations: Vec::new() };
+        if let Some(rotator) = &self.rotator {
+            let deadline = self.caller.deadline();
+            let mut value = key;
+            loop {
+                let now = self.clock.moment();
+                line.reservations.push(rotator.reserve(value, now, &deadline).await);
+                let newest = self.lineages.newest(&value);
+                if newest == value {
+                    break;
+                }
+                value = newest;
+            }
+            let previous = self.lineages.previous(&key);
+            let successor = previous.and_then(|it| rotator.successor(&it, self.clock.moment()));
+            let newest = successor.filter(|it| it.key == value && it.key != key);
+            line.values.extend(newest.map(|newest| newest.value.clone()));
         }
+        line.token_id = self.lineages.token_id(&key);
         line
     }
 
-    /// Ends the token at Authlete and here, by whatever value it is known now.
-    pub(crate) async fn revoke(&self, token: &str) -> Result<(), Error> {
-        let line = self.line(token).await;
-        let mut outcome = Ok(());
-        for value in &line.values {
-            let request = TokenRevokeRequest::new().access_token_identifier(value);
-            // It does not wait for its turn among checks, of which somebody may make too many.
-            let attempt = || self.authlete.token_revoke(&request);
-            let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await;
-            outcome = outcome.and(revoked.map(|_| ()));
+    /// Ends the token at Authlete and here, by whatever value it is known now. Tells how many tokens
+    /// Authlete ended.
+    pub(crate) async fn revoke(&self, token: &str) -> Result<u64, Error> {
+        let key = self.key(token);
+        if self.rotator.is_some() {
+            self.lineages.end(&key, self.clock.moment());
         }
+        let line = self.line(token).await;
+        let ended = self.revoke_line(&line).await;
         self.overtake_issues();
         self.forget(token);
         // After a failure it is not known whether the token is still good: that is to be asked.
-        if outcome.is_ok() {
+        if ended.is_ok() {
             let gone = Rejection::invalid_token("the access token was revoked");
-            for value in &line.values {
-                self.replace(self.key(value.expose()), Some(&gone));
+            for value in self.lineages.alive(key) {
+                self.replace(value, Some(&gone));
             }
         }
-        outcome
+        ended
+    }
+
+    async fn revoke_line(&self, line: &Line<'_>) -> Result<u64, Error> {
+        let mut ended = Ok(0);
+        for value in &line.values {
+            let revoked = self.revoke_value(value).await;
+            ended = ended.and_then(|ended| Ok(ended + revoked?));
+        }
+        match (ended, &line.token_id) {
+            // The newest value is not known any more.
+            (Ok(0), Some(token_id)) => self.revoke_by_id(token_id).await,
+            (ended, _) => ended,
+        }
+    }
+
+    async fn revoke_value(&self, value: &Secret) -> Result<u64, Error> {
+        let request = TokenRevokeRequest::new().access_token_identifier(value);
+        // It does not wait for its turn among checks, of which somebody may make too many.
+        let attempt = || self.authlete.token_revoke(&request);
+        let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await?;
+        Ok(revoked.count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+    }
+
+    /// Revokes a token of which no value is known: it is given one, by which it is revoked.
+    async fn revoke_by_id(&self, token_id: &str) -> Result<u64, Error> {
+        let request = TokenUpdateRequest::new().token_id(token_id).access_token_value_updated(true);
+        let attempt = || self.authlete.token_update(&request);
+        let response = self.caller.call("/auth/token/update", Again::Can, attempt).await?;
+        match response.access_token {
+            Some(value) if response.action == TokenUpdateAction::Ok => {
+                self.revoke_value(&value).await
+            }
+            _ => Ok(0),
+        }
     }
 
     /// Changes the token at Authlete, and what is known of it here.
@@ -160,7 +198,8 @@ impl Verifier {
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
                 if let Some(value) = &response.access_token {
-                    self.pairs.renew(&change.key, self.key(value.expose()));
+                    let (new, now) = (self.key(value.expose()), self.clock.moment());
+                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now);
                 }
                 self.write_through(&change, change.key, &request, response);
             }
@@ -175,8 +214,15 @@ impl Verifier {
         self.change_in(&mut self.flights.lock(), key)
     }
 
-    pub(super) fn change_in(&self, flights: &mut Table<Asked>, key: Key) -> Change<'_> {
-        let (_, flight) = flights.depart(key, Purpose::Change, self.clock.now());
+    /// The same after a call, unless anything was learnt or changed since that told.
+    pub(crate) fn change_after(&self, key: Key, call: &Flight<Asked>) -> Option<Change<'_>> {
+        let mut flights = self.flights.lock();
+        let current = matches!(flights.told(&key, call), Told::Landed(_));
+        current.then(|| self.change_in(&mut flights, key))
+    }
+
+    fn change_in(&self, flights: &mut Table<Asked>, key: Key) -> Change<'_> {
+        let (_, flight) = flights.depart(key, Purpose::Change, self.clock.moment());
         Change { verifier: self, key, flight }
     }
 
@@ -201,45 +247,10 @@ impl Verifier {
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         let moved = request.access_token_value_updated;
         let same = newest && !bound && moved == (new != key);
-        cache.update(&key, new, self.clock.now(), |known, holder| {
+        cache.update(&key, new, self.clock.moment(), |known, holder| {
             let fits = same && is_of_type(response, holder);
             fits.then(|| known.updated(request, response)).flatten()
         });
-    }
-
-    /// Asks Authlete to let a token live longer, of which it just said that it is good, as long as this
-    /// flight of it is not forgotten.
-    pub(super) async fn extend(
-        &self,
-        token: &str,
-        until: SystemTime,
-        key: &Key,
-        flight: &Flight<Asked>,
-    ) -> Option<(TokenUpdateRequest, TokenUpdateResponse)> {
-        let request = TokenUpdateRequest::new().access_token(token).access_token_expires_at(until);
-        // To set the same end once more changes nothing, unless the token was changed in between.
-        let attempt = async || {
-            if !self.flights.lock().is_under_way(key, flight) {
-                let changed = "the token was changed or forgotten meanwhile";
-                return Err(Error::not_made("/auth/token/update", changed));
-            }
-            self.authlete.token_update(&request).await
-        };
-        match self.caller.call("/auth/token/update", Again::Can, attempt).await {
-            Ok(response) if response.action == TokenUpdateAction::Ok || is_gone(&response) => {
-                Some((request, response))
-            }
-            Ok(response) => {
-                let (action, code) = (response.action, response.result_code);
-                tracing::warn!(?action, code, "the life of an access token could not be extended");
-                None
-            }
-            Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "the life of an access token could not be extended");
-                None
-            }
-        }
     }
 }
 
@@ -252,22 +263,31 @@ fn is_of_type(response: &TokenUpdateResponse, holder: Holder) -> bool {
 /// An issue under way.
 pub(crate) struct Issue {
     /// From when the age of what it tells counts.
-    departed: SystemTime,
+    departed: Moment,
     /// How often tokens had been ended.
     endings: u64,
 }
 
-/// The values of a token, oldest first.
+/// Values of a token: the one that was asked for, then the newest.
 pub(crate) struct Line<'v> {
     pub(crate) values: Vec<Secret>,
-    halts: Vec<Halt<'v>>,
+    /// By what Authlete names the token, if its value was changed here.
+    token_id: Option<String>,
+    reservations: Vec<Reservation<'v>>,
 }
 
 /// A change of a token under way.
 pub(crate) struct Change<'v> {
     verifier: &'v Verifier,
     key: Key,
-    pub(super) flight: Arc<Flight<Asked>>,
+    flight: Arc<Flight<Asked>>,
+}
+
+impl Change<'_> {
+    /// Whether the token was not changed or forgotten since it began.
+    pub(crate) fn is_current(&self) -> bool {
+        self.verifier.flights.lock().is_under_way(&self.key, &self.flight)
+    }
 }
 
 impl Drop for Change<'_> {

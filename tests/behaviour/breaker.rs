@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use http::{StatusCode, header::RETRY_AFTER};
 use tower_authlete::{
-    BreakerState, Check,
+    AuthLayer, BreakerState, Check, EmptyBody,
     emulator::{Api, Fault},
 };
+use tracing::Level;
 
-use crate::support::{Bench, Protected};
+use crate::{
+    log::logged,
+    support::{Bench, Protected},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,10 +71,12 @@ async fn checks_by_update_fail_at_once_too() {
 }
 
 #[tokio::test]
-async fn answers_about_tokens_and_settings_of_ours_that_are_wrong_are_no_failures() {
+async fn answers_about_tokens_and_refusals_of_single_calls_are_no_failures() {
     for (fault, status) in [
         (None, StatusCode::UNAUTHORIZED),
-        (Some(Fault::status(401)), StatusCode::INTERNAL_SERVER_ERROR),
+        (Some(Fault::status(400)), StatusCode::INTERNAL_SERVER_ERROR),
+        // Not in Authlete's words: a firewall's, for example, which did not like this token.
+        (Some(Fault::status(403).with_body("<html>")), StatusCode::INTERNAL_SERVER_ERROR),
         (Some(Fault::body("rubbish")), StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let bench = Bench::new().await;
@@ -263,4 +269,115 @@ async fn calls_that_are_not_made_are_counted() {
     let counter = metrics_util::debugging::DebugValue::Counter;
     assert_eq!(of("failed"), Some(&counter(2)));
     assert_eq!(of("suspended"), Some(&counter(3)));
+}
+
+#[tokio::test]
+async fn wrong_credentials_of_ours_make_few_calls_and_few_lines_of_the_log() {
+    let (log, _guard) = logged();
+    let bench = Bench::new().await;
+    let authlete = bench.authlete.client_builder().service_access_token("wr0ngCr3d3nt1al");
+    let layer = AuthLayer::builder(authlete.build().unwrap()).clock(bench.clock.clone());
+    let api = Protected::new::<EmptyBody>(&layer.build().unwrap());
+    for number in 0..60 {
+        let answer = api.get(&format!("token-{number}")).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.challenge(), "");
+    }
+    assert_eq!(bench.introspections(), 5);
+    let refused = "check this server's AUTHLETE_* settings";
+    assert_eq!(log.lines(Level::ERROR, "").len(), 1, "{}", log.text());
+    // Each probe fails, and what is still wrong is told again with a count.
+    for _ in 0..3 {
+        bench.clock.advance(10 * SECOND);
+        assert_eq!(api.get("token").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!(bench.introspections(), 8);
+    let lines = log.lines(Level::ERROR, refused);
+    let left_out = |line: &&String| line.contains("left_out=4");
+    assert_eq!((lines.len(), lines.iter().filter(left_out).count()), (4, 1), "{lines:?}");
+    assert!(!log.text().contains("wr0ngCr3d3nt1al"));
+}
+
+#[tokio::test]
+async fn when_our_credentials_are_right_again_calls_go_on() {
+    for status in [401, 403] {
+        let bench = Bench::new().await;
+        let api = breaking(&bench);
+        let token = bench.authlete.token().subject("alice").issue().await;
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        bench.clock.advance(SECOND);
+        bench.authlete.fault(Fault::status(status));
+        for number in 0..10 {
+            let answer = api.get(&format!("token-{number}")).await;
+            assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        assert_eq!(bench.introspections(), 3);
+        let health = api.handle.health();
+        assert_eq!((health.breaker, health.credentials_refused), (BreakerState::Open, true));
+        assert!(!health.is_ready());
+        assert_eq!(api.get(&token).await.status, StatusCode::OK, "what is cached serves on");
+        bench.authlete.clear_faults();
+        assert_eq!(api.get("bad").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+        bench.clock.advance(SECOND);
+        assert_eq!(api.get("bad").await.status, StatusCode::UNAUTHORIZED);
+        let health = api.handle.health();
+        assert_eq!((health.breaker, health.credentials_refused), (BreakerState::Closed, false));
+        assert!(health.is_ready());
+        assert_eq!(bench.introspections(), 4);
+    }
+}
+
+#[tokio::test]
+async fn nothing_stale_serves_while_our_credentials_are_refused() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.clock.advance(90 * SECOND);
+    bench.authlete.fault(Fault::status(401));
+    for _when_calls_fail_and_when_none_is_made in 0..5 {
+        assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!(bench.introspections(), 3);
+    // In an outage after that, it does.
+    bench.authlete.clear_faults();
+    bench.authlete.fault(Fault::status(503));
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get(&token).await.body, "alice");
+    assert!(!api.handle.health().credentials_refused);
+}
+
+#[tokio::test]
+async fn a_warm_up_tells_of_wrong_credentials_too() {
+    let bench = Bench::new().await;
+    let api = breaking(&bench);
+    bench.authlete.fault(Fault::status(401));
+    assert!(api.handle.warm_up().await.unwrap_err().is_our_fault());
+    assert!(api.handle.health().credentials_refused);
+    bench.authlete.clear_faults();
+    api.handle.warm_up().await.unwrap();
+    assert!(!api.handle.health().credentials_refused);
+}
+
+#[tokio::test]
+async fn what_each_request_of_an_outage_could_log_is_logged_once_in_a_while() {
+    for (fault, level, part) in [
+        (Fault::status(503), Level::WARN, "an access token could not be checked"),
+        (Fault::status(400), Level::ERROR, "Authlete refuses our calls"),
+        (Fault::body("{\"action\":\"INTERNAL_SERVER_ERROR\"}"), Level::ERROR, "gave no verdict"),
+    ] {
+        let (log, _guard) = logged();
+        let bench = Bench::new().await;
+        let api = bench.api_with(|layer| layer.breaker(0, Duration::ZERO));
+        bench.authlete.fault(fault);
+        for number in 0..100 {
+            api.get(&format!("token-{number}")).await;
+        }
+        assert_eq!(log.lines(level, part).len(), 1, "{}", log.text());
+        bench.clock.advance(10 * SECOND);
+        api.get("token").await;
+        let lines = log.lines(level, part);
+        assert!(lines.len() == 2 && lines[1].contains("left_out=99"), "{lines:?}");
+        assert_eq!(bench.introspections(), 101);
+    }
 }

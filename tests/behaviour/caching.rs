@@ -273,3 +273,24 @@ async fn of_many_tokens_in_use_none_is_taken_for_another() {
     }
     assert_eq!(bench.introspections(), 200);
 }
+
+#[tokio::test]
+async fn nothing_is_used_for_longer_because_the_time_of_day_is_set_back() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let good = bench.authlete.token().issue().await;
+    let hour = Duration::from_secs(3600);
+    // Often enough to be in the hot cache.
+    for _ in 0..4 {
+        assert_eq!(api.get(&good).await.status, StatusCode::OK);
+        assert_eq!(api.get("bad").await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert!(bench.authlete.revoke(&good));
+    bench.clock.rewind(hour);
+    bench.clock.advance(Duration::from_secs(10));
+    let before = bench.introspections();
+    assert_eq!(api.get("bad").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(bench.introspections(), before + 1);
+    bench.clock.advance(Duration::from_secs(50));
+    assert_eq!(api.get(&good).await.status, StatusCode::UNAUTHORIZED);
+}

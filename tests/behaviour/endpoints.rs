@@ -6,13 +6,18 @@ use axum::{Router, body::Body};
 use http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Require, RequireScopes,
+    AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Require,
+    RequireScopes,
     api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
-    emulator::{Api, Fault},
-    endpoint::{Decision, RevocationEndpoint, TokenEndpoint},
+    emulator::{Api, Emulator, Fault},
+    endpoint::{Decision, Limits, RevocationEndpoint, TokenEndpoint},
 };
+use tracing::Level;
 
-use crate::support::{Answer, Bench, Protected, send};
+use crate::{
+    log::logged,
+    support::{Answer, Bench, Protected, send},
+};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -34,7 +39,7 @@ impl<'b> Server<'b> {
         let (authlete, handle) = (bench.authlete.authlete(), auth.handle());
         let client = bench.authlete.client_id();
         let token =
-            TokenEndpoint::new(authlete.clone(), &handle).decide(move |request| async move {
+            TokenEndpoint::builder(authlete.clone(), &handle).decide(move |request| async move {
                 match request.action {
                     TokenAction::Password if request.username.as_deref() == Some("alice") => {
                         Decision::issue_with("alice", [("plan", "gold")])
@@ -53,7 +58,7 @@ impl<'b> Server<'b> {
                 }
             });
         let endpoints = Router::new()
-            .route_service("/token", token)
+            .route_service("/token", token.build().unwrap())
             .route_service("/revoke", RevocationEndpoint::new(authlete, &handle));
         Self { bench, api: Protected::new(&auth), endpoints }
     }
@@ -172,8 +177,10 @@ async fn a_requirement_of_a_fact_that_was_not_told_is_introspected() {
             let auth = bench.layer().build().unwrap();
             server = Server { api: Protected::new(&auth), ..server };
             let (authlete, handle) = (bench.authlete.authlete(), auth.handle());
-            let token =
-                TokenEndpoint::new(authlete, &handle).decide(async |_| Decision::issue("alice"));
+            let token = TokenEndpoint::builder(authlete, &handle)
+                .decide(async |_| Decision::issue("alice"))
+                .build()
+                .unwrap();
             server.endpoints = Router::new().route_service("/token", token);
             server.api.router = Router::new()
                 .route("/", axum::routing::get(|| async {}).route_layer(Require::acr(["gold"])))
@@ -246,8 +253,8 @@ async fn a_token_that_a_refresh_replaced_is_forgotten() {
     let (new, _) = server.tokens(&refresh(&refresh_token)).await;
     assert_eq!(server.api.get(&old).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(server.api.get(&new).await.body, "alice");
-    // The old one had to be asked about; the new one not.
-    assert_eq!(bench.introspections(), 1);
+    // Both had to be asked about: the new one may be bound to what the old one was bound to.
+    assert_eq!(bench.introspections(), 2);
 }
 
 #[tokio::test]
@@ -347,6 +354,22 @@ async fn an_outage_is_503_and_never_an_error_of_the_client() {
 }
 
 #[tokio::test]
+async fn requests_of_an_outage_do_not_log_a_line_each() {
+    let (log, _guard) = logged();
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    bench.authlete.fault(Fault::status(401));
+    for _ in 0..20 {
+        server.post("/token", PASSWORD).await;
+        server.post("/revoke", "token=abc").await;
+    }
+    bench.clock.advance(Duration::from_secs(10));
+    server.post("/token", PASSWORD).await;
+    let lines = log.lines(Level::ERROR, "could not be answered");
+    assert!(lines.len() == 2 && lines[1].contains("left_out=39"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn without_a_decision_what_takes_one_is_unsupported() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
@@ -403,8 +426,10 @@ async fn a_token_that_turns_out_to_take_signed_responses_is_refused_by_its_route
     let bench = Bench::new().await;
     let auth = bench.layer().build().unwrap();
     let server = Server::new(&bench);
-    let token = TokenEndpoint::new(bench.authlete.authlete(), &auth.handle())
-        .decide(async |_| Decision::issue("alice"));
+    let token = TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+        .decide(async |_| Decision::issue("alice"))
+        .build()
+        .unwrap();
     let mut api = Protected::new(&auth);
     api.router = Router::new()
         .route("/", axum::routing::get(|| async {}).route_layer(Require::acr(["gold"])))
@@ -418,5 +443,504 @@ async fn a_token_that_turns_out_to_take_signed_responses_is_refused_by_its_route
         });
         bench.authlete.fault(Fault::json(body).on(Api::Introspection).times(1));
         assert_eq!(server.api.get(&token).await.status, expected, "{signed}");
+    }
+}
+
+fn basic_of(id: &str, secret: &str) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")))
+}
+
+/// Every byte percent-encoded, as a client may do (RFC 6749 Appendix B).
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_repeated_or_malformed_parameter_is_refused_before_anybody_is_asked() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    for form in [
+        "token=x&token=",
+        "token=&token=x",
+        "token=x&token=y",
+        "token=x&token",
+        "token=x&%74oken=y",
+        "grant_type=client_credentials&scope=read&scope=write",
+        "token=x&unknown=1&unknown=2",
+        "token=%zz",
+        "token=%f",
+        "token=%ff",
+        "%ff=x",
+    ] {
+        for path in ["/token", "/revoke"] {
+            let answer = server.post(path, form).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path} {form}");
+            assert_eq!(body_of(&answer)["error"], "invalid_request", "{path} {form}");
+        }
+    }
+    assert_eq!(bench.authlete.total_calls(), 0);
+}
+
+#[tokio::test]
+async fn resources_and_audiences_may_be_repeated() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let form = "grant_type=client_credentials&scope=read&audience=a&audience=b\
+                &resource=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example&&empty=";
+    let (token, _) = server.tokens(form).await;
+    let request = tower_authlete::api::IntrospectionRequest::new().token(token);
+    let told = bench.authlete.authlete().introspection(&request).await.unwrap();
+    assert_eq!(told.access_token_resources, ["https://a.example", "https://b.example"]);
+}
+
+#[tokio::test]
+async fn an_empty_parameter_is_an_omitted_one() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let answer = server.post("/revoke", "token=").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(body_of(&answer)["error"], "invalid_request");
+}
+
+#[tokio::test]
+async fn credentials_of_basic_are_form_decoded() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let (alias, secret) = (bench.authlete.client_id_alias(), bench.authlete.client_secret());
+    let basic = basic_of(&percent_encoded(alias), &percent_encoded(secret));
+    for (path, form) in [("/token", PASSWORD), ("/revoke", "token=abc")] {
+        let answer = server.post_with(path, form, &[("authorization", &basic)]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn unreadable_credentials_are_refused_before_anybody_is_asked() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let good = server.basic();
+    for authorization in [
+        &[&*basic_of("a%zz", "b")][..],
+        &[&basic_of("a", "b%f")],
+        &[&basic_of("%ff", "b")],
+        &["Basic !"],
+        &["Basic"],
+        &["Basic YQ=="],
+        &["Bearer abc"],
+        &[&good, &good],
+    ] {
+        let headers: Vec<_> = authorization.iter().map(|it| ("authorization", *it)).collect();
+        for (path, form) in [("/token", PASSWORD), ("/revoke", "token=abc")] {
+            let answer = server.post_with(path, form, &headers).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path} {authorization:?}");
+            assert_eq!(body_of(&answer)["error"], "invalid_client");
+            assert!(answer.challenge().starts_with("Basic "), "{answer:?}");
+        }
+    }
+    assert_eq!(bench.authlete.total_calls(), 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_and_not_answered_counts_as_done() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    for fault in [Fault::truncated(), Fault::reset()] {
+        for (path, api) in [("/token", Api::Token), ("/revoke", Api::Revocation)] {
+            let (access, used) = server.tokens(PASSWORD).await;
+            assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+            let form = if path == "/token" { refresh(&used) } else { format!("token={used}") };
+            bench.authlete.fault(fault.clone().on(api).times(1));
+            let answer = server.post(path, &form).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path} {fault:?}");
+            let status = server.api.get(&access).await.status;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {fault:?}");
+        }
+    }
+}
+
+/// What `/auth/token` and `/auth/revocation` say, and whether they may have done what they were asked.
+fn half_answers() -> [(Fault, bool); 8] {
+    let says = |action: &str| Fault::body(format!(r#"{{"action":"{action}"}}"#));
+    [
+        (Fault::status(500), true),
+        (Fault::status(503), true),
+        (says("INTERNAL_SERVER_ERROR"), true),
+        (says("OK"), true),
+        (Fault::status(401), false),
+        (Fault::status(429), false),
+        (says("INVALID_CLIENT"), false),
+        (says("BAD_REQUEST"), false),
+    ]
+}
+
+#[tokio::test]
+async fn a_refused_client_ends_nothing_and_an_unanswered_one_what_it_asked_for() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    for (fault, may_be_done) in half_answers() {
+        for (path, api) in [("/token", Api::Token), ("/revoke", Api::Revocation)] {
+            let (access, used) = server.tokens(PASSWORD).await;
+            assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+            let before = bench.introspections();
+            bench.authlete.fault(fault.clone().on(api).times(1));
+            let form = if path == "/token" { refresh(&used) } else { format!("token={used}") };
+            server.post(path, &form).await;
+            assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+            let asked = bench.introspections() - before;
+            assert_eq!(asked, u64::from(may_be_done), "{path} {fault:?}");
+            // Whatever became of the first attempt: the next one is answered.
+            assert_eq!(server.post(path, &form).await.status, StatusCode::OK);
+            let status = server.api.get(&access).await.status;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_revocation_invalidates_nothing() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let (access, refresh) = server.tokens(PASSWORD).await;
+    assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+    let before = bench.introspections();
+    let stranger = basic_of("mallory", "x");
+    for token in [&access, &refresh] {
+        for headers in [&[][..], &[("authorization", stranger.as_str())]] {
+            let answer = server.post_with("/revoke", &format!("token={token}"), headers).await;
+            assert_eq!(body_of(&answer)["error"], "invalid_client");
+            assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+        }
+    }
+    assert_eq!(bench.introspections(), before);
+}
+
+#[tokio::test]
+async fn a_strangers_revocation_does_not_delay_another() {
+    let bench = Bench::new().await;
+    let rotation = tower_authlete::Rotation::in_header(http::HeaderName::from_static("x-new"));
+    let auth = bench.layer().rotate(rotation).build().unwrap();
+    let revoke = RevocationEndpoint::new(bench.authlete.authlete(), &auth.handle());
+    let endpoints = Router::new().route_service("/revoke", revoke);
+    let token = bench.authlete.token().issue().await;
+    let hold = bench.authlete.hold(Api::Revocation);
+    let request = Request::post("/revoke")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(format!("token={token}")))
+        .unwrap();
+    let stranger = tokio::spawn(send(endpoints, request));
+    bench.authlete.arrived(Api::Revocation, 1).await;
+    auth.handle().revoke(&token).await.unwrap();
+    assert!(!stranger.is_finished());
+    hold.release();
+    assert_eq!(stranger.await.unwrap().status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_call_that_never_reached_authlete_ends_nothing() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let (access, used) = server.tokens(PASSWORD).await;
+    assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+    // Nobody listens there.
+    let nowhere = bench.authlete.client_builder().base_url("http://127.0.0.1:1").build().unwrap();
+    let handle = &server.api.handle;
+    let endpoints = Router::new()
+        .route_service("/token", TokenEndpoint::new(nowhere.clone(), handle))
+        .route_service("/revoke", RevocationEndpoint::new(nowhere, handle));
+    let server = Server { endpoints, ..server };
+    let before = bench.introspections();
+    for (path, form) in [("/token", refresh(&used)), ("/revoke", format!("token={access}"))] {
+        assert_eq!(server.post(path, &form).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+    }
+    assert_eq!(bench.introspections(), before);
+}
+
+#[tokio::test]
+async fn a_refreshed_token_is_asked_about_since_it_may_be_bound_as_the_old_one_was() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let bound = bench.authlete.token().client_id(bench.authlete.client_id()).subject("alice");
+    let bound = bound.certificate_thumbprint("abc").issue_with_refresh().await;
+    let (new, _) = server.tokens(&refresh(bound.refresh_token.as_str())).await;
+    assert_eq!(server.api.get(&new).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_value_that_was_chosen_may_exist_though_its_creation_was_not_answered() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    let client = bench.authlete.client_id();
+    let token = TokenEndpoint::builder(bench.authlete.authlete(), &server.api.handle)
+        .decide(move |_| async move {
+            let request = TokenCreateRequest::new().grant_type(GrantType::Password);
+            Decision::create(request.client_id(client).subject("alice").access_token("chosen"))
+        })
+        .build()
+        .unwrap();
+    let endpoints = Router::new().route_service("/token", token);
+    let server = Server { endpoints, ..server };
+    assert_eq!(server.api.get("chosen").await.status, StatusCode::UNAUTHORIZED);
+    bench.authlete.fault(Fault::reset().on(Api::TokenCreate).times(1));
+    assert_eq!(server.post("/token", PASSWORD).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(server.api.get("chosen").await.body, "alice");
+}
+
+#[tokio::test]
+async fn the_access_token_of_a_refresh_token_that_is_kept_or_honoured_once_more_is_found() {
+    let bench = Bench::new().await;
+    let server = Server::new(&bench);
+    // The service does not tell the refresh token again.
+    let issued = bearer_token(&bench).await;
+    let access = issued["accessToken"].as_str().unwrap();
+    bench.authlete.fault(Fault::json(issued.clone()).on(Api::Token).times(1));
+    server.tokens(&refresh("kept")).await;
+    assert_eq!(server.api.get(access).await.status, StatusCode::OK);
+    assert!(bench.authlete.revoke(access));
+    bench.authlete.fault(Fault::json(bearer_token(&bench).await).on(Api::Token).times(1));
+    server.tokens(&refresh("kept")).await;
+    assert_eq!(server.api.get(access).await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// `POST /token` or `POST /revoke`, from a task of its own.
+fn spawn_post(server: &Server<'_>, path: &str, form: &str) -> tokio::task::JoinHandle<Answer> {
+    let request = Request::post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("authorization", server.basic())
+        .body(Body::from(form.to_owned()))
+        .unwrap();
+    tokio::spawn(send(server.endpoints.clone(), request))
+}
+
+/// Endpoints with these limits.
+fn limited<'b>(bench: &'b Bench, limits: Limits) -> Server<'b> {
+    let server = Server::new(bench);
+    let (authlete, handle) = (bench.authlete.authlete(), &server.api.handle);
+    let token = TokenEndpoint::builder(authlete.clone(), handle)
+        .decide(async |_| Decision::issue("alice"))
+        .limits(limits);
+    let revoke = RevocationEndpoint::builder(authlete, handle).limits(limits);
+    let endpoints = Router::new()
+        .route_service("/token", token.build().unwrap())
+        .route_service("/revoke", revoke.build().unwrap());
+    Server { endpoints, ..server }
+}
+
+#[tokio::test]
+async fn what_is_not_answered_by_the_deadline_counts_as_done() {
+    for (path, api) in [("/token", Api::Token), ("/revoke", Api::Revocation)] {
+        let bench = Bench::new().await;
+        // Less than a call to Authlete may take.
+        let server = limited(&bench, Limits::new().deadline(Duration::from_secs(1)));
+        let (access, used) = server.tokens(PASSWORD).await;
+        assert_eq!(server.api.get(&access).await.status, StatusCode::OK);
+        let form = if path == "/token" { refresh(&used) } else { format!("token={used}") };
+        let calls = bench.authlete.calls(api);
+        let hold = bench.authlete.hold(api);
+        let late = spawn_post(&server, path, &form);
+        bench.authlete.arrived(api, calls + 1).await;
+        tokio::time::pause();
+        let before = tokio::time::Instant::now();
+        let answer = late.await.unwrap();
+        // A call to Authlete alone may take 3 s.
+        assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+        tokio::time::resume();
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.header(header::RETRY_AFTER), "1");
+        assert_eq!(server.api.get(&access).await.status, StatusCode::UNAUTHORIZED, "{path}");
+        drop(hold);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let bench = Bench::new().await;
+    let server = limited(&bench, Limits::new().max_in_flight(1).max_waiting(0));
+    for path in ["/token", "/revoke"] {
+        let slow = || {
+            let body = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+            Request::post(path)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(Body::from_stream(body))
+                .unwrap()
+        };
+        // Nobody takes the place of another while its body is awaited.
+        let slow = (0..10).map(|_| send(server.endpoints.clone(), slow()));
+        for answer in futures_util::future::join_all(slow).await {
+            assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{path}");
+            assert_eq!(body_of(&answer)["error"], "invalid_request");
+        }
+    }
+    assert_eq!(bench.authlete.total_calls(), 0);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limits_are_503_at_once_and_a_client_that_leaves_makes_room() {
+    let bench = Bench::new().await;
+    let server = limited(&bench, Limits::new().max_in_flight(1).max_waiting(1));
+    let form = "grant_type=client_credentials";
+    let hold = bench.authlete.hold(Api::Token);
+    let first = spawn_post(&server, "/token", form);
+    bench.authlete.arrived(Api::Token, 1).await;
+    let mut waiting = spawn_post(&server, "/token", form);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    tokio::task::yield_now().await;
+    let beyond = server.post("/token", form).await;
+    assert_eq!(beyond.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(beyond.header(header::RETRY_AFTER), "1");
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    let mut next = spawn_post(&server, "/token", form);
+    assert!(futures_util::poll!(&mut next).is_pending());
+    // Who leaves while Authlete is asked keeps its turn until that has ended.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let beyond = server.post("/token", form).await;
+    assert_eq!(beyond.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.authlete.calls(Api::Token), 1);
+    hold.release();
+    assert_eq!(next.await.unwrap().status, StatusCode::OK);
+    assert_eq!(bench.authlete.calls(Api::Token), 2);
+}
+
+#[tokio::test]
+async fn a_decision_that_takes_too_long_is_given_up() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (begun, decides) = tokio::sync::oneshot::channel();
+    let begun = std::sync::Mutex::new(Some(begun));
+    let token = TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+        .decide(move |_| {
+            begun.lock().unwrap().take().unwrap().send(()).unwrap();
+            std::future::pending()
+        })
+        .build()
+        .unwrap();
+    let endpoints = Router::new().route_service("/token", token);
+    let server = Server { endpoints, ..Server::new(&bench) };
+    let late = spawn_post(&server, "/token", PASSWORD);
+    decides.await.unwrap();
+    tokio::time::pause();
+    assert_eq!(late.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.authlete.total_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_the_certificate_that_its_client_presented() {
+    let clock = tower_authlete::Clock::system();
+    let authlete = Emulator::builder().clock(clock.clone()).certificate_bound_tokens(true);
+    let bench = Bench { authlete: authlete.start().await.unwrap(), clock };
+    let certificates = ClientCertificates::from_connection;
+    let auth: AuthLayer = bench.layer().client_certificates(certificates()).build().unwrap();
+    let token = TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+        .client_certificates(certificates());
+    let endpoints = Router::new().route_service("/token", token.build().unwrap());
+    let server = Server { bench: &bench, api: Protected::new(&auth), endpoints };
+    let holder = ClientCertificate::from_der(&b"0\x03\x02\x01\x05"[..]);
+
+    let mut request = Request::post("/token")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("authorization", server.basic())
+        .body(Body::from("grant_type=client_credentials&scope=read"))
+        .unwrap();
+    request.extensions_mut().insert(holder.clone());
+    let answer = send(server.endpoints.clone(), request).await;
+    let token = body_of(&answer)["access_token"].as_str().unwrap().to_owned();
+    let get = async |certificate: Option<&ClientCertificate>| {
+        let request = Request::get("/read").header("authorization", format!("Bearer {token}"));
+        let mut request = request.body(Body::empty()).unwrap();
+        certificate.map(|it| request.extensions_mut().insert(it.clone()));
+        send(server.api.router.clone(), request).await.status
+    };
+    let thief = ClientCertificate::from_der(&b"0\x03\x02\x01\x06"[..]);
+    assert_eq!(get(None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(Some(&thief)).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(Some(&holder)).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_proxy_garbles_is_refused_before_anybody_is_asked() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (authlete, handle) = (bench.authlete.authlete(), auth.handle());
+    let proxies = || ClientCertificates::from_client_cert_header(["10.0.0.0/8"]);
+    let token = TokenEndpoint::builder(authlete.clone(), &handle).client_certificates(proxies());
+    let revoke = RevocationEndpoint::builder(authlete, &handle).client_certificates(proxies());
+    let endpoints = Router::new()
+        .route_service("/token", token.build().unwrap())
+        .route_service("/revoke", revoke.build().unwrap());
+    for path in ["/token", "/revoke"] {
+        let mut request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("client-cert", "rubbish")
+            .body(Body::from("token=abc"))
+            .unwrap();
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
+        let answer = send(endpoints.clone(), request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(body_of(&answer)["error"], "invalid_request");
+    }
+    assert_eq!(bench.authlete.total_calls(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_named_when_the_endpoint_is_built() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let token = || TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle());
+    let revoke = || RevocationEndpoint::builder(bench.authlete.authlete(), &auth.handle());
+    let none = Limits::new().max_in_flight(0);
+    let garbled = || ClientCertificates::from_envoy(["localhost"]);
+    for (setting, error) in [
+        ("url", token().url("as.example.com/token").build().unwrap_err()),
+        ("limits.max_in_flight", token().limits(none).build().unwrap_err()),
+        ("limits.max_in_flight", revoke().limits(none).build().unwrap_err()),
+        ("client_certificates", token().client_certificates(garbled()).build().unwrap_err()),
+        ("client_certificates", revoke().client_certificates(garbled()).build().unwrap_err()),
+    ] {
+        assert_eq!(error.setting(), setting);
+    }
+}
+
+#[tokio::test]
+async fn authlete_is_told_the_path_of_a_clients_certificate() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use http_body_util::BodyExt;
+    use tower_authlete::api::{RequestBody, TlsRoots, Transport};
+
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let transport = Transport::new(TlsRoots::None, Duration::from_secs(1)).unwrap();
+    let transport =
+        tower::util::MapRequest::new(transport, move |request: Request<RequestBody>| {
+            told.send(request.body().clone()).unwrap();
+            request
+        });
+    let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
+    let (certificates, handle) = (ClientCertificates::from_connection, auth.handle());
+    let token =
+        TokenEndpoint::builder(authlete.clone(), &handle).client_certificates(certificates());
+    let revoke = RevocationEndpoint::builder(authlete, &handle).client_certificates(certificates());
+    let endpoints = Router::new()
+        .route_service("/token", token.build().unwrap())
+        .route_service("/revoke", revoke.build().unwrap());
+    let path = [&b"0\x01\x02"[..], &b"0\x01\x03"[..]];
+    let certificate = ClientCertificate::from_der(&b"0\x01\x01"[..]).with_path(path);
+    for endpoint in ["/token", "/revoke"] {
+        let mut request = Request::post(endpoint)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from("token=abc"))
+            .unwrap();
+        request.extensions_mut().insert(certificate.clone());
+        send(endpoints.clone(), request).await;
+        let body = heard.recv().await.unwrap().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["clientCertificate"], certificate.to_pem());
+        let told = body["clientCertificatePath"].as_array().unwrap().iter();
+        let told: Vec<_> = told.map(|pem| pem.as_str().unwrap().lines().nth(1).unwrap()).collect();
+        assert_eq!(told, path.map(|der| BASE64_STANDARD.encode(der)), "{endpoint}");
     }
 }

@@ -2,12 +2,17 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::{Router, routing::get};
 use futures_util::future::join_all;
-use http::StatusCode;
+use http::{HeaderName, Request, StatusCode};
 use serde_json::json;
+use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayerBuilder, Refresh,
-    api::{IntrospectionRequest, TokenUpdateAction, TokenUpdateRequest},
+    AuthLayer, AuthLayerBuilder, Refresh, Require, RequireDetails, Rotation, TokenInfo,
+    api::{
+        AuthzDetails, AuthzDetailsElement, IntrospectionRequest, RequestBody, TlsRoots,
+        TokenUpdateAction, TokenUpdateRequest, Transport,
+    },
     emulator::{Api, Fault},
 };
 
@@ -242,7 +247,8 @@ async fn a_handler_can_change_a_token_and_what_is_cached_of_it() {
     let request = TokenUpdateRequest::new().scopes([""; 0]);
     api.handle.update(&token, request).await.unwrap();
     assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
-    assert_eq!(bench.introspections(), 1);
+    // The update does not tell the details of an added scope: what refuses asks again, once.
+    assert_eq!(bench.introspections(), 2);
 }
 
 #[tokio::test]
@@ -319,4 +325,181 @@ async fn a_fresh_answer_that_set_out_before_an_extension_is_asked_for_again() {
     introspection.release();
     assert_eq!(asks.await.unwrap(), StatusCode::OK);
     assert_eq!(bench.introspections(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_not_extended() {
+    for waits in [false, true] {
+        let refresh = || if waits { refresh().wait() } else { refresh() };
+        let bench = Bench::new().await;
+        let layer = bench.layer().refresh(refresh()).require(Require::audience(["https://us"]));
+        let api = Protected::new(&layer.build().unwrap());
+        let for_others = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+        let bound = bench.authlete.token().resources(["https://us"]).expires_in(5 * SECOND);
+        let bound = bound.certificate_thumbprint("abc").issue().await;
+        // Introspected first, then known.
+        for _ in 0..2 {
+            assert_eq!(api.get(&for_others).await.status, StatusCode::UNAUTHORIZED);
+            assert_eq!(api.get(&bound).await.status, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!((bench.left(&for_others).await, bench.updates()), (5, 0), "{waits}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_refuses_extends_nothing() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let token = bench.authlete.token().scopes(["read"]).expires_in(5 * SECOND).issue().await;
+    for _ in 0..2 {
+        assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!((bench.left(&token).await, bench.updates()), (5, 0));
+    // What the handler answers does not matter.
+    assert_eq!(api.get_at("/none", &token).await.status, StatusCode::NOT_FOUND);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_the_extension_of_a_token_that_is_known_sees_its_new_expiry() {
+    let bench = Bench::new().await;
+    let auth = extending(bench.layer()).build().unwrap();
+    let expiry = get(|token: TokenInfo| async move { format!("{:?}", token.expires_at()) });
+    let router = Router::new().route("/", expiry).layer(auth.clone());
+    let api = Protected { router, ..Protected::new(&auth) };
+    let token = bench.authlete.token().expires_in(12 * SECOND).issue().await;
+    let before = api.get(&token).await.body;
+    bench.clock.advance(5 * SECOND);
+    let requests = join_all((0..10).map(|_| api.get(&token))).await;
+    let after = format!("{:?}", Some(bench.clock.now() + 30 * SECOND));
+    assert_ne!(before, after);
+    for answer in requests {
+        assert_eq!(answer.body, after);
+    }
+    assert_eq!((bench.introspections(), bench.updates()), (2, 1));
+}
+
+/// A layer that calls through a transport by which the clock moves on with each update.
+fn with_slow_updates(bench: &Bench, by: Duration, fails: bool) -> AuthLayerBuilder {
+    let (transport, clock) = (Transport::new(TlsRoots::None, SECOND).unwrap(), bench.clock.clone());
+    let transport = tower::service_fn(move |request: Request<RequestBody>| {
+        let (transport, clock) = (transport.clone(), clock.clone());
+        let update = request.uri().path().ends_with("/auth/token/update");
+        async move {
+            let answer = transport.oneshot(request).await;
+            if update && fails {
+                clock.advance(by);
+            }
+            answer
+        }
+    });
+    let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
+    AuthLayer::builder(authlete).clock(bench.clock.clone()).retries(3, Duration::ZERO)
+}
+
+#[tokio::test]
+async fn no_attempt_is_made_for_a_token_that_has_expired_by_then() {
+    let bench = Bench::new().await;
+    for (passes, updates) in [(1, 4), (5, 1)] {
+        let before = bench.updates();
+        let layer = with_slow_updates(&bench, passes * SECOND, true);
+        let api = Protected::new(&layer.refresh(refresh().wait()).build().unwrap());
+        let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
+        bench.authlete.fault(Fault::status(503).on(Api::TokenUpdate));
+        api.get(&token).await;
+        bench.authlete.clear_faults();
+        assert_eq!(bench.updates() - before, updates, "{passes}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_has_one_longest_life_whatever_its_value() {
+    let bench = Bench::new().await;
+    let new = HeaderName::from_static("x-new-token");
+    let rotation = Rotation::in_header(new.clone()).every(20 * SECOND);
+    let api = bench.api_with(|layer| extending(layer).rotate(rotation));
+    let mut token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    let mut lived = 0;
+    loop {
+        let answer = api.get(&token).await;
+        if answer.status != StatusCode::OK || lived > 200 {
+            break;
+        }
+        if !answer.header(new.clone()).is_empty() {
+            answer.header(new.clone()).clone_into(&mut token);
+        }
+        bench.clock.advance(SECOND);
+        lived += 1;
+    }
+    assert_eq!(lived, 100);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_life_longer() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(extending);
+    let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.clock.advance(25 * SECOND);
+    bench.clock.rewind(20 * SECOND);
+    // It has 25 s left by Authlete's clock, and has lived for 25 s of its 100.
+    bench.clock.advance(20 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(bench.left(&token).await, 30);
+    for _ in 0..3 {
+        bench.clock.advance(25 * SECOND);
+        bench.clock.rewind(20 * SECOND);
+    }
+    // 120 s have passed since it was first seen.
+    bench.clock.advance(10 * SECOND);
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(bench.left(&token).await, 5);
+}
+
+fn payment() -> AuthzDetailsElement {
+    AuthzDetailsElement::new().r#type("payment").actions(["initiate"])
+}
+
+#[tokio::test]
+async fn authorization_details_that_an_update_removes_are_gone() {
+    let update = TokenUpdateRequest::new;
+    let none = || update().authorization_details(AuthzDetails::new());
+    for (request, answers) in [(none(), false), (none(), true), (update(), true)] {
+        let bench = Bench::new().await;
+        let auth = bench.layer().build().unwrap();
+        let pays = get(|| async {}).route_layer(RequireDetails::of_type("payment"));
+        let router = Router::new().route("/", pays).layer(auth.clone());
+        let api = Protected { router, ..Protected::new(&auth) };
+        let details = AuthzDetails::new().elements([payment()]);
+        let token = bench.authlete.token().authorization_details(details).issue().await;
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        if answers {
+            let answer =
+                json!({ "action": "OK", "tokenType": "Bearer", "authorizationDetails": null });
+            bench.authlete.fault(Fault::json(answer).on(Api::TokenUpdate));
+            let gone = json!({ "action": "OK", "usable": true, "existent": true });
+            bench.authlete.fault(Fault::json(gone).on(Api::Introspection));
+        }
+        api.handle.update(&token, request).await.unwrap();
+        assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn details_of_scopes_that_an_update_removes_are_gone() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().build().unwrap();
+    let details = get(|token: TokenInfo| async move {
+        let known = token.introspection().map(|it| it.scope_details).unwrap_or_default();
+        let names: Vec<_> = known.into_iter().filter_map(|scope| scope.name).collect();
+        names.join(" ")
+    });
+    let router = Router::new().route("/", details).layer(auth.clone());
+    let api = Protected { router, ..Protected::new(&auth) };
+    let token = bench.authlete.token().scopes(["read", "write"]).issue().await;
+    assert_eq!(api.get(&token).await.body, "read write");
+    let narrow = TokenUpdateRequest::new().scopes(["read"]);
+    api.handle.update(&token, narrow).await.unwrap();
+    assert_eq!(api.get(&token).await.body, "read");
+    assert_eq!(bench.introspections(), 1);
 }

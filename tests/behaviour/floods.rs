@@ -1,10 +1,19 @@
-//! Made-up tokens do no harm to good ones.
+//! Made-up tokens and requests of strangers do no harm to good ones.
 
+use std::time::Duration;
+
+use axum::{Router, body::Body};
 use futures_util::{FutureExt, future::join_all};
-use http::StatusCode;
-use tower_authlete::emulator::Api;
+use http::{Request, StatusCode, header::RETRY_AFTER};
+use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
+use tower_authlete::{
+    AuthLayer, BreakerState,
+    api::{TlsRoots, Transport},
+    emulator::Api,
+    endpoint::{RevocationEndpoint, TokenEndpoint},
+};
 
-use crate::support::{Bench, Protected};
+use crate::support::{Bench, Protected, send};
 
 const OK: StatusCode = StatusCode::OK;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
@@ -68,4 +77,49 @@ async fn five_thousand_made_up_tokens_neither_evict_nor_delay_a_good_one() {
     are_at_hand(&api, &good).await;
     assert_eq!(bench.introspections(), GOOD as u64 + 12 + 1_000);
     assert_eq!((api.handle.health().entries, api.handle.health().in_flight), (entries, 0));
+}
+
+#[tokio::test]
+async fn checks_do_not_wait_behind_endpoints() {
+    const LIMIT: usize = 64;
+    let bench = Bench::new().await;
+    let transport = Transport::new(TlsRoots::None, Duration::from_secs(1)).unwrap();
+    let transport =
+        ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(LIMIT)).service(transport);
+    let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
+    let auth: AuthLayer =
+        AuthLayer::builder(authlete.clone()).clock(bench.clock.clone()).build().unwrap();
+    let api = Protected::new(&auth);
+    let endpoints = Router::new()
+        .route_service("/token", TokenEndpoint::new(authlete.clone(), &auth.handle()))
+        .route_service("/revoke", RevocationEndpoint::new(authlete, &auth.handle()));
+    let holds = [bench.authlete.hold(Api::Token), bench.authlete.hold(Api::Revocation)];
+    let mut flood = Vec::new();
+    for number in 0..8_000 {
+        let (path, form) = match number % 2 {
+            0 => ("/token", "grant_type=client_credentials"),
+            _ => ("/revoke", "token=abc"),
+        };
+        let request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap();
+        flood.push(tokio::spawn(send(endpoints.clone(), request)));
+    }
+    bench.authlete.arrived(Api::Token, 16).await;
+    bench.authlete.arrived(Api::Revocation, 16).await;
+    for _ in 0..100 {
+        let token = bench.authlete.token().issue().await;
+        assert_eq!(api.get(&token).await.status, OK);
+    }
+    assert_eq!(api.handle.health().breaker, BreakerState::Closed);
+    assert_eq!(bench.authlete.calls(Api::Token), 16, "no more at a time");
+    assert_eq!(bench.authlete.calls(Api::Revocation), 16, "no more at a time");
+    drop(holds);
+    let answers: Vec<_> = join_all(flood).await.into_iter().map(Result::unwrap).collect();
+    let of = |status| answers.iter().filter(|it| it.status == status).count();
+    // For each of two endpoints 16 under way and 256 that wait.
+    assert_eq!((of(StatusCode::BAD_REQUEST), of(UNAVAILABLE)), (544, 8_000 - 544));
+    let mut refused = answers.iter().filter(|it| it.status == UNAVAILABLE);
+    assert!(refused.all(|it| it.header(RETRY_AFTER) == "1"));
 }

@@ -1,13 +1,32 @@
 //! Requests of gRPC are refused as gRPC says: by trailers only.
 
-use axum::body::Body;
-use http::{Request, StatusCode, header};
-use tower_authlete::{ProblemDetails, Renderer, emulator::Fault};
+use std::time::Duration;
+
+use axum::{Router, body::Body, routing::any};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version, header};
+use tower_authlete::{
+    AuthLayer, ProblemDetails, Rejection, Renderer, RequireScopes, Rotation, TokenInfo,
+    emulator::{Api, Fault},
+};
 
 use crate::support::{Answer, Bench, Protected, send};
 
+/// A request of gRPC, as its protocol demands it to be.
 async fn call(api: &Protected, path: &str, token: &str, content_type: &str) -> Answer {
-    let request = Request::get(path)
+    call_as((Method::POST, Version::HTTP_2), api, path, token, content_type).await
+}
+
+async fn call_as(
+    (method, version): (Method, Version),
+    api: &Protected,
+    path: &str,
+    token: &str,
+    content_type: &str,
+) -> Answer {
+    let request = Request::builder()
+        .method(method)
+        .version(version)
+        .uri(path)
         .header(header::CONTENT_TYPE, content_type)
         .header(header::AUTHORIZATION, format!("Bearer {token}"));
     send(api.router.clone(), request.body(Body::empty()).unwrap()).await
@@ -41,23 +60,103 @@ async fn refusals(bench: &Bench, api: &Protected) {
     bench.authlete.clear_faults();
 }
 
-fn protected<R: Renderer<Body>>(bench: &Bench, renderer: R) -> Protected {
-    bench.api_with(|layer| layer.renderer(renderer))
+/// Routes that take any method.
+fn protected<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Protected {
+    let router = Router::new()
+        .route("/", any(StatusCode::OK))
+        .route("/write", any(StatusCode::OK).layer(RequireScopes::all(["write"])))
+        .route("/facts", any(|_: TokenInfo| async {}))
+        .layer(auth.clone());
+    Protected { router, handle: auth.handle() }
 }
 
 #[tokio::test]
 async fn statuses_messages_and_challenges_are_told() {
     let bench = Bench::new().await;
-    refusals(&bench, &bench.api()).await;
-    refusals(&bench, &protected(&bench, ProblemDetails)).await;
+    refusals(&bench, &protected(&bench.layer().build().unwrap())).await;
+    refusals(&bench, &protected(&bench.layer().renderer(ProblemDetails).build().unwrap())).await;
 }
 
 #[tokio::test]
 async fn other_types_that_begin_alike_are_not_grpc() {
     let bench = Bench::new().await;
-    for content_type in ["application/grpcx", "application/json", "application/grp"] {
-        let answer = call(&bench.api(), "/", "rubbish", content_type).await;
+    let api = protected(&bench.layer().build().unwrap());
+    for content_type in [
+        "application/grpcx",
+        "application/json",
+        "application/grp",
+        "application/grpc-",
+        "application/grpc-webx",
+        "application/grpc-other",
+    ] {
+        let answer = call(&api, "/", "rubbish", content_type).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{content_type}");
         assert_eq!(outcome(&answer), ("", ""));
     }
+}
+
+#[tokio::test]
+async fn a_content_type_alone_makes_no_request_one_of_grpc() {
+    let bench = Bench::new().await;
+    let api = protected(&bench.layer().optional().build().unwrap());
+    let token = bench.authlete.token().issue().await;
+    let (grpc, web) = ("application/grpc", "application/grpc-web-text; charset=utf-8");
+    for (method, version, content_type, is_grpc) in [
+        (Method::POST, Version::HTTP_2, grpc, true),
+        (Method::POST, Version::HTTP_3, grpc, true),
+        (Method::POST, Version::HTTP_11, grpc, false),
+        (Method::GET, Version::HTTP_2, grpc, false),
+        (Method::PUT, Version::HTTP_2, grpc, false),
+        (Method::POST, Version::HTTP_10, web, true),
+        (Method::POST, Version::HTTP_11, web, true),
+        (Method::POST, Version::HTTP_2, web, true),
+        (Method::GET, Version::HTTP_11, web, false),
+    ] {
+        // By the layer, by a route, and by an extractor.
+        for (path, token, status) in [("/", "rubbish", 401), ("/write", &token, 403)] {
+            let kind = (method.clone(), version);
+            let answer = call_as(kind, &api, path, token, content_type).await;
+            let case = format!("{method} {version:?} {content_type} {path}: {answer:?}");
+            assert_eq!(answer.status.as_u16(), if is_grpc { 200 } else { status }, "{case}");
+            assert_eq!(outcome(&answer).0.is_empty(), !is_grpc, "{case}");
+        }
+        let request = Request::builder().method(&method).version(version).uri("/facts");
+        let request = request.header(header::CONTENT_TYPE, content_type);
+        let answer = send(api.router.clone(), request.body(Body::empty()).unwrap()).await;
+        assert_eq!(outcome(&answer).0.is_empty(), !is_grpc, "{method} {version:?} {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_trailers_gives_the_token_no_new_value() {
+    let bench = Bench::new().await;
+    let name = HeaderName::from_static("x-new-token");
+    let every = Duration::from_secs(20);
+    let rotation = Rotation::in_header(name.clone()).every(every);
+    let api = protected(&bench.layer().rotate(rotation).build().unwrap());
+    let token = bench.authlete.token().issue().await;
+    call(&api, "/", &token, "application/grpc").await;
+    bench.clock.advance(every);
+    let refused = call(&api, "/write", &token, "application/grpc").await;
+    assert_eq!((outcome(&refused).0, refused.status), ("7", StatusCode::OK));
+    assert_eq!(refused.headers.get(&name), None);
+    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
+    assert!(call(&api, "/", &token, "application/grpc").await.headers.contains_key(&name));
+}
+
+#[tokio::test]
+async fn a_refusal_in_disguise_gives_the_token_no_new_value() {
+    let bench = Bench::new().await;
+    let name = HeaderName::from_static("x-new-token");
+    let every = Duration::from_secs(20);
+    let rotation = Rotation::in_header(name.clone()).every(every);
+    let disguised = |_: &Rejection, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
+    let layer = bench.layer().rotate(rotation).renderer(disguised);
+    let api = protected(&layer.build().unwrap());
+    let token = bench.authlete.token().issue().await;
+    api.get(&token).await;
+    bench.clock.advance(every);
+    let refused = api.get_at("/write", &token).await;
+    assert_eq!((refused.status, refused.headers.get(&name)), (StatusCode::OK, None));
+    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
 }

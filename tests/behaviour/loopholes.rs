@@ -448,12 +448,11 @@ async fn a_response_of_grpc_that_cannot_be_signed_is_a_refusal_of_grpc() {
     let bench = Bench::new().await;
     let api = bench.api_with(|l| l.message_signatures(failing()));
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
-    let a = api
-        .send(&[
-            ("authorization", &format!("Bearer {token}")),
-            ("content-type", "application/grpc"),
-        ])
-        .await;
+    let request = Request::post("/")
+        .version(http::Version::HTTP_2)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/grpc");
+    let a = send(api.router.clone(), request.body(Body::empty()).unwrap()).await;
     assert_eq!((a.status, a.headers.get("grpc-status").is_some()), (StatusCode::OK, true));
 }
 
@@ -462,8 +461,10 @@ async fn the_token_endpoint_takes_one_legal_proof() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let endpoint =
-        tower_authlete::endpoint::TokenEndpoint::new(bench.authlete.authlete(), &auth.handle())
-            .url("https://as.example.com/token");
+        tower_authlete::endpoint::TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+            .url("https://as.example.com/token")
+            .build()
+            .unwrap();
     let key = Key::es256();
     let one = key.proof(json!({"htm": "POST", "htu": "https://as.example.com/token"}));
     let client = bench.authlete.client_id();

@@ -22,10 +22,12 @@ mod floods;
 mod grpc;
 #[path = "../shared/keys.rs"]
 mod keys;
+mod log;
 mod loopholes;
 mod lost_answers;
 mod metadata;
 mod mtls;
+mod nesting;
 mod outages;
 mod overlooked;
 mod patience;

@@ -81,3 +81,28 @@ async fn tokens_for_another_resource_are_refused() {
         assert_eq!(api.get(&token).await.status, status);
     }
 }
+
+#[tokio::test]
+async fn clients_in_browsers_may_read_it_whatever_headers_they_send() {
+    let bench = Bench::new().await;
+    let (resource, api) = api(&bench).await;
+    let preflight = Request::builder()
+        .method(Method::OPTIONS)
+        .uri(resource.path())
+        .header(header::ORIGIN, "https://inspector.example")
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET")
+        .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,mcp-protocol-version");
+    let answer = send(api.router.clone(), preflight.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+    let allowed = answer.header(header::ACCESS_CONTROL_ALLOW_METHODS);
+    assert_eq!(allowed.split(',').collect::<Vec<_>>(), ["GET", "HEAD"]);
+    let headers = answer.header(header::ACCESS_CONTROL_ALLOW_HEADERS);
+    assert_eq!(headers, "authorization,mcp-protocol-version");
+    assert_eq!(answer.header(header::ACCESS_CONTROL_MAX_AGE), "86400");
+    assert!(!answer.headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    for method in [Method::GET, Method::HEAD, Method::POST] {
+        let answer = ask(&api, method, resource.path()).await;
+        assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+    }
+}

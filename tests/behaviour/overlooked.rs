@@ -319,8 +319,8 @@ async fn what_an_issue_told_is_not_kept_if_its_refresh_token_was_revoked_meanwhi
     let (authlete, gate) = Gate::before(&bench, "/auth/token");
     let server = Server::new(&bench, &authlete);
     let (access_token, refresh) = answers_a_pair(&bench).await;
-    let form = format!("grant_type=refresh_token&refresh_token={refresh}");
-    let issued = tokio::spawn(server.post("/token", &form));
+    let form = "grant_type=authorization_code&code=x";
+    let issued = tokio::spawn(server.post("/token", form));
     gate.closed.notified().await;
     assert_eq!(server.post("/revoke", &format!("token={refresh}")).await.status, OK);
     gate.open.notify_one();

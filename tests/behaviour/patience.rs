@@ -203,7 +203,7 @@ async fn what_was_forgotten_or_refused_is_never_used() {
         bench.clock.advance(60 * SECOND);
         match how {
             "forget" => api.handle.forget(&token),
-            "revoke" => api.handle.revoke(&token).await.unwrap(),
+            "revoke" => assert_eq!(api.handle.revoke(&token).await.unwrap(), 1),
             _ => {
                 assert!(bench.authlete.revoke(&token));
                 assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);

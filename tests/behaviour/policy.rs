@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use axum::{Router, routing::get};
 use http::StatusCode;
-use tower_authlete::{ProblemDetails, Require, RequireScopes};
+use serde_json::json;
+use tower_authlete::{
+    AuthLayer, ProblemDetails, Require, RequireScopes,
+    emulator::{Api, Fault},
+};
 
 use crate::support::{Bench, Protected};
 
@@ -161,4 +165,55 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
     assert_eq!(api.get_at("/read", &token).await.status, StatusCode::OK);
     let answer = api.send_at("/read", &[]).await;
     assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
+}
+
+/// A token that the API knows by the answer that issued it, and what introspection will say of it.
+async fn issued_as(bench: &Bench, auth: &AuthLayer, facts: serde_json::Value) -> String {
+    let token = crate::nesting::issued(&bench.authlete, auth, "read").await;
+    let mut answer = json!({ "action": "OK", "existent": true, "usable": true, "clientId": 1 });
+    let facts = facts.as_object().unwrap().clone();
+    answer.as_object_mut().unwrap().extend(facts);
+    bench.authlete.fault(Fault::json(answer).on(Api::Introspection));
+    token
+}
+
+#[tokio::test]
+async fn a_route_that_asks_again_goes_by_the_certificate_that_the_token_is_bound_to() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().build().unwrap();
+    let api = Protected::new(&auth);
+    let facts = json!({ "scopes": ["write"], "certificateThumbprint": "abc" });
+    let token = issued_as(&bench, &auth, facts).await;
+    assert_eq!(api.get_at("/write", &token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_route_that_asks_again_goes_by_what_the_layer_takes() {
+    let bench = Bench::new().await;
+    let alice = Require::when("for alice", |token| token.scopes().contains("read"));
+    let auth = bench.layer().require(RequireScopes::any(["read", "all"])).build().unwrap();
+    let router = Router::new().route("/", get(|| async { "in" }).route_layer(alice));
+    let api = Protected { router: router.layer(auth.clone()), ..Protected::new(&auth) };
+    let token = issued_as(&bench, &auth, json!({ "scopes": [] })).await;
+    assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_test_is_not_passed_by_what_is_missing_from_what_an_issue_told() {
+    let bench = Bench::new().await;
+    let no_robots = || Require::when("not for robots", |token| token.acr() != Some("robot"));
+    for by_layer in [false, true] {
+        let layer = bench.layer();
+        let layer = if by_layer { layer.require(no_robots()) } else { layer };
+        let auth = layer.build().unwrap();
+        let handler = get(|| async { "in" });
+        let handler = if by_layer { handler } else { handler.route_layer(no_robots()) };
+        let router = Router::new().route("/", handler).layer(auth.clone());
+        let api = Protected { router, ..Protected::new(&auth) };
+        for (acr, status) in [("robot", StatusCode::FORBIDDEN), ("human", StatusCode::OK)] {
+            let token = issued_as(&bench, &auth, json!({ "acr": acr })).await;
+            assert_eq!(api.get(&token).await.status, status, "{acr} {by_layer}");
+            bench.authlete.clear_faults();
+        }
+    }
 }

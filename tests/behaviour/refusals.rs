@@ -6,7 +6,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_authlete::{ProblemDetails, Reason, Rejection, emulator::Fault};
+use tower_authlete::{ProblemDetails, Reason, Rejection, Require, emulator::Fault};
 
 use crate::support::Bench;
 
@@ -48,6 +48,8 @@ async fn a_challenge_that_is_not_legal_is_replaced_by_ours() {
         json!(""),
         json!(null),
         json!("Bearer error=\"ü\""),
+        json!("Bearer error=\"invalid_token\", ERROR=\"insufficient_scope\""),
+        json!("Bearer scope=\"a\", error=\"invalid_token\", scope=\"b\""),
     ] {
         let bench = Bench::new().await;
         let body = json!({ "action": "UNAUTHORIZED", "responseContent": content });
@@ -59,6 +61,26 @@ async fn a_challenge_that_is_not_legal_is_replaced_by_ours() {
         assert_eq!(answer.challenge(), expected, "{content}");
         assert_eq!(answer.headers.get("set-cookie"), None);
     }
+}
+
+#[tokio::test]
+async fn a_description_holds_no_quotes_and_backslashes() {
+    let bench = Bench::new().await;
+    let description = r#"for "gold" \ members"#;
+    let require = Require::when(description, |_| false);
+    let api = bench.api_with(|layer| layer.require(require).renderer(ProblemDetails));
+    let token = bench.authlete.token().issue().await;
+    let answer = api.get(&token).await;
+    let expected = r#"Bearer error="insufficient_scope", error_description="for 'gold' ? members""#;
+    assert_eq!(answer.challenge(), expected);
+    let problem: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(problem["detail"], description);
+
+    let content = r#"Bearer error="invalid_token", error_description="\"abc\" \\ is none""#;
+    let body = json!({ "action": "UNAUTHORIZED", "responseContent": content });
+    bench.authlete.fault(Fault::body(body.to_string()));
+    let expected = r#"Bearer error="invalid_token", error_description="'abc' ? is none""#;
+    assert_eq!(bench.api().get("abc").await.challenge(), expected);
 }
 
 #[tokio::test]

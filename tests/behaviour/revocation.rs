@@ -1,9 +1,12 @@
 //! A token that is revoked or forgotten is gone at once, also for answers that are on their way.
 
-use http::StatusCode;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
 use tokio::task::JoinHandle;
 use tower_authlete::{
-    AuthLayer,
+    AuthLayer, Rotation,
+    api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
 
@@ -138,4 +141,100 @@ async fn a_revocation_is_finished_even_if_its_caller_goes_away() {
         let _ = api.handle.revoke("another").await;
     }
     assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn it_tells_how_many_tokens_authlete_ended() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().issue().await;
+    assert_eq!(api.handle.revoke(&token).await.unwrap(), 1);
+    // RFC 7009 §2.2: what is not there is no error.
+    assert_eq!(api.handle.revoke(&token).await.unwrap(), 0);
+}
+
+const NEW: HeaderName = HeaderName::from_static("x-new-token");
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An API that gives tokens new values every 20 s, and the values that a token has had.
+async fn rotated(bench: &Bench, times: usize) -> (Protected, Vec<String>) {
+    let rotation = Rotation::in_header(NEW).every(20 * SECOND);
+    let api = bench.api_with(|layer| layer.rotate(rotation));
+    let mut values = vec![bench.authlete.token().issue().await];
+    api.get(&values[0]).await;
+    for _ in 0..times {
+        bench.clock.advance(20 * SECOND);
+        let new = api.get(values.last().unwrap()).await.header(NEW).to_owned();
+        assert_eq!(api.get(&new).await.status, StatusCode::OK);
+        values.push(new);
+    }
+    (api, values)
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_by_any_value_that_it_has_had() {
+    for times in [1, 3] {
+        for later in [SECOND, 600 * SECOND] {
+            for by in 0..=times {
+                let bench = Bench::new().await;
+                let (api, values) = rotated(&bench, times).await;
+                bench.clock.advance(later);
+                assert_eq!(api.handle.revoke(&values[by]).await.unwrap(), 1, "{later:?} {by}");
+                for value in &values {
+                    assert_eq!(api.get(value).await.status, StatusCode::UNAUTHORIZED);
+                }
+                // Not only here.
+                assert!(!bench.authlete.revoke(values.last().unwrap()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn also_if_a_handler_gave_it_the_new_value() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let old = bench.authlete.token().issue().await;
+    let change = TokenUpdateRequest::new().access_token_value_updated(true);
+    let response = api.handle.update(&old, change).await.unwrap();
+    let new = response.access_token.unwrap();
+    assert_eq!(api.get(new.expose()).await.status, StatusCode::OK);
+    assert_eq!(api.handle.revoke(&old).await.unwrap(), 1);
+    assert_eq!(api.get(new.expose()).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn revocations_of_one_token_do_not_wait_for_each_other() {
+    let bench = Bench::new().await;
+    let (api, values) = rotated(&bench, 0).await;
+    let hold = bench.authlete.hold(Api::TokenRevoke);
+    let revocations = [(); 3].map(|()| {
+        let (handle, token) = (api.handle.clone(), values[0].clone());
+        tokio::spawn(async move { handle.revoke(&token).await.unwrap() })
+    });
+    bench.authlete.arrived(Api::TokenRevoke, 3).await;
+    hold.release();
+    let mut ended = 0;
+    for revocation in revocations {
+        ended += revocation.await.unwrap();
+    }
+    assert_eq!(ended, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_comes_after_the_deadline_of_a_revocation_is_revoked_and_told_to_nobody() {
+    let bench = Bench::new().await;
+    let (api, values) = rotated(&bench, 0).await;
+    bench.clock.advance(20 * SECOND);
+    let hold = bench.authlete.hold(Api::TokenUpdate);
+    let rotates = spawn(&api, &values[0]);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    // Nothing but time ends the wait for the rotation.
+    assert_eq!(api.handle.revoke(&values[0]).await.unwrap(), 0);
+    hold.release();
+    assert_eq!(rotates.await.unwrap().header(NEW), "");
+    let all = tower_authlete::api::TokenRevokeRequest::new()
+        .client_identifier(bench.authlete.client_id().to_string());
+    let left = bench.authlete.authlete().token_revoke(&all).await.unwrap();
+    assert_eq!(left.count, Some(0));
 }

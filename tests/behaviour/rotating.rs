@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
-use axum::{Router, body::Body, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, post},
+};
 use futures_util::future::join_all;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, Request, StatusCode, Version, header};
+use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, CookieToken, Rotation,
+    AuthLayerBuilder, CookieToken, JwtKeys, JwtPrecheck, Precheck, RequireScopes, Rotation,
     emulator::{Api, Fault},
 };
 
-use crate::support::{Answer, Bench, Protected};
+use crate::{
+    keys::Key,
+    support::{Answer, Bench, Protected, send},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEW: HeaderName = HeaderName::from_static("x-new-token");
@@ -147,6 +155,73 @@ async fn a_cookie_can_carry_the_new_value() {
     let set = answer.header(header::SET_COOKIE);
     assert!(set.starts_with("token=") && !set.contains(&token), "{set}");
     assert!(set.ends_with("; HttpOnly; Secure; SameSite=Lax; Path=/"), "{set}");
+}
+
+#[tokio::test]
+async fn a_refusal_by_trailers_rotates_nothing() {
+    let bench = Bench::new().await;
+    let auth = bench.layer().rotate(rotation()).build().unwrap();
+    let route = post(|| async {}).route_layer(RequireScopes::all(["write"]));
+    let router = Router::new().route("/call", route).route("/", get(|| async {}));
+    let api = Protected { router: router.layer(auth.clone()), ..Protected::new(&auth) };
+    let token = bench.authlete.token().issue().await;
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.clock.advance(20 * SECOND);
+    let request = Request::post("/call")
+        .version(Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .header("authorization", format!("Bearer {token}"));
+    let answer = send(api.router.clone(), request.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (answer.status, answer.headers["grpc-status"].as_bytes()),
+        (StatusCode::OK, &b"7"[..])
+    );
+    assert_eq!((answer.header(NEW), updates(&bench)), ("", 0));
+}
+
+#[tokio::test]
+async fn an_old_value_is_accepted_for_all_of_the_overlap_whatever_is_cached() {
+    for max_age in [Duration::ZERO, 5 * SECOND, 60 * SECOND] {
+        let bench = Bench::new().await;
+        let rotation = Rotation::in_header(NEW).every(60 * SECOND).overlap(30 * SECOND);
+        let api = bench.api_with(|layer| layer.max_age(max_age).rotate(rotation));
+        let old = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+        api.get(&old).await;
+        bench.clock.advance(60 * SECOND);
+        let new = api.get(&old).await.header(NEW).to_owned();
+        assert_ne!(new, "");
+        bench.clock.advance(6 * SECOND);
+        let answer = api.get_at("/read", &old).await;
+        assert_eq!((answer.body.as_str(), answer.header(NEW)), ("alice", new.as_str()));
+        // It stands for the new value: what ends that ends it.
+        assert!(bench.authlete.revoke(&new));
+        bench.clock.advance(23 * SECOND);
+        let status = if max_age > 30 * SECOND { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(api.get(&old).await.status, status, "{max_age:?}");
+        bench.clock.advance(SECOND);
+        assert_eq!(api.get(&old).await.status, StatusCode::UNAUTHORIZED, "{max_age:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_prolongs_no_overlap() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+    assert_ne!(api.get(&old).await.header(NEW), "");
+    bench.clock.rewind(3600 * SECOND);
+    bench.clock.advance(5 * SECOND);
+    assert_eq!(api.get(&old).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn tokens_that_have_to_be_jwts_are_not_rotated() {
+    let bench = Bench::new().await;
+    let keys = JwtKeys::from_json(json!({ "keys": [Key::es256().jwk] }).to_string()).unwrap();
+    let layer = || bench.layer().rotate(rotation());
+    let error = layer().precheck(JwtPrecheck::new(&keys)).build().unwrap_err();
+    assert_eq!(error.setting(), "rotate");
+    let either = Precheck::from(JwtPrecheck::new(&keys)).or(Precheck::base64url());
+    assert!(layer().precheck(either).build().is_ok());
 }
 
 #[tokio::test]

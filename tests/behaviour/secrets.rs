@@ -1,51 +1,12 @@
 //! Tokens and credentials are seen nowhere.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, OnceLock},
-};
-
 use http::StatusCode;
 use tower_authlete::{AuthLayer, emulator::Fault};
-use tracing::{Dispatch, Level};
 
-use crate::support::{Bench, Protected};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Everything of this crate that is logged, to the finest level.
-fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
-    // With one subscriber alone, tracing asks that of the thread that first comes by a line of the log,
-    // which can be another test's and have none. So there are two.
-    static SECOND: OnceLock<Dispatch> = OnceLock::new();
-    SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    (log, guard)
-}
+use crate::{
+    log::logged,
+    support::{Bench, Protected},
+};
 
 #[tokio::test]
 async fn nothing_secret_is_logged_whatever_goes_wrong() {

@@ -15,7 +15,7 @@ const NEW: HeaderName = HeaderName::from_static("x-new-token");
 async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
-    let cases: [(&str, Wrong); 14] = [
+    let cases: [(&str, Wrong); 13] = [
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
@@ -28,10 +28,6 @@ async fn a_wrong_setting_is_named() {
         ("breaker", |layer| layer.breaker(5, Duration::ZERO)),
         ("breaker", |layer| layer.breaker(5, Duration::from_secs(31))),
         ("check_deadline", |layer| layer.check_deadline(Duration::MAX)),
-        ("rotate.overlap", |layer| {
-            let rotation = Rotation::in_header(NEW).overlap(Duration::from_secs(5));
-            layer.rotate(rotation).no_cache()
-        }),
         ("max_entries", |layer| layer.max_entries(0)),
         ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),

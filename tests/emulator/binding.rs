@@ -10,7 +10,11 @@ use tower_authlete::{
     emulator::Emulator,
 };
 
-use crate::{clock, dpop::Key, introspect, introspection::thumbprint, start, token_request};
+use crate::{
+    dpop::Key,
+    introspection::thumbprint,
+    support::{clock, introspect, start, token_request},
+};
 
 const URI: &str = "https://as.example.com/token";
 

@@ -5,7 +5,7 @@ use tower_authlete::{
     emulator::Emulator,
 };
 
-use crate::{introspect, start};
+use crate::support::{introspect, start};
 
 fn request(emulator: &Emulator) -> TokenCreateRequest {
     TokenCreateRequest::new()

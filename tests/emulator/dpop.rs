@@ -14,9 +14,8 @@ use tower_authlete::{
 
 pub(crate) use crate::keys::Key;
 use crate::{
-    SECOND, clock, introspect, is_good,
     keys::{URI, merged},
-    start,
+    support::{SECOND, clock, introspect, is_good, start},
 };
 
 fn request(token: &str, proof: &str) -> IntrospectionRequest {

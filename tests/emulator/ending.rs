@@ -2,7 +2,7 @@ use tower_authlete::api::{
     RevocationAction, RevocationRequest, TokenListRequest, TokenRevokeRequest,
 };
 
-use crate::{introspect, is_good, start, token_request};
+use crate::support::{introspect, is_good, start, token_request};
 
 #[tokio::test]
 async fn tokens_are_revoked_by_value_or_hash_of_either_of_a_pair() {

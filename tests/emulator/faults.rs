@@ -3,7 +3,7 @@ use tower_authlete::{
     emulator::{Api, Fault},
 };
 
-use crate::{SECOND, is_good, start};
+use crate::support::{SECOND, is_good, start};
 
 #[tokio::test]
 async fn a_fault_can_be_limited_to_an_api_and_a_number_of_calls() {

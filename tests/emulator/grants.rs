@@ -7,7 +7,7 @@ use tower_authlete::{
     emulator::Emulator,
 };
 
-use crate::{SECOND, introspect, is_good, start, token_request};
+use crate::support::{SECOND, introspect, is_good, start, token_request};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";

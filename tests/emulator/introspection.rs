@@ -3,7 +3,7 @@ use tower_authlete::{
     emulator::Emulator,
 };
 
-use crate::{SECOND, introspect, is_good, start};
+use crate::support::{SECOND, introspect, is_good, start};
 
 #[tokio::test]
 async fn a_good_token_is_ok_and_told_all_about() {

@@ -11,42 +11,5 @@ mod introspection;
 #[path = "../shared/keys.rs"]
 mod keys;
 mod protocol;
+mod support;
 mod update;
-
-use std::time::{Duration, UNIX_EPOCH};
-
-use tower_authlete::{
-    Authlete, Clock,
-    api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse, TokenRequest},
-    emulator::Emulator,
-};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A clock that stands still, at a whole second.
-fn clock() -> Clock {
-    Clock::frozen(UNIX_EPOCH + 2_000_000_000 * SECOND)
-}
-
-/// An emulator whose clock stands still, and a client of it.
-async fn start() -> (Emulator, Authlete) {
-    let emulator = Emulator::builder().clock(clock()).start().await.unwrap();
-    let authlete = emulator.authlete();
-    (emulator, authlete)
-}
-
-async fn introspect(authlete: &Authlete, token: &str) -> IntrospectionResponse {
-    authlete.introspection(&IntrospectionRequest::new().token(token)).await.unwrap()
-}
-
-async fn is_good(authlete: &Authlete, token: &str) -> bool {
-    introspect(authlete, token).await.action == IntrospectionAction::Ok
-}
-
-/// A token request of the emulator's client.
-fn token_request(emulator: &Emulator, parameters: &str) -> TokenRequest {
-    TokenRequest::new()
-        .parameters(parameters)
-        .client_id(emulator.client_id().to_string())
-        .client_secret(emulator.client_secret())
-}

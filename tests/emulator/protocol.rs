@@ -7,7 +7,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tower_authlete::{ApiVersion, emulator::Emulator};
 
-use crate::is_good;
+use crate::support::is_good;
 
 /// A call by hand: status and JSON body.
 async fn call(
@@ -116,6 +116,36 @@ async fn bodies_are_json_or_forms_and_nulls_are_nothing() {
     let headers = [("authorization", bearer.as_str())];
     let (status, _) = call(&emulator, Method::GET, &path("introspection"), &headers, "").await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// The document says text; Authlete's own SDK sends a list.
+#[tokio::test]
+async fn properties_of_a_token_request_are_a_text_or_a_list() {
+    let emulator = Emulator::start().await;
+    let bearer = format!("Bearer {}", emulator.service_access_token());
+    let path = format!("/api/{}/auth/token", emulator.service_id());
+    let properties = json!([{ "key": "plan", "value": "gold" }, { "key": "b", "hidden": true }]);
+    let request = async |properties: Value| {
+        let body = json!({
+            "parameters": "grant_type=client_credentials",
+            "clientId": emulator.client_id().to_string(),
+            "clientSecret": emulator.client_secret(),
+            "properties": properties,
+        });
+        let headers = [("authorization", bearer.as_str()), JSON];
+        call(&emulator, Method::POST, &path, &headers, &body.to_string()).await
+    };
+    for given in [properties.to_string().into(), properties] {
+        let (status, answer) = request(given).await;
+        assert_eq!((status, &answer["action"]), (StatusCode::OK, &"OK".into()));
+        assert_eq!(answer["properties"][0], json!({ "key": "plan", "value": "gold" }));
+        assert_eq!(answer["properties"][1]["hidden"], true);
+    }
+    let (_, answer) = request(Value::Null).await;
+    assert_eq!(answer["action"], "OK");
+    for wrong in [json!(1), json!({ "plan": "gold" })] {
+        assert_eq!(request(wrong).await.0, StatusCode::BAD_REQUEST);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tower_authlete::{
     emulator::Emulator,
 };
 
-use crate::{SECOND, introspect, is_good, start};
+use crate::support::{SECOND, introspect, is_good, start};
 
 fn of(token: &str) -> TokenUpdateRequest {
     TokenUpdateRequest::new().access_token(token)
@@ -165,7 +165,7 @@ async fn scopes_that_are_not_supported_are_dropped_in_silence() {
 #[tokio::test]
 async fn the_shortest_duration_of_new_scopes_becomes_the_expiry() {
     let emulator = Emulator::builder()
-        .clock(crate::clock())
+        .clock(crate::support::clock())
         .scope_attribute("short", "access_token.duration", "60")
         .scope_attribute("shorter", "access_token.duration", "30")
         .scope_attribute("short", "refresh_token.duration", "600")

@@ -6,6 +6,7 @@
 mod certificates;
 mod matrix;
 mod scene;
+mod secrets;
 mod upstream;
 mod wire;
 

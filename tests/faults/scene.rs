@@ -22,11 +22,9 @@ use tower_authlete::{
 use crate::{
     certificates,
     matrix::{Cell, MINUTE, NOW, Row},
+    secrets::{CREDENTIAL, TOKEN},
     upstream::{Fault, Upstream},
 };
-
-pub(crate) const TOKEN: &str = "t0ken-of-alice";
-pub(crate) const CREDENTIAL: &str = "s3rvice-access-t0ken";
 
 /// No test waits for it: a call that has to end with it is made in a time that is not the real one.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -5,16 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use toml_edit::{DocumentMut, InlineTable, Item, value};
 
-use crate::{callgrind::Count, machine::Machine, report::Row, scenes::Scene};
+use crate::{callgrind::Count, limit::Limit, machine::Machine, report::Row, scenes::Scene};
 
 pub(crate) struct Limits(DocumentMut);
-
-/// What one kind of request takes, and how much more it may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    pub(crate) count: Count,
-    pub(crate) tolerance_percent: f64,
-}
 
 impl Limits {
     pub(crate) fn read() -> Result<Self> {

@@ -10,6 +10,7 @@
 //! to it is not counted. What the service takes without the layer is subtracted.
 
 mod callgrind;
+mod limit;
 mod limits;
 mod machine;
 mod report;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{callgrind::Count, limits::Limit, scenes::Scene};
+use crate::{callgrind::Count, limit::Limit, scenes::Scene};
 
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use plotters::{prelude::*, style::text_anchor::HPos};
 
-use crate::{DrawError, LABEL_SIZE, OTHERS, OURS, TITLE, TITLE_SIZE, TOP, WIDTH, grouped, label};
+use crate::style::{
+    DrawError, LABEL_SIZE, OTHERS, OURS, TITLE, TITLE_SIZE, TOP, WIDTH, grouped, label,
+};
 
 const HEIGHT: u32 = 440;
 /// The room for the names of curves, after their last points.

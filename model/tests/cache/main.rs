@@ -27,7 +27,7 @@ use siphasher::sip128::SipHasher24;
 
 use crate::cache::{Holder, Key, KeySpace, Limits, MemoryCache};
 use clock::millis;
-use rest::{api, clock, refresh, rejection, resilience, rotate, token, verdict};
+use rest::{api, clock, observe, refresh, rejection, resilience, rotate, token, verdict};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 const TOKEN: &str = "token";

@@ -106,7 +106,7 @@ pub(crate) struct Recheck {
 }
 
 impl Verifier {
-    fn crowded() -> Rejection {
+    fn crowded(&self) -> Rejection {
         verdict::unknown()
     }
 

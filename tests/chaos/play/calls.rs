@@ -14,7 +14,7 @@ use tower_authlete::{
     emulator::{Api, Emulator},
 };
 
-use super::world::Pace;
+use super::pace::Pace;
 
 /// The calls of a client that are under way.
 #[derive(Default)]

@@ -95,14 +95,6 @@ impl Driver {
         self.note(format!("revoke {line:?} by {layer}: {ok}"));
     }
 
-    pub(crate) fn ended(&mut self, token: usize, order: Order, now: SystemTime, by: &str) {
-        let token = &mut self.tokens[token];
-        if token.ended_by.is_none() {
-            token.alive.set(order, now, Some(false));
-            token.ended_by = Some(by.to_owned());
-        }
-    }
-
     pub(crate) fn revoke_elsewhere(&mut self) {
         let token = self.any_token();
         self.maybe_ended(token);

@@ -1,4 +1,4 @@
-//! Does things at random.
+//! The state of a play, and waiting for what is under way.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,16 +11,18 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::JoinHandle;
-use tower_authlete::emulator::{Api, Hold};
+use tower_authlete::emulator::Hold;
 
 use super::{
-    faults::{self, Failures},
+    faults::Failures,
     log::Log,
     model::Order,
-    requests::{Spare, Waiting},
+    pace::Pace,
+    settings::LIFE,
     tally::Tally,
     tokens::Tokens,
-    world::{Pace, World},
+    waiting::{Spare, Waiting},
+    world::World,
 };
 
 /// Nothing is waited for longer. It is never reached.
@@ -32,9 +34,6 @@ const REMEMBERED: usize = 60;
 /// In steps of this, time passes while Authlete is slow.
 pub(super) const STEP: Duration = Duration::from_millis(100);
 
-/// How many requests are left alone at most until answers are released.
-const MOST_WAITING: usize = 300;
-
 pub(crate) struct Driver {
     pub(super) seed: u64,
     pub(super) rng: StdRng,
@@ -44,7 +43,7 @@ pub(crate) struct Driver {
     pub(super) tokens: Tokens,
     pub(super) waiting: Vec<Waiting>,
     /// Until when answers are held back, if they are: nobody waits in vain for them.
-    hold: Option<(Hold, SystemTime)>,
+    pub(super) hold: Option<(Hold, SystemTime)>,
     pub(super) failures: Failures,
     /// Tokens that may be extended at any time.
     pub(super) touched: BTreeSet<usize>,
@@ -59,9 +58,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) async fn new(seed: u64, pace: Pace, log: Log) -> Self {
+    /// One to which nothing was done yet.
+    pub(super) async fn idle(seed: u64, pace: Pace, log: Log) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut driver = Self {
+        Self {
             seed,
             world: World::new(pace, &mut rng).await,
             rng,
@@ -78,11 +78,7 @@ impl Driver {
             done: VecDeque::new(),
             tally: Tally::default(),
             problem: None,
-        };
-        for _ in 0..8 {
-            driver.issue().await;
         }
-        driver
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -110,30 +106,6 @@ impl Driver {
         let sites: Vec<_> =
             sites.map(|(layer, site)| format!("layer {layer}: {:?}", site.settings)).collect();
         format!("{problem}\n  {}\n  {}", done.join("\n  "), sites.join("\n  "))
-    }
-
-    /// Does something.
-    pub(crate) async fn operate(&mut self) {
-        self.tally.operations += 1;
-        if self.failures.now() && self.rng.random_bool(0.1) {
-            self.recover().await;
-        }
-        if self.hold.as_ref().is_some_and(|(_, until)| *until <= self.now()) {
-            self.settle().await;
-        }
-        match self.rng.random_range(0..100) {
-            0..50 => self.burst().await,
-            50..64 => self.issue().await,
-            64..67 => self.revoke_here().await,
-            67..70 => self.revoke_elsewhere(),
-            70..74 => self.forget(),
-            74..78 => self.update_here().await,
-            78..82 => self.update_elsewhere().await,
-            82..91 => self.let_time_pass().await,
-            91..93 => self.fail(),
-            93..99 => self.hold_or_release().await,
-            _ => self.revoke_slowly().await,
-        }
     }
 
     pub(super) fn note(&mut self, what: String) {
@@ -169,28 +141,21 @@ impl Driver {
         self.rng.random_range(0..self.world.sites.len())
     }
 
-    async fn let_time_pass(&mut self) {
-        let by = if let Some((_, until)) = &self.hold {
-            until.duration_since(self.now()).unwrap_or_default() / 2
-        } else {
-            self.settle().await;
-            let most = [2_000, 12_000, 12_000, 30_000, 90_000][self.rng.random_range(0..5)];
-            self.pace().second * self.rng.random_range(1..most) / 1000
-        };
-        let mut left = by;
-        while !self.waiting.is_empty() && left > STEP {
-            self.pass(STEP).await;
-            self.give_way(32).await;
-            left -= STEP;
-        }
-        self.pass(left).await;
-        self.note(format!("{} ms pass", by.as_millis()));
-    }
-
     pub(super) async fn pass(&mut self, by: Duration) {
         self.may_be_extended();
         self.world.pass(by).await;
         self.may_be_extended();
+    }
+
+    /// Tokens in use may be extended, at any time until all is quiet.
+    pub(crate) fn may_be_extended(&mut self) {
+        let (now, life) = (self.now(), self.pace().seconds(LIFE) + self.pace().lag());
+        for token in &self.touched {
+            let token = &mut self.tokens[*token];
+            if now < token.dead_from {
+                token.dead_from = token.dead_from.max(now + life);
+            }
+        }
     }
 
     /// Lets others do what they can do by now.
@@ -200,47 +165,10 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self) {
-        if self.failures.now() {
-            return;
-        }
-        let (fault, slow) = faults::choose(&mut self.rng, self.world.pace.deadline);
-        self.note(format!("{fault:?}"));
-        self.failures.begin(self.next());
-        self.tally.slow += u64::from(slow);
-        self.world.authlete.fault(fault);
-    }
-
-    async fn recover(&mut self) {
-        self.settle().await;
-        self.world.authlete.clear_faults();
-        // What was begun in the background may still wait, or may be made again in a moment.
-        self.pass(self.pace().deadline + STEP).await;
-        self.quiet().await;
-        self.failures.end(self.next(), self.now());
-        self.note("all is well".into());
-    }
-
-    async fn hold_or_release(&mut self) {
-        let held = self.hold.is_some();
-        self.settle().await;
-        if !held {
-            let until = self.now() + self.pace().deadline * 2 / 3;
-            self.hold = Some((self.world.authlete.hold(Api::Introspection), until));
-            self.note("hold".into());
-        }
-    }
-
     pub(super) fn release(&mut self) {
         if let Some((hold, _)) = self.hold.take() {
             hold.release();
             self.note("release".into());
-        }
-    }
-
-    pub(super) async fn join_unless_held(&mut self) {
-        if self.hold.is_none() || self.waiting.len() > MOST_WAITING {
-            self.settle().await;
         }
     }
 

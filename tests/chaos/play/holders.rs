@@ -6,7 +6,11 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{keys, settings::Settings};
+#[allow(dead_code, reason = "other tests use more of it")]
+#[path = "../../shared/keys.rs"]
+mod keys;
+
+pub(crate) use self::keys::Key;
 
 /// Where proofs are made for.
 pub(crate) const ORIGIN: &str = "https://api.example.com";
@@ -38,19 +42,6 @@ impl Shown {
             Bound::Certificate(certificate) => Self { key: None, certificate: Some(certificate) },
         }
     }
-
-    /// Whether the token may be used at such a layer by who shows this.
-    pub(crate) fn suffices(self, bound: Bound, at: &Settings) -> bool {
-        match bound {
-            Bound::Nobody => self.key.is_none(),
-            Bound::Key(key) => at.dpop && self.key == Some(key),
-            // An update cannot tell that there is a certificate (documented).
-            Bound::Certificate(_) if at.by_update => self.key.is_none(),
-            Bound::Certificate(certificate) => {
-                at.certificates && self.key.is_none() && self.certificate == Some(certificate)
-            }
-        }
-    }
 }
 
 /// The bytes of a certificate. Nobody reads them.
@@ -63,13 +54,7 @@ pub(crate) fn certificate_thumbprint(holder: usize) -> String {
 }
 
 /// A proof for `GET path` with a token.
-pub(crate) fn proof(
-    key: &keys::Key,
-    token: &str,
-    path: &str,
-    number: u64,
-    now: SystemTime,
-) -> String {
+pub(crate) fn proof(key: &Key, token: &str, path: &str, number: u64, now: SystemTime) -> String {
     let made_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (jti, htu) = (number.to_string(), format!("{ORIGIN}{path}"));
     key.proof_for(token, json!({ "jti": jti, "htu": htu, "iat": made_at }))

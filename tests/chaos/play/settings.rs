@@ -6,7 +6,10 @@ use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, Rotation};
 
-use super::{holders::ORIGIN, world::Pace};
+use super::{
+    holders::{Bound, ORIGIN, Shown},
+    pace::Pace,
+};
 
 /// Where clients find new values of their tokens.
 pub(crate) const NEW_TOKEN: HeaderName = HeaderName::from_static("x-new-token");
@@ -62,6 +65,19 @@ impl Settings {
             dpop: !by_update && one_of(&[0, 1]) == 1,
             certificates: one_of(&[0, 1]) == 1,
             optional: one_of(&[0, 0, 1]) == 1,
+        }
+    }
+
+    /// Whether who shows this may use a token that is bound so.
+    pub(crate) fn admits(&self, shown: Shown, bound: Bound) -> bool {
+        match bound {
+            Bound::Nobody => shown.key.is_none(),
+            Bound::Key(key) => self.dpop && shown.key == Some(key),
+            // An update cannot tell that there is a certificate (documented).
+            Bound::Certificate(_) if self.by_update => shown.key.is_none(),
+            Bound::Certificate(certificate) => {
+                self.certificates && shown.key.is_none() && shown.certificate == Some(certificate)
+            }
         }
     }
 

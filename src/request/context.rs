@@ -1,0 +1,150 @@
+//! What a layer knows of a request beside the token's facts, for what is inside: the one private extension.
+
+use std::sync::Arc;
+
+use http::Extensions;
+
+use crate::{
+    cache::Thumbprint,
+    credentials::Scheme,
+    observe::limited,
+    policy::Require,
+    rejection::{Guard, Rejection},
+    token::{Properties, Scopes, TokenInfo},
+    verdict::Answer,
+    verifier::{Freshness, Presented, Resolving, Sent, Verifier},
+};
+
+/// What the nearest layer outside knows of a request. Each layer that lets a request pass replaces it
+/// together with [`TokenInfo`], [`Scopes`] and [`Properties`], so that nothing inside goes by what another
+/// layer left.
+///
+/// Without one, what is usual holds: a bearer token whose facts are complete, of the layer that is named in
+/// the facts.
+#[derive(Clone)]
+pub(crate) struct AuthContext {
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) scheme: Scheme,
+    /// How to ask about a token that is known by what issued it.
+    pub(crate) recheck: Option<Recheck>,
+    /// The proof that came with the request, which is used up.
+    pub(crate) proven: Option<Proven>,
+    pub(crate) after: AfterResponse,
+}
+
+/// What is done to the response: once, by the outermost layer of the same handle.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AfterResponse {
+    /// It tells a new value of the token.
+    pub(crate) rotates: bool,
+    pub(crate) signs: bool,
+}
+
+/// A proof that is used up.
+#[derive(Clone)]
+pub(crate) struct Proven {
+    /// What was known of the token.
+    pub(crate) token: TokenInfo,
+    /// Whether Authlete was asked with the proof.
+    pub(crate) sent: Option<Sent>,
+}
+
+impl AuthContext {
+    /// The context that a layer of this verifier left in a request.
+    pub(crate) fn of<'e>(extensions: &'e Extensions, verifier: &Arc<Verifier>) -> Option<&'e Self> {
+        extensions.get::<Self>().filter(|it| Arc::ptr_eq(&it.verifier, verifier))
+    }
+
+    /// Takes away the context that another layer left, and tells it if the layer is of this verifier.
+    pub(crate) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> Option<Self> {
+        extensions.remove::<Self>().filter(|it| Arc::ptr_eq(&it.verifier, verifier))
+    }
+
+    /// How to refuse a request inside of the nearest layer.
+    pub(crate) fn guard(extensions: &Extensions) -> Option<&Guard> {
+        match extensions.get::<Self>() {
+            Some(context) => Some(&context.verifier.guard),
+            None => extensions.get::<TokenInfo>().and_then(TokenInfo::guard),
+        }
+    }
+
+    /// By which scheme the token was presented to the nearest layer.
+    pub(crate) fn scheme(extensions: &Extensions) -> Scheme {
+        extensions.get::<Self>().map_or(Scheme::Bearer, |context| context.scheme)
+    }
+
+    /// Lets what is inside know that there is a layer, and no token.
+    pub(crate) fn insert_anonymous(extensions: &mut Extensions, verifier: &Arc<Verifier>) {
+        extensions.remove::<TokenInfo>();
+        extensions.remove::<Scopes>();
+        extensions.remove::<Properties>();
+        extensions.insert(Self {
+            verifier: verifier.clone(),
+            scheme: Scheme::Bearer,
+            recheck: None,
+            proven: None,
+            after: AfterResponse::default(),
+        });
+    }
+}
+
+/// How to ask about a token that is known by what issued it.
+#[derive(Clone)]
+pub(crate) struct Recheck {
+    pub(crate) presented: Arc<Presented>,
+    pub(crate) freshness: Freshness,
+    pub(crate) admission: Admission,
+}
+
+impl Recheck {
+    pub(crate) fn ask(&self, verifier: &Arc<Verifier>) -> Resolving {
+        Box::pin(verifier.clone().resolve(self.presented.clone(), self.freshness))
+    }
+}
+
+/// What a layer demands of a good token of this request.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(crate) require: Option<Require>,
+    /// The client certificate of the connection.
+    pub(crate) certificate: Option<Thumbprint>,
+    /// Whether responses can be signed.
+    pub(crate) signs: bool,
+}
+
+impl Admission {
+    /// Whether a good token may be used for this request.
+    pub(crate) fn allow(&self, token: TokenInfo, verifier: &Verifier) -> Answer {
+        let Self { require, certificate, signs } = self;
+        allow(token, certificate.as_ref(), *signs, require.as_ref(), verifier)
+    }
+}
+
+/// Whether a good token may be used for a request: over a connection with this client certificate, if
+/// responses are signed or not, and by what the layer requires.
+#[inline]
+pub(crate) fn allow(
+    token: TokenInfo,
+    certificate: Option<&Thumbprint>,
+    signs: bool,
+    require: Option<&Require>,
+    verifier: &Verifier,
+) -> Answer {
+    if !token.is_bound_to(certificate) {
+        let description = "the access token is bound to another client certificate";
+        return Err(Rejection::invalid_token(description));
+    }
+    if token.needs_signed_response() && !signs {
+        limited!(
+            error,
+            verifier.log,
+            "an access token takes signed responses, and none are made for it; give a signer by \
+             `MessageSignatures::signer`"
+        );
+        return Err(Rejection::misconfigured("responses cannot be signed here"));
+    }
+    if let Some(require) = require {
+        require.check_known(&token, &verifier.clock)?;
+    }
+    Ok(token)
+}

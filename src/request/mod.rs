@@ -1,0 +1,3 @@
+//! One request: what a layer leaves in it for what is inside.
+
+pub(crate) mod context;

@@ -1,0 +1,121 @@
+//! Does things at random.
+
+use rand::RngExt;
+use tower_authlete::emulator::Api;
+
+use super::{
+    driver::{Driver, STEP},
+    faults,
+    log::Log,
+    pace::Pace,
+};
+
+impl Driver {
+    pub(crate) async fn new(seed: u64, pace: Pace, log: Log) -> Self {
+        let mut driver = Self::idle(seed, pace, log).await;
+        for _ in 0..8 {
+            driver.issue().await;
+        }
+        driver
+    }
+
+    /// Does something.
+    pub(crate) async fn operate(&mut self) {
+        self.tally.operations += 1;
+        if self.failures.now() && self.rng.random_bool(0.1) {
+            self.recover().await;
+        }
+        if self.hold.as_ref().is_some_and(|(_, until)| *until <= self.now()) {
+            self.settle().await;
+        }
+        match self.rng.random_range(0..100) {
+            0..50 => self.burst().await,
+            50..64 => self.issue().await,
+            64..67 => self.revoke_here().await,
+            67..70 => self.revoke_elsewhere(),
+            70..74 => self.forget(),
+            74..78 => self.update_here().await,
+            78..82 => self.update_elsewhere().await,
+            82..91 => self.let_time_pass().await,
+            91..93 => self.fail(),
+            93..99 => self.hold_or_release().await,
+            _ => self.revoke_slowly().await,
+        }
+    }
+
+    /// Requests at the same time, now and then of a crowd, of which some are left alone until answers
+    /// are released, and of which some meet with a change.
+    pub(crate) async fn burst(&mut self) {
+        let crowd = self.rng.random_bool(0.02);
+        let requests =
+            if crowd { self.rng.random_range(50..250) } else { self.rng.random_range(1..=5) };
+        let (one, same) = (self.any_token(), self.rng.random_bool(0.3));
+        let layer = self.any_layer();
+        for _ in 0..requests {
+            let token = if same { one } else { self.any_token() };
+            let layer = if self.rng.random_bool(0.5) { layer } else { self.any_layer() };
+            let known = !self.rng.random_bool(0.05);
+            self.request(Some(token).filter(|_| known), layer);
+        }
+        if self.rng.random_bool(0.3) {
+            let turns = self.rng.random_range(0..6);
+            self.give_way(turns).await;
+            match self.rng.random_range(0..4) {
+                0 => self.forget(),
+                1 => self.revoke_elsewhere(),
+                2 => self.revoke_here().await,
+                _ => self.update_here().await,
+            }
+        }
+        self.join_unless_held().await;
+    }
+
+    async fn let_time_pass(&mut self) {
+        let by = if let Some((_, until)) = &self.hold {
+            until.duration_since(self.now()).unwrap_or_default() / 2
+        } else {
+            self.settle().await;
+            let most = [2_000, 12_000, 12_000, 30_000, 90_000][self.rng.random_range(0..5)];
+            self.pace().second * self.rng.random_range(1..most) / 1000
+        };
+        let mut left = by;
+        while !self.waiting.is_empty() && left > STEP {
+            self.pass(STEP).await;
+            self.give_way(32).await;
+            left -= STEP;
+        }
+        self.pass(left).await;
+        self.note(format!("{} ms pass", by.as_millis()));
+    }
+
+    fn fail(&mut self) {
+        if self.failures.now() {
+            return;
+        }
+        let (fault, slow) = faults::choose(&mut self.rng, self.world.pace.deadline);
+        self.note(format!("{fault:?}"));
+        self.failures.begin(self.next());
+        self.tally.slow += u64::from(slow);
+        self.world.authlete.fault(fault);
+    }
+
+    async fn recover(&mut self) {
+        self.settle().await;
+        self.world.authlete.clear_faults();
+        // What was begun in the background may still wait, or may be made again in a moment.
+        self.pass(self.pace().deadline + STEP).await;
+        self.quiet().await;
+        self.failures.end(self.next(), self.now());
+        self.note("all is well".into());
+    }
+
+    async fn hold_or_release(&mut self) {
+        let held = self.hold.is_some();
+        self.settle().await;
+        if !held {
+            let until = self.now() + self.pace().deadline * 2 / 3;
+            self.hold = Some((self.world.authlete.hold(Api::Introspection), until));
+            self.note("hold".into());
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Requests that are not answered yet, and what became of them.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use tokio::task::JoinHandle;
+
+use super::{
+    holders::Shown,
+    model::{Order, With},
+};
+
+/// A request that was not looked at yet.
+pub(crate) struct Waiting {
+    pub(crate) plan: Plan,
+    pub(crate) began: Order,
+    pub(crate) at: SystemTime,
+    pub(crate) what: String,
+    pub(crate) task: JoinHandle<Reply>,
+}
+
+pub(crate) struct Plan {
+    pub(crate) with: With,
+    pub(crate) layer: usize,
+    pub(crate) route: Route,
+    pub(crate) scope: Option<usize>,
+    pub(crate) shown: Shown,
+    /// The number of the proof, and whether somebody else comes with it.
+    pub(crate) proof: Option<u64>,
+    pub(crate) replayed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    Cached,
+    Fresh,
+    Nested,
+    Strict,
+}
+
+/// An answer, and when it came.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+    pub(crate) new: Option<String>,
+    pub(crate) ended: Order,
+    pub(crate) until: SystemTime,
+}
+
+/// A proof that can be used again.
+pub(crate) struct Spare {
+    pub(crate) token: usize,
+    pub(crate) layer: usize,
+    pub(crate) scope: Option<usize>,
+    pub(crate) key: usize,
+    pub(crate) number: u64,
+    pub(crate) proof: String,
+}
+
+/// A request that was answered.
+pub(crate) struct Answered {
+    pub(crate) plan: Plan,
+    pub(crate) began: Order,
+    pub(crate) at: SystemTime,
+    pub(crate) what: String,
+    pub(crate) reply: Reply,
+}
