@@ -565,11 +565,11 @@ impl<R> AuthLayerBuilder<R> {
         let mut verifier =
             Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
         verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
-        let settings = Settings {
-            verifier: Arc::new(verifier),
-            options: self.options,
-            renderer: Arc::new(self.renderer),
-        };
+        let verifier = Arc::new(verifier);
+        let told = Arc::downgrade(&verifier);
+        verifier.guard.tell_epochs(move |shard| Some(told.upgrade()?.epoch(shard)));
+        let settings =
+            Settings { verifier, options: self.options, renderer: Arc::new(self.renderer) };
         AuthLayer { settings: Arc::new(settings), freshness }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     meter,
     observe::limited,
     policy::Require,
-    proof::ClientCertificate,
+    proof::{ClientCertificate, Unplaced},
     rejection::{self, Protocol, Rejection, Renderer},
     request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
     resilience::Deadline,
@@ -200,9 +200,9 @@ impl<R> Authenticator<R> {
             return Err((scheme, Rejection::foreign_token()));
         }
         let certificate = match &options.certificates {
-            Some(certificates) => certificates
-                .find(head.headers, extensions)
-                .map_err(|malformed| (scheme, Rejection::invalid_request(malformed)))?,
+            Some(certificates) => {
+                certificates.find(head.headers, extensions).map_err(|it| (scheme, it))?
+            }
             None => None,
         };
         Ok(Some(Credentials { scheme, token, certificate }))
@@ -279,20 +279,27 @@ impl<R> Authenticator<R> {
     ) -> Result<Resolving, Rejection> {
         let Settings { verifier, options, .. } = &*self.settings;
         let head = RequestHead::of(request);
-        let unplaced = |problem| {
-            limited!(
-                error,
-                verifier.log,
-                problem,
-                "the URL of a request is not known; check the origin's settings"
-            );
-            Rejection::misconfigured("this server does not know its own URL")
+        let scheme = evidence.scheme;
+        let unplaced = |unplaced| match (unplaced, scheme) {
+            (Unplaced::Misconfigured(problem), _) => {
+                limited!(
+                    error,
+                    verifier.log,
+                    problem,
+                    "the URL of a request is not known; check the origin's settings"
+                );
+                Rejection::misconfigured("this server does not know its own URL")
+            }
+            #[cfg(feature = "dpop")]
+            (Unplaced::Elsewhere(problem), Scheme::Dpop) => Rejection::invalid_dpop_proof(problem),
+            (Unplaced::Elsewhere(problem) | Unplaced::Malformed(problem), _) => {
+                Rejection::invalid_request(problem)
+            }
         };
         let mut freshness = self.freshness;
         if let Some(signatures) = &options.signatures {
-            let (version, extensions) = (request.version(), request.extensions());
-            let request = presented.request().into_owned();
-            let request = signatures.describe(head, version, extensions, request);
+            let told = presented.request().into_owned();
+            let request = signatures.describe(head, request.extensions(), told);
             presented = presented.telling(request.map_err(unplaced)?);
             freshness.fresh = true;
         }
@@ -489,6 +496,9 @@ impl<R> Authenticator<R> {
         }
         let (settings, token, scheme) = (self.settings.clone(), token.clone(), evidence.scheme);
         let protocol = Protocol::of(RequestHead::of(request));
+        let signatures = settings.options.signatures.as_ref().filter(|_| signs);
+        let signed =
+            signatures.and_then(|it| it.keep(RequestHead::of(request), request.extensions()));
         Some(Box::new(move |mut response| {
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);
@@ -496,19 +506,23 @@ impl<R> Authenticator<R> {
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             match settings.options.signatures.as_ref().filter(|_| signs) {
-                Some(signatures) => signatures.sign(&token, response).unwrap_or_else(|error| {
-                    let cause = &error as &dyn std::error::Error;
-                    limited!(
-                        error,
-                        settings.verifier.log,
-                        error = cause,
-                        "a response could not be signed"
-                    );
-                    let rejection = Rejection::misconfigured("the response could not be signed");
-                    let challenges = &settings.options.challenges;
-                    let head = rejection.head(&protocol, challenges, scheme);
-                    rejection::render(&*settings.renderer, &rejection, head)
-                }),
+                Some(signatures) => {
+                    let signed = signatures.sign(&token, signed.as_ref(), response);
+                    signed.unwrap_or_else(|error| {
+                        let cause = &error as &dyn std::error::Error;
+                        limited!(
+                            error,
+                            settings.verifier.log,
+                            error = cause,
+                            "a response could not be signed"
+                        );
+                        let rejection =
+                            Rejection::misconfigured("the response could not be signed");
+                        let challenges = &settings.options.challenges;
+                        let head = rejection.head(&protocol, challenges, scheme);
+                        rejection::render(&*settings.renderer, &rejection, head)
+                    })
+                }
                 None => response,
             }
         }))

@@ -16,7 +16,7 @@ use crate::{
         TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
         document::{from_millis, from_seconds},
     },
-    cache::Thumbprint,
+    cache::{self, Key, Thumbprint},
     rejection::Guard,
 };
 
@@ -74,6 +74,8 @@ struct Facts {
     /// Whether it is all that can be known by asking, rather than what was said of the token when it
     /// was issued.
     complete: bool,
+    /// That of its key, by which the layer that found it out counts invalidations.
+    shard: Option<u16>,
 }
 
 impl TokenInfo {
@@ -99,6 +101,7 @@ impl TokenInfo {
             guard: None,
             stale_since: None,
             complete,
+            shard: None,
         }))
     }
 
@@ -107,9 +110,17 @@ impl TokenInfo {
         self
     }
 
-    /// With the way of refusing of the layer that asked.
-    pub(crate) fn guarded(self, guard: &Guard) -> Self {
-        self.with(|facts| facts.guard = Some(guard.clone()))
+    /// With the way of refusing of the layer that asked, and the shard of the token's key there.
+    pub(crate) fn guarded(self, guard: &Guard, key: &Key) -> Self {
+        self.with(|facts| {
+            facts.guard = Some(guard.clone());
+            facts.shard = Some(cache::shard(key));
+        })
+    }
+
+    /// The layer that found it out, and the shard of the token's key there.
+    pub(crate) fn place(&self) -> Option<(&Guard, u16)> {
+        self.guard().zip(self.0.shard)
     }
 
     pub(crate) fn guard(&self) -> Option<&Guard> {
@@ -332,9 +343,11 @@ impl TokenInfo {
         known.for_external_attachment |= response.for_external_attachment;
         let update = self.0.update.as_ref();
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
-        let guard = self.0.guard.clone();
         let complete = self.0.complete && detailed;
-        Some(Self::new(known, update, complete).with(|facts| facts.guard = guard))
+        Some(Self::new(known, update, complete).with(|facts| {
+            facts.guard.clone_from(&self.0.guard);
+            facts.shard = self.0.shard;
+        }))
     }
 
     /// Whether it can be used over a connection with this client certificate, or with none.

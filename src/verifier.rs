@@ -22,7 +22,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Purpose, Told},
+    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
     clock::{CENTURY, Clock, Moment},
     lifecycle::{Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor},
     meter,
@@ -371,21 +371,15 @@ impl Verifier {
     ) -> Option<PendingExtension> {
         let presented = &self.by_current_value(presented);
         let extends = self.is_extension_due(&presented.key, token);
-        let extender = self.extender.as_ref().filter(|_| extends && call.is_none());
-        let introspects =
-            extender.is_some_and(|it| it.introspects(&presented.key, self.clock.moment()));
         // When an outage may be over, somebody has to find out.
         let state = || self.caller.record.breaker.state(self.clock.now_millis());
         let revalidates = needs_refresh && (!self.is_down() || state() == BreakerState::HalfOpen);
-        let asked = (introspects || revalidates).then(|| self.ask_in_background(presented));
-        let under_way =
-            || self.flights.lock().join(&presented.key, Purpose::Shared(presented.holder));
-        let call = call.or(asked.flatten());
-        extends.then(|| PendingExtension::new(self, presented, call.or_else(under_way)))
+        let asked = revalidates.then(|| self.ask_in_background(presented)).flatten();
+        extends.then(|| PendingExtension::new(self, presented, call.or(asked)))
     }
 
     /// Asks, unless somebody does already or too many do. The answer is that of the call.
-    fn ask_in_background(
+    pub(crate) fn ask_in_background(
         self: &Arc<Self>,
         presented: &Arc<Presented>,
     ) -> Option<Arc<Flight<Asked>>> {
@@ -480,16 +474,7 @@ impl Verifier {
             false => Again::Can,
         };
         let answer = match self.check {
-            Check::Introspection => {
-                let request = presented.request();
-                let attempt = || self.authlete.introspection(&request);
-                let response = self.caller.check("/auth/introspection", again, attempt).await;
-                response.map(|response| {
-                    let response = response?;
-                    self.learn_nonce(&request, &response);
-                    Ok(verdict::of_introspection(&response, &self.log))
-                })
-            }
+            Check::Introspection => self.introspect(presented, again).await,
             Check::Update => {
                 let request = TokenUpdateRequest {
                     access_token: Some(presented.token.clone()),
@@ -509,7 +494,56 @@ impl Verifier {
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
         }
-        answer.map(|token| token.guarded(&self.guard))
+        answer.map(|token| token.guarded(&self.guard, &presented.key))
+    }
+
+    /// How often tokens of a shard were invalidated.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.flights.lock().epoch(shard)
+    }
+
+    /// What `/auth/introspection` says of a token; `None` if there was no time for it.
+    async fn introspect(
+        &self,
+        presented: &Presented,
+        again: Again,
+    ) -> Option<Result<Answer, Error>> {
+        let deadline = self.caller.deadline();
+        let request = presented.request();
+        let ask = async |request: &IntrospectionRequest, again| {
+            let attempt = || self.authlete.introspection(request);
+            let response = self.caller.check("/auth/introspection", again, attempt).await?;
+            Some(response.map(|response| {
+                self.learn_nonce(request, &response);
+                verdict::of_introspection(&response, &self.log)
+            }))
+        };
+        let answer = ask(&request, again).await;
+        if !matches!(answer, Some(Ok(Ok(_)))) || !self.has_to_be_bound(presented) {
+            return answer;
+        }
+        // RFC 9449 §7.1: the proof's key is the one that the token is bound to. The answer does not tell
+        // whether it is bound to any; then it would be good without a proof, too.
+        let bare =
+            IntrospectionRequest { dpop: None, htm: None, htu: None, ..request.into_owned() };
+        let again = if matches!(again, Again::Never) { again } else { Again::Can };
+        let too_late = || Some(Ok(Err(verdict::unknown())));
+        match deadline.wait(ask(&bare, again)).await.unwrap_or_else(too_late) {
+            Some(Ok(Ok(_))) => Some(Ok(Err(Rejection::invalid_token(
+                "the access token is bound to no key, which is required here",
+            )))),
+            Some(Ok(Err(rejection))) if rejection.is_of_client() => answer,
+            unknown => unknown,
+        }
+    }
+
+    /// Whether a token comes with a proof where it has to be bound to the proof's key, and it is not known
+    /// already that it is.
+    fn has_to_be_bound(&self, presented: &Presented) -> bool {
+        let known = || self.known(&presented.key, presented.holder);
+        self.guard.challenges().only_dpop
+            && presented.has_proof()
+            && known().is_none_or(|known| known.is_err())
     }
 
     /// There was no room or no time for a call: that says nothing of Authlete.

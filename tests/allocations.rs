@@ -1,18 +1,25 @@
-//! A cached check allocates what the request's extensions need, and nothing else.
+//! A cached check allocates what the request's extensions need, and nothing else; what is forgotten is
+//! freed.
 #![cfg(feature = "emulator")]
 
 use std::{
     convert::Infallible,
     future::Future,
     pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Full;
+use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{AuthLayer, Properties, RequireScopes, Scopes, TokenInfo, emulator::Emulator};
+use tower_authlete::{
+    AuthLayer, Authlete, Properties, RequireScopes, Scopes, TokenInfo, emulator::Emulator,
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -75,9 +82,40 @@ fn of_extensions() -> (usize, usize) {
     (stats.allocations, stats.bytes_allocated)
 }
 
+/// How much more is held after many large tokens than before, when all were forgotten (bytes).
+fn of_forgotten_tokens(runtime: &tokio::runtime::Runtime) -> isize {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    let authlete = service_fn(|_| {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let property = json!({ "key": format!("key-{number}"), "value": "v".repeat(200_000) });
+        let answer = json!({ "action": "OK", "clientId": number + 1, "properties": [property] });
+        let response = Response::new(Full::new(Bytes::from(answer.to_string())));
+        async { Ok::<_, Infallible>(response) }
+    });
+    let authlete = Authlete::builder()
+        .base_url("http://localhost")
+        .service_id("1")
+        .service_access_token("service")
+        .transport(authlete)
+        .build();
+    let auth = AuthLayer::builder(authlete.unwrap()).max_entries(1).build().unwrap();
+    let mut service = auth.layer(service_fn(inner));
+    let mut get = |number: u64| {
+        let request = Request::builder().header("authorization", format!("Bearer token-{number}"));
+        runtime.block_on(service.call(request.body(()).unwrap())).unwrap();
+    };
+    get(0);
+    auth.handle().forget_all();
+    let region = Region::new(ALLOCATOR);
+    (1..=60).for_each(get);
+    auth.handle().forget_all();
+    let stats = region.change();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+}
+
 // One test, since others beside it would be counted, too.
 #[test]
-fn a_hit_allocates_what_its_extensions_need_however_large_token_and_facts_are() {
+fn a_hit_allocates_what_its_extensions_need_and_what_is_forgotten_is_freed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(of_a_hit(&runtime, &"t".repeat(43), 1, true).0, 3);
     let expected = of_extensions();
@@ -89,4 +127,6 @@ fn a_hit_allocates_what_its_extensions_need_however_large_token_and_facts_are() 
             "{length} {facts}"
         );
     }
+    let held = of_forgotten_tokens(&runtime);
+    assert!(held < 200_000, "{held} bytes of tokens that were forgotten");
 }

@@ -19,6 +19,7 @@ use super::{
     TokenListResponse, TokenRequest, TokenResponse, TokenRevokeRequest, TokenRevokeResponse,
     TokenUpdateRequest, TokenUpdateResponse,
     error::BoxError,
+    redact::Sent,
     transport::{BoxTransport, RequestBody},
 };
 
@@ -178,33 +179,36 @@ impl Authlete {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, JSON);
         }
-        let sent = body.clone();
-        let request = request.body(RequestBody::new(body)).map_err(|_| unsendable(api))?;
-        let answer = tokio::time::timeout(*deadline, self.exchange(request)).await;
+        // A server and a transport may say what they were told.
+        let sent = || Sent::new(&body, rest, credentials);
+        let request = request.body(RequestBody::new(body.clone())).map_err(|_| unsendable(api))?;
+        let answer = tokio::time::timeout(*deadline, self.exchange(request, &sent)).await;
         let answer = answer.unwrap_or(Err(ErrorKind::Deadline(*deadline)));
-        answer.map_err(|mut kind| {
-            if let ErrorKind::Refused(refusal) = &mut kind {
-                // A server may say what it was told.
-                refusal.redact(&[&sent, credentials.as_bytes(), rest.as_bytes()]);
-            }
-            Error { api, kind }
-        })
+        answer.map_err(|kind| Error { api, kind })
     }
 
-    async fn exchange(&self, request: Request<RequestBody>) -> Result<Bytes, ErrorKind> {
+    async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        sent: &(impl Fn() -> Sent + Sync),
+    ) -> Result<Bytes, ErrorKind> {
+        let broken = |error| match error_of(error, self.0.max_response_size) {
+            ErrorKind::Connection(error) => ErrorKind::Connection(sent().redact_error(error)),
+            kind => kind,
+        };
         let transport = self.0.transport.clone();
-        let response = transport.oneshot(request).await.map_err(ErrorKind::Connection)?;
+        let response = transport.oneshot(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
         let limit = self.0.max_response_size;
         // Boxed, since the compiler cannot see yet that the future of a boxed body is `Send`.
         let body: Collecting = Box::pin(Limited::new(body, limit).collect());
         let body = body.await.map(Collected::to_bytes);
         if head.status.is_success() {
-            return body.map_err(|error| broken(error, limit));
+            return body.map_err(broken);
         }
         // Its status tells enough, even if its body cannot be read.
         let body = body.unwrap_or_default();
-        Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body)))
+        Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body, &sent())))
     }
 }
 
@@ -218,7 +222,7 @@ fn unsendable(api: &'static str) -> Error {
     Error { api, kind: ErrorKind::Request("it does not make a legal HTTP request") }
 }
 
-fn broken(error: BoxError, limit: usize) -> ErrorKind {
+fn error_of(error: BoxError, limit: usize) -> ErrorKind {
     if error.is::<LengthLimitError>() {
         return ErrorKind::TooLarge(limit);
     }

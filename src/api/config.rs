@@ -1,6 +1,6 @@
 //! How the client is set up.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use headers::{Authorization, HeaderMapExt};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION, uri::Scheme};
@@ -32,7 +32,7 @@ const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";
 ///     .build()?;
 /// # Ok::<(), tower_authlete::ConfigError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthleteBuilder {
     base_url: String,
@@ -48,6 +48,23 @@ pub struct AuthleteBuilder {
     #[cfg(feature = "rustls")]
     root_certificate_pem: Option<Vec<u8>>,
     transport: Option<BoxTransport>,
+}
+
+impl fmt::Debug for AuthleteBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One that is refused can hold credentials.
+        let base = self.base().map_or_else(|_| shape(&self.base_url), |base| base.to_string());
+        f.debug_struct("AuthleteBuilder")
+            .field("base_url", &base)
+            .field("api_version", &self.api_version)
+            .field("service_id", &self.service_id)
+            .field("allow_plain_http", &self.allow_plain_http)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("deadline", &self.deadline)
+            .field("max_response_size", &self.max_response_size)
+            .field("user_agent", &self.user_agent)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for AuthleteBuilder {

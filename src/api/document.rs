@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `text` | `Option<String>` | `impl Into<String>` |
 //! | `secret` | `Option<Secret>` | `impl Into<Secret>` |
+//! | `hidden` | `Option<String>` that `Debug` does not show, since it can hold a secret | `impl Into<String>` |
 //! | `number` | `Option<i64>` | `i64` |
 //! | `millis` | `Option<i64>`, ms since the epoch | `SystemTime` |
 //! | `instant` | `Option<i64>`, s since the epoch | `SystemTime` |
@@ -91,6 +92,7 @@ pub(crate) fn as_duration(seconds: Option<i64>) -> Option<Duration> {
 macro_rules! field_type {
     (text) => { Option<String> };
     (secret) => { Option<$crate::api::Secret> };
+    (hidden) => { Option<String> };
     (number) => { Option<i64> };
     (millis) => { Option<i64> };
     (instant) => { Option<i64> };
@@ -104,9 +106,20 @@ macro_rules! field_type {
     (action $action:ty) => { $action };
 }
 
+/// What `Debug` shows of a field.
+macro_rules! shown {
+    (hidden $value:expr) => {
+        &$value.as_ref().map(|_| $crate::api::Secret::default())
+    };
+    ($kind:ident $value:expr) => {
+        &$value
+    };
+}
+
 macro_rules! setter {
     ($field:ident: text) => { setter!(@ $field, impl Into<String>, value => Some(value.into())); };
     ($field:ident: secret) => { setter!(@ $field, impl Into<$crate::api::Secret>, value => Some(value.into())); };
+    ($field:ident: hidden) => { setter!($field: text); };
     ($field:ident: number) => { setter!(@ $field, i64, value => Some(value)); };
     ($field:ident: millis) => { setter!(@ $field, std::time::SystemTime, value => Some($crate::api::document::to_millis(value))); };
     ($field:ident: instant) => { setter!(@ $field, std::time::SystemTime, value => Some($crate::api::document::to_millis(value) / 1000)); };
@@ -145,7 +158,7 @@ macro_rules! accessor {
 macro_rules! document {
     (@struct $(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ident $($of:ty)?,)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         #[non_exhaustive]
         pub struct $name {
@@ -157,6 +170,14 @@ macro_rules! document {
                 )]
                 pub $field: field_type!($kind $($of)?),
             )*
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), shown!($kind self.$field)))*
+                    .finish()
+            }
         }
     };
     ($(#[$meta:meta])* request $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ident $($of:ty)?,)* }) => {

@@ -27,7 +27,7 @@ document! {
         /// The request's method, which the DPoP proof must name.
         htm: text,
         /// The request's URI without query and fragment, which the DPoP proof must name.
-        htu: text,
+        htu: hidden,
         /// Resources that the token must be for (RFC 8707).
         resources: some_texts,
         /// Authentication context classes, one of which the user's authentication must have met.
@@ -37,13 +37,13 @@ document! {
         /// Deprecated by Authlete: components that a message signature must cover.
         required_components: some_texts,
         /// Deprecated by Authlete: the URL of the userinfo endpoint.
-        uri: text,
+        uri: hidden,
         /// Deprecated by Authlete: the body of the request.
-        message: text,
+        message: hidden,
         /// Headers that a message signature covers (RFC 9421), and the signature's own.
         headers: some_list Pair,
         /// The request's URI with its query, for message signatures.
-        target_uri: text,
+        target_uri: hidden,
         /// Whether the DPoP proof must hold the nonce that Authlete expects.
         dpop_nonce_required: flag,
         /// Whether the request has a body, which a message signature must then cover.

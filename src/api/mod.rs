@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod introspection;
 mod parts;
+mod redact;
 mod secret;
 mod token;
 mod token_create;

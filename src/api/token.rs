@@ -16,17 +16,17 @@ document! {
         /// The certificate path, each certificate as PEM.
         client_certificate_path: texts,
         /// Extra properties for the token, as the text of a JSON array.
-        properties: text,
+        properties: hidden,
         /// The `DPoP` header.
         dpop: secret,
         /// The method, which the proof must name; `POST` if unset.
         htm: text,
         /// The token endpoint's URL, which the proof must name; the service's setting if unset.
-        htu: text,
+        htu: hidden,
         /// A value for the new access token.
         access_token: secret,
         /// More claims for a JWT access token, as the text of a JSON object.
-        jwt_at_claims: text,
+        jwt_at_claims: hidden,
         /// The `OAuth-Client-Attestation` header.
         oauth_client_attestation: secret,
         /// The `OAuth-Client-Attestation-PoP` header.
@@ -176,7 +176,7 @@ document! {
         /// Scopes of the refresh token.
         refresh_token_scopes: texts,
         /// The user's authentication session.
-        session_id: text,
+        session_id: hidden,
         /// The device secret of native SSO.
         device_secret: secret,
         /// Its hash.

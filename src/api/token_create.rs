@@ -47,7 +47,7 @@ document! {
         /// Whether the token is for an external attachment.
         for_external_attachment: flag,
         /// More claims for a JWT access token, as the text of a JSON object.
-        jwt_at_claims: text,
+        jwt_at_claims: hidden,
         /// The authentication context class that the user's authentication met.
         acr: text,
         /// When the user was authenticated, in **seconds** since the epoch.
@@ -57,7 +57,7 @@ document! {
         /// The client's ID, alias or entity ID.
         client_identifier: text,
         /// The user's authentication session.
-        session_id: text,
+        session_id: hidden,
         /// Whether to act as if the client's metadata came from a metadata document.
         metadata_document_used: flag,
     }
@@ -117,6 +117,6 @@ document! {
         /// The client's ID, alias or entity ID.
         client_identifier: text,
         /// The user's authentication session.
-        session_id: text,
+        session_id: hidden,
     }
 }

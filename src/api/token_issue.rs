@@ -14,7 +14,7 @@ document! {
         /// Extra properties for the token.
         properties: list Property,
         /// More claims for a JWT access token, as the text of a JSON object.
-        jwt_at_claims: text,
+        jwt_at_claims: hidden,
         /// A value for the new access token.
         access_token: secret,
         /// The access token's life (s); the service's setting if unset.

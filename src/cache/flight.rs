@@ -95,6 +95,11 @@ struct Place<T> {
 /// used, since a flight that has landed is on the table no more.
 const LOTS: usize = 1024;
 
+/// The shard of a key: less than [`LOTS`].
+pub(crate) fn shard(key: &Key) -> u16 {
+    key.lot(LOTS) as u16
+}
+
 impl<T> Flights<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Table { flights: HashMap::new(), forgotten: vec![0; LOTS] }))
@@ -239,7 +244,12 @@ impl<T> Table<T> {
 
     /// How often tokens of this one's lot were forgotten.
     pub(crate) fn forgotten(&self, key: &Key) -> u64 {
-        self.forgotten[key.lot(LOTS)]
+        self.epoch(shard(key))
+    }
+
+    /// How often tokens of a shard were invalidated.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.forgotten[usize::from(shard)]
     }
 
     /// Nobody may go by what the token's flights will say, or have just said.

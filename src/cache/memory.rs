@@ -281,6 +281,10 @@ impl MemoryCache {
     ) {
         let weight = token.size().div_ceil(BYTES_PER_WEIGHT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        // It would push out all others before it falls out itself.
+        if u64::from(weight) > self.limits.max_entries {
+            return;
+        }
         let token = token.interned(&self.interner);
         let entry = Good { token, until, key: proven, weight, era: self.era() };
         if entry.is_valid(now) {
@@ -299,6 +303,7 @@ impl MemoryCache {
         self.good.invalidate_all();
         self.bad.invalidate_all();
         self.front.forget_all();
+        self.interner.clear();
     }
 }
 

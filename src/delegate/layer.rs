@@ -14,24 +14,43 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::tokens::{DelegateError, Token, Tokens};
+use super::tokens::{DelegateError, Order, Token, Tokens};
 use crate::{
-    api::{Authlete, GrantType, TokenCreateRequest},
+    api::{Authlete, GrantType, TokenCreateRequest, document::to_millis},
     cache::{Key, KeySpace},
     clock::Clock,
     token::TokenInfo,
 };
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Attaches an access token to calls of other services: one that is made for the call by
 /// `/auth/token/create`, and can do less than the one that came in.
 ///
 /// The token is for the user of the inbound request, whose [`TokenInfo`] the outbound request has to
 /// have in its extensions. It has those of [`scopes`](Self::scopes) that the inbound token has too,
-/// never more, and does not outlive it. With [`as_service`](Self::as_service), it is for no user.
+/// never more, and does not outlive it: it lives for [`life`](Self::life) or until the inbound token
+/// expires, in whole seconds. If Authlete makes one that has more scopes or lives longer, it is not sent
+/// but revoked. With [`as_service`](Self::as_service), it is for no user.
 ///
-/// Tokens are kept until shortly before they expire, by client, user, scopes and resources, and
-/// renewed ahead of time in the background. When the other service answers 401, the token is dropped,
-/// and the call is made once more if it has no body.
+/// Tokens are kept until shortly before they expire, by client, user, scopes, resources and inbound
+/// token, at most 10 000 of them, and renewed ahead of time in the background. When the other service
+/// answers 401, the token is dropped, and the call is made once more if it has no body.
+///
+/// # When the inbound token is revoked
+///
+/// Where it is forgotten, changed or revoked by this server's [`AuthHandle`](crate::AuthHandle) or
+/// endpoints, no call begins with a token that was made for it before, nor with one that was being made.
+/// That takes a [`TokenInfo`] that [`AuthLayer`](crate::AuthLayer) put into the inbound request; one made
+/// by `TokenInfo::from` is bound to no layer. Authlete is not told: other services take what they were
+/// sent for `life` at most (5 minutes by default).
+///
+/// If the inbound token is revoked elsewhere, this server learns of it within the layer's
+/// [`max_age`](crate::AuthLayerBuilder::max_age). A token made just before that ends `life` later, so that
+/// other services can be called for `max_age` and `life` together.
+///
+/// The facts in a `TokenInfo` are those of when its request was let pass: whoever keeps it beyond the
+/// request can go on making calls until the inbound token's expiry, also if that was revoked.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -90,7 +109,9 @@ impl DelegateLayer {
         Self { client_identifier: Some(client_identifier.into()), ..self }
     }
 
-    /// The scopes that calls are made with, as far as the inbound token has them. Default: none.
+    /// The scopes that calls are made with, as far as the inbound token has them. Default: none. The
+    /// service's default scopes are never used: a token that comes with them is
+    /// [`Excess`](DelegateError::Excess).
     #[must_use]
     pub fn scopes(self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { scopes: scopes.into_iter().map(Into::into).collect(), ..self }
@@ -108,14 +129,15 @@ impl DelegateLayer {
         Self { as_service: true, ..self }
     }
 
-    /// How long tokens live at most, in whole seconds. Default: 5 minutes.
+    /// How long tokens live at most, in whole seconds, at least one. For so long, other services take
+    /// tokens of users whose inbound token was revoked. Default: 5 minutes.
     #[must_use]
     pub fn life(self, life: Duration) -> Self {
         Self { life, ..self }
     }
 
-    /// How long before its expiry a token is not used any more, but a quarter of its life at most.
-    /// Default: 10 s.
+    /// How long before its expiry a token is not used any more, but a quarter of its life at most, and
+    /// not if it ends with the inbound token. Default: 10 s.
     #[must_use]
     pub fn margin(self, margin: Duration) -> Self {
         Self { margin, ..self }
@@ -128,56 +150,83 @@ impl DelegateLayer {
     }
 
     /// What to ask for, and under which key it is kept.
-    fn request(
-        &self,
-        keys: &KeySpace,
-        inbound: Option<&TokenInfo>,
-    ) -> Result<Order, DelegateError> {
+    fn order(&self, keys: &KeySpace, inbound: Option<&TokenInfo>) -> Result<Order, DelegateError> {
         let mut request = TokenCreateRequest::new().resources(&self.resources);
         request.client_id = self.client_id;
         request.client_identifier.clone_from(&self.client_identifier);
-        let mut life = self.life;
+        let inbound = inbound.filter(|_| !self.as_service);
         if self.as_service {
             request = request.grant_type(GrantType::ClientCredentials).scopes(&self.scopes);
         } else {
-            let inbound = inbound.ok_or(DelegateError::NoInboundToken)?;
-            let subject = inbound.subject().ok_or(DelegateError::NoSubject)?;
-            let scopes = self.scopes.iter().filter(|scope| inbound.scopes().contains(scope));
-            let scopes: Vec<_> = scopes.collect();
-            // Without scopes, the service's default ones could be granted.
-            if scopes.is_empty() && !self.scopes.is_empty() {
-                return Err(DelegateError::NoScopes);
-            }
-            request = request.grant_type(GrantType::TokenExchange).subject(subject).scopes(scopes);
-            request.acr = inbound.acr().map(Into::into);
-            if let Some(at) = inbound.auth_time() {
-                request = request.auth_time(at);
-            }
-            let left = inbound.expires_at().map(|at| at.duration_since(self.clock.now()));
-            life = left.map_or(life, |left| life.min(left.unwrap_or_default()));
+            request = self.on_behalf(inbound.ok_or(DelegateError::NoInboundToken)?, request)?;
         }
-        let key = self.key(keys, &request);
-        let request = request.access_token_duration(life.max(Duration::from_secs(1)));
-        Ok(Order { key, request })
+        // Whole seconds, and at least one: zero is the service's default.
+        let life = Duration::from_secs(self.life.as_secs()).max(SECOND);
+        let left = inbound.and_then(TokenInfo::expires_at).map(|at| {
+            let left = at.duration_since(self.clock.now()).unwrap_or_default();
+            Duration::from_secs(left.as_secs())
+        });
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(DelegateError::InboundExpired);
+        }
+        let bounded = left.is_some_and(|left| left <= life);
+        let life = left.map_or(life, |left| life.min(left));
+        let key = self.key(keys, &request, inbound);
+        // Some flows come with a refresh token, which nobody uses.
+        let request = request.access_token_duration(life).refresh_token_duration(life);
+        Ok(Order { key, request, life, bounded, inbound: inbound.cloned() })
     }
 
-    /// All that makes one token different from another. How long it lives does not.
-    fn key(&self, keys: &KeySpace, request: &TokenCreateRequest) -> Key {
-        let client = self.client_id.unwrap_or_default().to_string();
-        let authenticated = request.auth_time.unwrap_or_default().to_string();
-        let counts = [request.scopes.len().to_string(), request.resources.len().to_string()];
-        let parts = [
+    /// The request of a token for the user of the inbound one, with no more scopes than that has.
+    fn on_behalf(
+        &self,
+        inbound: &TokenInfo,
+        request: TokenCreateRequest,
+    ) -> Result<TokenCreateRequest, DelegateError> {
+        let subject = inbound.subject().ok_or(DelegateError::NoSubject)?;
+        let scopes = self.scopes.iter().filter(|scope| inbound.scopes().contains(scope));
+        let scopes: Vec<_> = scopes.collect();
+        if scopes.is_empty() && !self.scopes.is_empty() {
+            return Err(DelegateError::NoScopes);
+        }
+        let mut request =
+            request.grant_type(GrantType::TokenExchange).subject(subject).scopes(scopes);
+        request.acr = inbound.acr().map(Into::into);
+        match inbound.auth_time() {
+            Some(at) => Ok(request.auth_time(at)),
+            None => Ok(request),
+        }
+    }
+
+    /// All that makes one token different from another: who calls for whom, for what, and which inbound
+    /// tokens may share it. Those end at the same time, and are invalidated together.
+    fn key(
+        &self,
+        keys: &KeySpace,
+        request: &TokenCreateRequest,
+        inbound: Option<&TokenInfo>,
+    ) -> Key {
+        let place = inbound.and_then(TokenInfo::place);
+        let expires_at = inbound.and_then(TokenInfo::expires_at);
+        let numbers = [
+            self.client_id.unwrap_or_default(),
+            request.auth_time.unwrap_or_default(),
+            expires_at.map_or(0, to_millis),
+            place.map_or(-1, |(_, shard)| i64::from(shard)),
+            place.map_or(0, |(guard, _)| guard.id() as i64),
+            request.scopes.len() as i64,
+            request.resources.len() as i64,
+        ]
+        .map(|number| number.to_string());
+        let texts = [
             if self.as_service { "service" } else { "user" },
-            &client,
             self.client_identifier.as_deref().unwrap_or_default(),
             request.subject.as_deref().unwrap_or_default(),
             request.acr.as_deref().unwrap_or_default(),
-            &authenticated,
-            &counts[0],
-            &counts[1],
         ];
-        let lists = request.scopes.iter().chain(&request.resources).map(String::as_str);
-        keys.key_of(parts.into_iter().chain(lists))
+        let lists = request.scopes.iter().chain(&request.resources);
+        let strings = numbers.iter().chain(lists).map(String::as_str);
+        keys.key_of(texts.into_iter().chain(strings))
     }
 }
 
@@ -195,7 +244,8 @@ impl<S> Layer<S> for DelegateLayer {
     type Service = DelegateService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let tokens = Tokens::new(self.authlete.clone(), self.clock.clone(), self.margin);
+        let (authlete, clock) = (self.authlete.clone(), self.clock.clone());
+        let tokens = Tokens::new(authlete, clock, self.life.max(SECOND), self.margin);
         let keys = KeySpace::new(&self.authlete.identity(), "create", "delegated");
         let shared = Arc::new(Shared { layer: self.clone(), keys, tokens: Arc::new(tokens) });
         DelegateService { inner, shared }
@@ -206,12 +256,6 @@ struct Shared {
     layer: DelegateLayer,
     keys: KeySpace,
     tokens: Arc<Tokens>,
-}
-
-/// A token that is to be had.
-struct Order {
-    key: Key,
-    request: TokenCreateRequest,
 }
 
 /// The service of [`DelegateLayer`]. Its clones share their tokens.
@@ -265,9 +309,8 @@ impl Shared {
         S::Error: Into<BoxError>,
         B: Body + Default,
     {
-        let Order { key, request: create } =
-            self.layer.request(&self.keys, request.extensions().get())?;
-        let token = self.tokens.get(key, create.clone()).await?;
+        let order = self.layer.order(&self.keys, request.extensions().get())?;
+        let token = self.tokens.get(&order).await?;
         attach(&mut request, &token)?;
         let again = replayed(&request);
         let response = service.call(request).await.map_err(Into::into)?;
@@ -275,9 +318,14 @@ impl Shared {
             return Ok(response);
         }
         // The token may have been revoked.
-        self.tokens.drop_token(&key, &token);
+        self.tokens.drop_token(&order.key, &token);
         let Some(mut request) = again else { return Ok(response) };
-        let token = self.tokens.get(key, create).await?;
+        let token = match self.layer.order(&self.keys, request.extensions().get()) {
+            Ok(order) => self.tokens.get(&order).await,
+            Err(error) => Err(error),
+        };
+        // Without another token, what the other service said is all there is to tell.
+        let Ok(token) = token else { return Ok(response) };
         attach(&mut request, &token)?;
         std::future::poll_fn(|context| service.poll_ready(context)).await.map_err(Into::into)?;
         service.call(request).await.map_err(Into::into)

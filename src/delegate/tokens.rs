@@ -1,22 +1,26 @@
 //! Tokens for calls: made once for all who need the same, and kept until they expire.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use moka::{Expiry, sync::Cache};
+use moka::sync::Cache;
 use tokio::sync::watch;
 
 use crate::{
-    api::{Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse},
+    api::{
+        Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
+        TokenRevokeRequest,
+    },
     cache::{Flight, Flights, Key, Purpose},
-    clock::Clock,
+    clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
+    token::TokenInfo,
 };
 
 /// How many tokens are kept.
 const MAX_TOKENS: u64 = 10_000;
+
+/// How often a token is asked for anew, if the inbound one was invalidated meanwhile.
+const ATTEMPTS: usize = 4;
 
 /// Why there is no token for a call to another service. The call is not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,6 +36,17 @@ pub enum DelegateError {
     /// The inbound token has none of the scopes that calls are made with.
     #[error("the inbound token has none of the scopes of the call")]
     NoScopes,
+    /// The inbound token has expired, or does so within a second, which is the shortest life of a token.
+    #[error("the inbound token has expired")]
+    InboundExpired,
+    /// The inbound token, or another of its shard, was invalidated again and again while a token was
+    /// asked for.
+    #[error("the inbound token is invalidated faster than a token can be made")]
+    Invalidated,
+    /// Authlete made a token that exceeds what was asked for: by scopes, such as default ones of the
+    /// service, or by a longer life. It is not used, and is revoked if that can be done.
+    #[error("the token that was made exceeds what was asked for: {0}")]
+    Excess(&'static str),
     /// Authlete could not be asked for a token.
     #[error("no token could be made")]
     Authlete(#[source] Arc<Error>),
@@ -52,13 +67,39 @@ pub enum DelegateError {
 /// A token for calls.
 pub(crate) struct Token {
     pub(crate) value: Secret,
+    /// By what Authlete knows it.
+    named: Secret,
     /// From when on a new one is made ahead of time.
-    renew_at: SystemTime,
+    renew_at: Moment,
     /// Until when it is used.
-    use_until: SystemTime,
+    use_until: Moment,
+    /// The epoch of the inbound token when it was asked for.
+    epoch: Option<u64>,
 }
 
 type Made = Result<Arc<Token>, DelegateError>;
+
+/// A token that is to be had.
+#[derive(Clone)]
+pub(crate) struct Order {
+    pub(crate) key: Key,
+    pub(crate) request: TokenCreateRequest,
+    /// How long the token may live.
+    pub(crate) life: Duration,
+    /// Whether it is the inbound token that bounds its life, so that no other one would live longer.
+    pub(crate) bounded: bool,
+    /// On whose behalf it is used.
+    pub(crate) inbound: Option<TokenInfo>,
+}
+
+impl Order {
+    /// How often tokens of the inbound token's shard were invalidated; `None` without one, or where
+    /// nobody counts.
+    fn epoch(&self) -> Option<u64> {
+        let (guard, shard) = self.inbound.as_ref()?.place()?;
+        guard.epoch(shard)
+    }
+}
 
 pub(crate) struct Tokens {
     authlete: Authlete,
@@ -69,34 +110,33 @@ pub(crate) struct Tokens {
     flights: Flights<Made>,
 }
 
-struct Life(Clock);
-
-impl Expiry<Key, Arc<Token>> for Life {
-    fn expire_after_create(&self, _: &Key, token: &Arc<Token>, _: Instant) -> Option<Duration> {
-        Some(token.use_until.duration_since(self.0.now()).unwrap_or_default())
-    }
-}
-
 impl Tokens {
-    pub(crate) fn new(authlete: Authlete, clock: Clock, margin: Duration) -> Self {
-        let kept =
-            Cache::builder().max_capacity(MAX_TOKENS).expire_after(Life(clock.clone())).build();
+    /// For tokens that live for `life` at most.
+    pub(crate) fn new(authlete: Authlete, clock: Clock, life: Duration, margin: Duration) -> Self {
         let log = LogLimit::new(&clock);
-        Self { authlete, clock, log, margin, kept, flights: Flights::new() }
+        // Whether one is used is looked at by our clock.
+        let kept = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(life.min(CENTURY));
+        Self { authlete, clock, log, margin, kept: kept.build(), flights: Flights::new() }
     }
 
     /// The token that is kept, or a new one.
-    pub(crate) async fn get(self: &Arc<Self>, key: Key, request: TokenCreateRequest) -> Made {
-        if let Some(token) = self.kept(&key) {
-            if self.clock.now() >= token.renew_at {
-                let _already = self.start(key, request, true);
+    pub(crate) async fn get(self: &Arc<Self>, order: &Order) -> Made {
+        for _ in 0..ATTEMPTS {
+            if let Some(token) = self.kept(order) {
+                if token.renew_at.is_past(self.clock.moment()) {
+                    let _already = self.start(order, true);
+                }
+                return Ok(token);
             }
-            return Ok(token);
+            let token = match self.start(order, false) {
+                Ok(token) => token,
+                Err(flight) => flight.outcome().await.unwrap_or(Err(DelegateError::BrokenOff))?,
+            };
+            if self.is_usable(&token, order) {
+                return Ok(token);
+            }
         }
-        match self.start(key, request, false) {
-            Ok(token) => Ok(token),
-            Err(flight) => flight.outcome().await.unwrap_or(Err(DelegateError::BrokenOff)),
-        }
+        Err(DelegateError::Invalidated)
     }
 
     /// Drops a token that was of no use, unless there is a new one by now.
@@ -107,52 +147,84 @@ impl Tokens {
         }
     }
 
-    fn kept(&self, key: &Key) -> Option<Arc<Token>> {
-        self.kept.get(key).filter(|token| self.clock.now() < token.use_until)
+    fn kept(&self, order: &Order) -> Option<Arc<Token>> {
+        self.kept.get(&order.key).filter(|token| self.is_usable(token, order))
+    }
+
+    /// Whether it has not come to its end, and the inbound token was not invalidated since it was asked
+    /// for.
+    fn is_usable(&self, token: &Token, order: &Order) -> bool {
+        !token.use_until.is_past(self.clock.moment()) && token.epoch == order.epoch()
     }
 
     /// Asks for a token, unless somebody does already or, if not `ahead` of time, has.
     fn start(
         self: &Arc<Self>,
-        key: Key,
-        request: TokenCreateRequest,
+        order: &Order,
         ahead: bool,
     ) -> Result<Arc<Token>, Arc<Flight<Made>>> {
+        let (key, now) = (order.key, self.clock.moment());
         let (flight, asking) = {
             let mut flights = self.flights.lock();
-            if let Some(token) = self.kept(&key)
-                && (!ahead || self.clock.now() < token.renew_at)
+            if let Some(token) = self.kept(order)
+                && (!ahead || !token.renew_at.is_past(now))
             {
                 return Ok(token);
             }
             if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Err(flight);
             }
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, self.clock.moment());
-            let tokens = self.clone();
-            (flight.clone(), Asking { tokens, key, flight, sender })
+            let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
+            let (tokens, epoch) = (self.clone(), order.epoch());
+            (flight.clone(), Asking { tokens, key, flight, sender, epoch })
         };
-        tokio::spawn(asking.run(request));
+        tokio::spawn(asking.run(order.clone()));
         Err(flight)
     }
 
-    async fn make(&self, request: &TokenCreateRequest) -> Made {
-        let response = self.authlete.token_create(request).await;
+    async fn make(&self, order: &Order, epoch: Option<u64>) -> Made {
+        let now = self.clock.moment();
+        let response = self.authlete.token_create(&order.request).await;
         let response = response.map_err(|error| DelegateError::Authlete(Arc::new(error)))?;
-        let now = self.clock.now();
         let TokenCreateResponse { action, result_code: code, .. } = &response;
-        let (TokenCreateAction::Ok, Some(value)) = (action, response.access_token.clone()) else {
+        let (TokenCreateAction::Ok, Some(named)) = (action, response.access_token.clone()) else {
             return Err(DelegateError::Refused { action: *action, code: code.clone() });
         };
+        let life = response.expires_in().unwrap_or(order.life);
+        if let Some(what) = excess(order, &response, life) {
+            self.revoke(named);
+            return Err(DelegateError::Excess(what));
+        }
         // A JWT is what is presented, if the service makes them.
-        let value = response.jwt_access_token.clone().unwrap_or(value);
-        let life = response
-            .expires_at()
-            .map_or(Duration::from_secs(3600), |at| at.duration_since(now).unwrap_or_default());
-        // Of a short life, the margin is not to take more than a quarter.
-        let used = life - self.margin.min(life / 4);
-        Ok(Arc::new(Token { value, renew_at: now + used * 4 / 5, use_until: now + used }))
+        let value = response.jwt_access_token.clone().unwrap_or_else(|| named.clone());
+        // Of a short life, the margin is not to take more than a quarter. There is none where another
+        // token would end at the same time.
+        let used = if order.bounded { life } else { life - self.margin.min(life / 4) };
+        let renewed = if order.bounded { used } else { used * 4 / 5 };
+        let (renew_at, use_until) = (now.after(renewed), now.after(used));
+        Ok(Arc::new(Token { value, named, renew_at, use_until, epoch }))
     }
+
+    /// Ends a token that is not used, if that can be done; nobody waits for it.
+    fn revoke(&self, token: Secret) {
+        let (authlete, log) = (self.authlete.clone(), self.log.clone());
+        tokio::spawn(async move {
+            let request = TokenRevokeRequest::new().access_token_identifier(token);
+            if let Err(error) = authlete.token_revoke(&request).await {
+                let cause = &error as &dyn std::error::Error;
+                limited!(warn, log, error = cause, "a token that is not used could not be revoked");
+            }
+        });
+    }
+}
+
+/// What a token has that was not asked for.
+fn excess(order: &Order, token: &TokenCreateResponse, life: Duration) -> Option<&'static str> {
+    let Order { request, .. } = order;
+    if !token.scopes.iter().all(|scope| request.scopes.contains(scope)) {
+        return Some("scopes");
+    }
+    (life > order.life).then_some("a longer life")
 }
 
 /// A token that is being asked for, which takes itself off the table whatever becomes of it.
@@ -161,11 +233,13 @@ struct Asking {
     key: Key,
     flight: Arc<Flight<Made>>,
     sender: watch::Sender<Option<Made>>,
+    /// The epoch of the inbound token when it set out.
+    epoch: Option<u64>,
 }
 
 impl Asking {
-    async fn run(self, request: TokenCreateRequest) {
-        let made = self.tokens.make(&request).await;
+    async fn run(self, order: Order) {
+        let made = self.tokens.make(&order, self.epoch).await;
         if let Err(error) = &made {
             let cause = error as &dyn std::error::Error;
             limited!(
@@ -175,14 +249,21 @@ impl Asking {
                 "there is no token for a call to another service"
             );
         }
-        {
+        let useless = {
             let mut flights = self.tokens.flights.lock();
             flights.land(&self.key, &self.flight);
-            if let Ok(token) = &made {
+            let current = self.epoch == order.epoch();
+            if let Ok(token) = made.as_ref()
+                && current
+            {
                 self.tokens.kept.insert(self.key, token.clone());
             }
-        }
+            made.as_ref().ok().filter(|_| !current).map(|token| token.named.clone())
+        };
         self.sender.send_replace(Some(made));
+        if let Some(token) = useless {
+            self.tokens.revoke(token);
+        }
     }
 }
 

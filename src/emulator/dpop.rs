@@ -17,7 +17,7 @@ use super::store::hash;
 pub(super) const LEEWAY: f64 = 300.0;
 
 /// The algorithms of signatures, as challenges list them.
-pub(super) const ALGORITHMS: &str = "ES256 ES384 EdDSA PS256 RS256";
+pub(super) const ALGORITHMS: &str = "ES256 ES384 Ed25519 EdDSA PS256 RS256";
 
 /// Members of keys that nobody but their owners may know (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -145,7 +145,7 @@ impl Jwk {
         let verified = match (algorithm, self.text("kty")?, self.text("crv")) {
             ("ES256", "EC", Some("P-256")) => by(&ECDSA_P256_SHA256_FIXED, self.point(32)?),
             ("ES384", "EC", Some("P-384")) => by(&ECDSA_P384_SHA384_FIXED, self.point(48)?),
-            ("EdDSA", "OKP", Some("Ed25519")) => by(&ED25519, self.bytes("x")?),
+            ("Ed25519" | "EdDSA", "OKP", Some("Ed25519")) => by(&ED25519, self.bytes("x")?),
             ("PS256", "RSA", _) => self.rsa()?.verify(&RSA_PSS_2048_8192_SHA256, signed, signature),
             ("RS256", "RSA", _) => {
                 self.rsa()?.verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)

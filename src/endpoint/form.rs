@@ -64,7 +64,8 @@ impl Form {
         let basic = Credentials::find(&head.headers).map_err(unauthenticated)?;
         let certificate = match certificates {
             Some(certificates) => {
-                certificates.find(&head.headers, &head.extensions).map_err(invalid_request)?
+                let found = certificates.find(&head.headers, &head.extensions);
+                found.map_err(|rejection| invalid_request(rejection.description()))?
             }
             None => None,
         };

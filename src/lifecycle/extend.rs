@@ -38,8 +38,8 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// request, which does not wait for it. A failure is logged and changes nothing.
 ///
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
-/// said that the token is good: that of this request, or one that is made because what is cached falls
-/// below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
+/// said that the token is good: that of this request, or one that is made for it because what is cached
+/// falls below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
@@ -284,12 +284,12 @@ impl Extended {
 pub(crate) struct PendingExtension {
     verifier: Arc<Verifier>,
     presented: Arc<Presented>,
-    /// The introspection that it follows, if one was begun for it or for its request.
+    /// The introspection that it follows, if its request has led to one.
     call: Option<Arc<Flight<Asked>>>,
 }
 
 impl PendingExtension {
-    /// Without a call, it is that of other requests, if they have begun one.
+    /// Without a call, an introspection is begun for it.
     pub(crate) fn new(
         verifier: &Arc<Verifier>,
         presented: &Arc<Presented>,
@@ -307,9 +307,12 @@ impl PendingExtension {
             if let Some(flight) = flights.join(&key, Purpose::SHARED) {
                 return Some(flight);
             }
-            let call = call?;
+            let now = verifier.clock.moment();
+            let introspects = || extender.introspects(&key, now);
+            let ask = || introspects().then(|| verifier.ask_in_background(&presented)).flatten();
+            let call = call.or_else(ask)?;
             let room = extender.room.clone().try_acquire_owned().ok()?;
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, verifier.clock.moment());
+            let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
             let (verifier, own) = (verifier.clone(), flight.clone());
             (flight, Extending { verifier, presented, call, flight: own, sender, _room: room })
         };

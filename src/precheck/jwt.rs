@@ -136,7 +136,7 @@ impl JwtPrecheck {
     /// Whether a token is signed by a key that it names, as far as can be told.
     fn is_signed(&self, jws: &Compact<'_>, header: &Header) -> bool {
         let keys = self.keys.0.load();
-        let algorithm = header.alg.parse::<Algorithm>().ok();
+        let algorithm = jose::algorithm(&header.alg);
         let signs = |key: &JwtKey| algorithm.is_some_and(|algorithm| key.signs(jws, algorithm));
         let named = |key: &&JwtKey| header.kid.is_some() && key.id == header.kid;
         let is_known = keys.iter().any(|key| named(&key));
@@ -200,16 +200,17 @@ impl fmt::Debug for JwtKeys {
 impl JwtKey {
     fn new(jwk: Value) -> Self {
         let id = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
+        let only = jwk.get("alg").and_then(Value::as_str).map(str::to_owned);
         let jwk = serde_json::from_value(jwk).ok();
-        Self { id, verifies: jwk.as_ref().and_then(Self::verifies) }
+        Self { id, verifies: jwk.as_ref().and_then(|jwk| Self::verifies(jwk, only.as_deref())) }
     }
 
-    fn verifies(jwk: &Jwk) -> Option<(DecodingKey, Vec<Algorithm>)> {
-        let only = jwk.common.key_algorithm.map(|only| only.to_string());
+    /// `only`: the algorithm that it is for, if it tells.
+    fn verifies(jwk: &Jwk, only: Option<&str>) -> Option<(DecodingKey, Vec<Algorithm>)> {
         let mut algorithms = ALGORITHMS.to_vec();
         algorithms.retain(|algorithm| {
             jose::takes(*algorithm, jwk)
-                && only.as_ref().is_none_or(|only| only.parse() == Ok(*algorithm))
+                && only.is_none_or(|only| jose::algorithm(only) == Some(*algorithm))
         });
         let key = DecodingKey::from_jwk(jwk).ok()?;
         let possible = match (key.kind(), algorithms.first()?) {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Origin,
-    jose::{Compact, json, takes},
+    jose::{self, Compact, json, takes},
     nonce::Nonces,
     replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
 };
@@ -52,6 +55,9 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 ///
 /// A token that is bound is refused as a bearer token, because Authlete refuses it.
 ///
+/// A used proof is refused whatever becomes of the time of day. So when this server's clock ran ahead, and
+/// proofs were used by it, they are refused after it is set back until it has caught up.
+///
 /// If Authlete demands a nonce of its own, it is sent on in `DPoP-Nonce`, and proofs are sent to
 /// Authlete from then on, as only it knows which nonces are good.
 ///
@@ -75,7 +81,7 @@ pub struct Dpop {
     nonces: Option<(Secret, Duration)>,
 }
 
-/// An algorithm of a proof's signature (RFC 7518 §3.1, RFC 8037).
+/// An algorithm of a proof's signature (RFC 7518 §3.1, RFC 8037, RFC 9864).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DpopAlgorithm {
@@ -83,7 +89,9 @@ pub enum DpopAlgorithm {
     Es256,
     /// ECDSA with P-384 and SHA-384.
     Es384,
-    /// Ed25519.
+    /// Ed25519 by its own name (RFC 9864 §2.2).
+    Ed25519,
+    /// Ed25519 by the name `EdDSA`, which names other curves, too (RFC 8037 §3.1).
     EdDsa,
     /// RSASSA-PSS with SHA-256, and keys of 2048 bits or more.
     Ps256,
@@ -92,7 +100,8 @@ pub enum DpopAlgorithm {
 }
 
 impl DpopAlgorithm {
-    const ALL: [Self; 5] = [Self::Es256, Self::Es384, Self::EdDsa, Self::Ps256, Self::Rs256];
+    const ALL: [Self; 6] =
+        [Self::Es256, Self::Es384, Self::Ed25519, Self::EdDsa, Self::Ps256, Self::Rs256];
 
     /// Its name in JOSE.
     #[must_use]
@@ -100,21 +109,15 @@ impl DpopAlgorithm {
         match self {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Ed25519 => "Ed25519",
             Self::EdDsa => "EdDSA",
             Self::Ps256 => "PS256",
             Self::Rs256 => "RS256",
         }
     }
 
-    fn of(algorithm: Algorithm) -> Option<Self> {
-        match algorithm {
-            Algorithm::ES256 => Some(Self::Es256),
-            Algorithm::ES384 => Some(Self::Es384),
-            Algorithm::EdDSA => Some(Self::EdDsa),
-            Algorithm::PS256 => Some(Self::Ps256),
-            Algorithm::RS256 => Some(Self::Rs256),
-            _ => None,
-        }
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
     }
 }
 
@@ -139,7 +142,7 @@ impl Dpop {
         Self { algorithms: algorithms.into_iter().collect(), ..self }
     }
 
-    /// How far the time of a proof (`iat`) may be from ours, either way. Default: 60 s.
+    /// How far the time of a proof (`iat`) may be from ours, either way: 1 s to 10 minutes. Default: 60 s.
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
         Self { window, ..self }
@@ -151,7 +154,11 @@ impl Dpop {
         Self { always_remote: true, ..self }
     }
 
-    /// Refuses bearer tokens: every token has to come with a proof.
+    /// Refuses bearer tokens: every token has to come with a proof, by the key that it is bound to.
+    ///
+    /// A token that is bound to no key is refused with 401, whatever proof it comes with (RFC 9449 §7.1).
+    /// Authlete's answer does not tell what a token is bound to. So when it says yes to a proof, it is also
+    /// asked without one, and has to say no: one more call for each answer that is not cached already.
     #[must_use]
     pub fn required(self) -> Self {
         Self { required: true, ..self }
@@ -199,7 +206,7 @@ impl Dpop {
             }
             None => None,
         };
-        Ok(Prover { settings: self, nonces })
+        Ok(Prover { settings: self, nonces, latest: AtomicU64::new(0) })
     }
 }
 
@@ -219,6 +226,9 @@ impl fmt::Debug for Dpop {
 pub(crate) struct Prover {
     pub(crate) settings: Dpop,
     nonces: Option<Nonces>,
+    /// The latest time (ns since the epoch) at which a proof was used. A clock that is set back does not
+    /// change it.
+    latest: AtomicU64,
 }
 
 /// What a proof has to be made for.
@@ -242,7 +252,7 @@ pub(crate) struct Proof {
 #[derive(Deserialize)]
 struct Header {
     typ: String,
-    alg: Algorithm,
+    alg: String,
     jwk: Map<String, Value>,
     crit: Option<Value>,
 }
@@ -289,8 +299,7 @@ impl Prover {
             json(proof.header).ok_or("the header of the DPoP proof is malformed")?;
         let claims: Claims =
             json(proof.claims).ok_or("the claims of the DPoP proof are malformed")?;
-        let algorithm = header.alg;
-        let (jwk, key) = self.key(header)?;
+        let (algorithm, jwk, key) = self.key(header)?;
         self.check(&claims, purpose)?;
         if !proof.is_by(&key, algorithm) {
             return Err("the signature of the DPoP proof is wrong");
@@ -307,13 +316,16 @@ impl Prover {
         })
     }
 
-    /// The public key of a proof.
-    fn key(&self, header: Header) -> Result<(Jwk, DecodingKey), &'static str> {
+    /// The algorithm and the public key of a proof.
+    fn key(&self, header: Header) -> Result<(Algorithm, Jwk, DecodingKey), &'static str> {
         if !header.typ.eq_ignore_ascii_case("dpop+jwt") {
             return Err("the DPoP proof is not of type dpop+jwt");
         }
-        let algorithm = DpopAlgorithm::of(header.alg);
-        if !algorithm.is_some_and(|algorithm| self.settings.algorithms.contains(&algorithm)) {
+        let name = DpopAlgorithm::of(&header.alg);
+        let (name, algorithm) = name
+            .zip(jose::algorithm(&header.alg))
+            .ok_or("the algorithm of the DPoP proof is unknown")?;
+        if !self.settings.algorithms.contains(&name) {
             return Err("the algorithm of the DPoP proof is not accepted here");
         }
         if header.crit.is_some() {
@@ -324,11 +336,11 @@ impl Prover {
         }
         let unknown = "the key of the DPoP proof is malformed";
         let jwk: Jwk = serde_json::from_value(Value::Object(header.jwk)).map_err(|_| unknown)?;
-        if !takes(header.alg, &jwk) {
+        if !takes(algorithm, &jwk) {
             return Err("the key of the DPoP proof is not for its algorithm");
         }
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| unknown)?;
-        Ok((jwk, key))
+        Ok((algorithm, jwk, key))
     }
 
     fn check(&self, claims: &Claims, purpose: &ProofFor<'_>) -> Result<(), &'static str> {
@@ -343,7 +355,8 @@ impl Prover {
         }
         let now = purpose.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Written so that what is no number does not pass.
-        let near = (claims.iat - now).abs() <= self.settings.window.as_secs_f64();
+        let near =
+            claims.iat >= 0.0 && (claims.iat - now).abs() <= self.settings.window.as_secs_f64();
         if !near {
             return Err(OLD);
         }
@@ -360,16 +373,25 @@ impl Prover {
         if known { Ok(()) } else { Err(Rejection::use_dpop_nonce()) }
     }
 
-    /// Uses a proof up. All copies but one are refused.
+    /// Uses a proof up. All copies but one are refused, whatever becomes of the time of day.
     pub(crate) async fn use_up(
         &self,
         proof: &Proof,
         clock: &Clock,
         log: &LogLimit,
     ) -> Result<(), Rejection> {
-        match self.settings.replays.remember(proof.id, proof.until, clock.now()).await {
-            // What was remembered of it may be forgotten by then.
-            Remembered::New if clock.now() > proof.until => Err(Rejection::invalid_dpop_proof(OLD)),
+        let now = clock.now();
+        // The store forgets what is over at this time, or at the latest one that it was told before.
+        self.latest.fetch_max(nanos(now), Ordering::Relaxed);
+        let is_over = || nanos(proof.until) < self.latest.load(Ordering::Relaxed);
+        if is_over() {
+            return Err(Rejection::invalid_dpop_proof(OLD));
+        }
+        match self.settings.replays.remember(proof.id, proof.until, now).await {
+            // It may have been forgotten just before.
+            Remembered::New if is_over() || clock.now() > proof.until => {
+                Err(Rejection::invalid_dpop_proof(OLD))
+            }
             Remembered::New => Ok(()),
             Remembered::Seen => {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
@@ -386,6 +408,12 @@ impl Prover {
             }
         }
     }
+}
+
+/// ns since the epoch.
+fn nanos(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether two URLs are the same but for query and fragment, after normalisation (RFC 3986 §6.2).

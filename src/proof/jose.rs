@@ -46,6 +46,14 @@ pub(crate) fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&bytes).ok()
 }
 
+/// The algorithm of a name. Ed25519 has one of its own (RFC 9864 §2.2) beside `EdDSA`.
+pub(crate) fn algorithm(name: &str) -> Option<Algorithm> {
+    match name {
+        "Ed25519" => Some(Algorithm::EdDSA),
+        name => name.parse().ok(),
+    }
+}
+
 /// Whether a key is of an algorithm's kind. It is asked before every look at a signature, so that who
 /// made it cannot choose how it is looked at.
 pub(crate) fn takes(algorithm: Algorithm, jwk: &Jwk) -> bool {

@@ -9,18 +9,19 @@ mod mtls;
 #[cfg(feature = "dpop")]
 mod nonce;
 mod origin;
+mod quoted_list;
 #[cfg(feature = "dpop")]
 mod replay;
 mod signatures;
 
 #[cfg(feature = "dpop")]
 pub(crate) use self::dpop::{Proof, ProofFor, Prover};
-pub(crate) use self::mtls::to_pem;
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},
     replay::{MemoryReplays, ProofId, Remembered, Remembering, ReplayStore},
 };
+pub(crate) use self::{mtls::to_pem, origin::Unplaced};
 pub use self::{
     mtls::{ClientCertificate, ClientCertificates},
     origin::{Origin, PeerAddr},

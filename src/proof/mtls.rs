@@ -2,17 +2,33 @@
 
 use std::{fmt, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
-use super::origin::Proxies;
-use crate::{api::ConfigError, cache::Thumbprint};
+use super::{
+    origin::Proxies,
+    quoted_list::{self, Malformed},
+};
+use crate::{api::ConfigError, cache::Thumbprint, rejection::Rejection};
 
 /// A longer header is refused unread.
 const MAX_LENGTH: usize = 32 * 1024;
+
+/// RFC 8941 §4.2.7: padding need not be there.
+const BYTE_SEQUENCE: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Of `x-forwarded-client-cert`: Envoy writes one for each name.
+const REPEATABLE: [&str; 3] = ["By", "URI", "DNS"];
 
 /// The certificate (DER) by which the client authenticated at the TLS connection, as an extension of
 /// requests. What accepts the connections sets it, after TLS has verified that the client has the key.
@@ -101,6 +117,7 @@ impl fmt::Debug for ClientCertificate {
 #[derive(Debug, Clone)]
 pub struct ClientCertificates {
     header: Option<Header>,
+    xfcc_elements: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,7 +141,7 @@ impl ClientCertificates {
     /// In the request's extensions, as [`ClientCertificate`].
     #[must_use]
     pub fn from_connection() -> Self {
-        Self { header: None }
+        Self { header: None, xfcc_elements: None }
     }
 
     /// In the `Client-Cert` header (RFC 9440) of proxies at these addresses or networks (CIDR), as
@@ -135,15 +152,36 @@ impl ClientCertificates {
         Self::from_header(Form::ByteSequence, name, proxies)
     }
 
-    /// In the last element of Envoy's `x-forwarded-client-cert`, which must hold `Cert`; for proxies see
+    /// In the first element of Envoy's `x-forwarded-client-cert`, as its `Cert`; for proxies see
     /// [`from_client_cert_header`](Self::from_client_cert_header).
+    ///
+    /// Envoy takes the header away from what clients send, and writes one element itself, if
+    /// `forward_client_cert_details` is `SANITIZE_SET` and `set_current_client_cert_details` has `cert`.
+    /// Where further proxies append theirs, say how many [there are](Self::xfcc_elements).
+    ///
+    /// Envoy writes the names in certificates (`By`, `URI`, `DNS`) as they are, and clients choose those in
+    /// theirs. So a request with another number of elements is refused with 401, and with 400 one whose
+    /// header is no such list as a whole: names with `"` or `;` make it none. Before `Cert`, there may only
+    /// be `By` and `Hash`, which clients do not choose; without `Cert`, there is no certificate.
     #[must_use]
     pub fn from_envoy(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::from_header(Form::Envoy, HeaderName::from_static("x-forwarded-client-cert"), proxies)
     }
 
-    /// In a header that holds PEM, percent-encoded, such as nginx sets from `$ssl_client_escaped_cert`;
-    /// for proxies see [`from_client_cert_header`](Self::from_client_cert_header).
+    /// How many elements `x-forwarded-client-cert` has, each by one proxy: the first tells of the client's
+    /// certificate. Default: 1. Only with [`from_envoy`](Self::from_envoy).
+    ///
+    /// With two, the first proxy is set to `SANITIZE_SET` and the second to `APPEND_FORWARD`, and clients
+    /// must not be able to go around the first.
+    #[must_use]
+    pub fn xfcc_elements(self, count: usize) -> Self {
+        Self { xfcc_elements: Some(count), ..self }
+    }
+
+    /// In a header that holds one certificate as PEM, percent-encoded, such as nginx sets from
+    /// `$ssl_client_escaped_cert`; for proxies see
+    /// [`from_client_cert_header`](Self::from_client_cert_header). A header with more than one, or with
+    /// anything around it, is refused with 400, as is one that is there twice.
     #[must_use]
     pub fn from_escaped_pem(
         name: HeaderName,
@@ -157,10 +195,24 @@ impl ClientCertificates {
         name: HeaderName,
         proxies: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        Self { header: Some(Header { form, name, proxies: Proxies::new(proxies) }) }
+        let header = Header { form, name, proxies: Proxies::new(proxies) };
+        Self { header: Some(header), xfcc_elements: None }
     }
 
     pub(crate) fn validate(&mut self) -> Result<(), ConfigError> {
+        let setting = "client_certificates.xfcc_elements";
+        let is_envoy = matches!(self.header, Some(Header { form: Form::Envoy, .. }));
+        match self.xfcc_elements {
+            Some(0) => {
+                let remedy = "give at least 1: the element of the proxy that the client talks to";
+                return Err(ConfigError::new(setting, "0", remedy));
+            }
+            Some(_) if !is_envoy => {
+                let remedy = "only ClientCertificates::from_envoy has elements; leave it out";
+                return Err(ConfigError::new(setting, "not of x-forwarded-client-cert", remedy));
+            }
+            _ => {}
+        }
         match &mut self.header {
             Some(header) => header.proxies.validate("client_certificates"),
             None => Ok(()),
@@ -173,7 +225,7 @@ impl ClientCertificates {
         &self,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<Option<ClientCertificate>, &'static str> {
+    ) -> Result<Option<ClientCertificate>, Rejection> {
         let Some(Header { form, name, proxies }) = &self.header else {
             return Ok(extensions.get::<ClientCertificate>().cloned());
         };
@@ -182,58 +234,61 @@ impl ClientCertificates {
         if proxies.check(extensions).is_err() {
             return Ok(None);
         }
-        let wrong = "the client certificate's header is malformed";
+        let wrong = || Rejection::invalid_request("the client certificate's header is malformed");
         if values.next().is_some() || value.len() > MAX_LENGTH {
-            return Err(wrong);
+            return Err(wrong());
         }
-        let der = value.to_str().ok().and_then(|value| form.read(value)).ok_or(wrong)?;
-        Ok(der.map(ClientCertificate::from_der))
-    }
-}
-
-impl Form {
-    /// The certificate in a header; `Some(None)` if the client has none.
-    fn read(self, value: &str) -> Option<Option<Vec<u8>>> {
-        let value = value.trim();
-        match self {
-            Self::ByteSequence => {
-                let text = value.strip_prefix(':')?.strip_suffix(':')?;
-                Some(Some(BASE64_STANDARD.decode(text).ok()?)).filter(|_| !text.is_empty())
-            }
-            Self::EscapedPem if value.is_empty() => Some(None),
-            Self::EscapedPem => unescape(value).map(Some),
-            Self::Envoy => {
-                let element = outside_quotes(value, ',').last()?;
-                // What ends within quotes is not what Envoy writes.
-                outside_quotes(&format!("{value};"), ';').last().filter(|rest| rest.is_empty())?;
-                let cert = outside_quotes(element, ';').find_map(|pair| {
-                    let (key, value) = pair.trim().split_once('=')?;
-                    key.eq_ignore_ascii_case("Cert").then_some(value)
-                });
-                match cert {
-                    Some(cert) => unescape(cert.trim_matches('"')).map(Some),
-                    None => Some(None),
+        let value = value.to_str().map_err(|_| wrong())?.trim();
+        let der = match form {
+            Form::ByteSequence => byte_sequence(value).map(Some),
+            Form::EscapedPem if value.is_empty() => Ok(None),
+            Form::EscapedPem => unescape(value).map(Some),
+            Form::Envoy => {
+                let elements = quoted_list::parse(value, &REPEATABLE).map_err(|_| wrong())?;
+                if elements.len() != self.xfcc_elements.unwrap_or(1) {
+                    return Err(Rejection::invalid_token(
+                        "the number of elements of x-forwarded-client-cert is not the one set here, \
+                         so that the client certificate is not known",
+                    ));
                 }
+                elements.first().map_or(Ok(None), certificate_of)
             }
-        }
+        };
+        Ok(der.map_err(|_| wrong())?.map(ClientCertificate::from_der))
     }
 }
 
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let pem = percent_decode_str(text).decode_utf8().ok()?;
-    let pem = pem::parse(pem.as_bytes()).ok()?;
-    (pem.tag() == "CERTIFICATE" && !pem.contents().is_empty()).then(|| pem.into_contents())
+/// An item of this type (RFC 8941 §3.3.5), of which there is no list.
+fn byte_sequence(text: &str) -> Result<Vec<u8>, Malformed> {
+    let text = text.strip_prefix(':').and_then(|text| text.strip_suffix(':'));
+    let text = text.filter(|text| !text.is_empty()).ok_or(Malformed)?;
+    BYTE_SEQUENCE.decode(text).map_err(|_| Malformed)
 }
 
-/// The parts of a text between separators that do not stand in quotes.
-pub(super) fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |char| {
-        let literal = std::mem::take(&mut escaped);
-        escaped = quoted && !literal && char == '\\';
-        quoted ^= char == '"' && !literal;
-        char == separator && !quoted
-    })
+/// The certificate in an element of `x-forwarded-client-cert`. Whatever the client chose stands behind it.
+fn certificate_of(element: &quoted_list::Element<'_>) -> Result<Option<Vec<u8>>, Malformed> {
+    let mut parameters = element.0.iter();
+    let Some(place) = parameters.position(|it| it.is("Cert")) else { return Ok(None) };
+    let (before, cert) = (&element.0[..place], &element.0[place]);
+    if !before.iter().all(|it| it.is("By") || it.is("Hash")) {
+        return Err(Malformed);
+    }
+    unescape(&cert.value).map(Some)
+}
+
+/// Exactly one certificate.
+fn unescape(text: &str) -> Result<Vec<u8>, Malformed> {
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| Malformed)?;
+    let text = text.trim();
+    // What stands around is otherwise skipped.
+    let framed = text.starts_with("-----BEGIN") && text.ends_with("-----");
+    let mut found = pem::parse_many(text).map_err(|_| Malformed)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(pem), true) if framed && pem.tag() == "CERTIFICATE" && !pem.contents().is_empty() => {
+            Ok(pem.into_contents())
+        }
+        _ => Err(Malformed),
+    }
 }
 
 #[cfg(test)]
@@ -269,12 +324,14 @@ mod tests {
         let envoy = ClientCertificates::from_envoy(["10.0.0.1"]);
         let nginx =
             ClientCertificates::from_escaped_pem(HeaderName::from_static("x-cert"), ["10.0.0.1"]);
-        // A subject that looks like another element, as Envoy quotes it.
-        let forged = format!(r#"Cert="bad";Subject="CN=a\",Cert=\"{}\";x=\"""#, escaped());
-        assert_eq!(find(&envoy, "10.0.0.1", &[&forged]), Err(()));
-        let by = format!("By=a;Cert=\"bad\", Hash=1;Subject=\"CN=a,b;c\";Cert=\"{}\"", escaped());
-        for (settings, value) in [(&client_cert, ":MAMCAQU=:"), (&envoy, &by), (&nginx, &escaped())]
-        {
+        let by = format!("By=a;Hash=1;Cert=\"{}\";Subject=\"CN=a,b;c\";DNS=a;DNS=b", escaped());
+        let forms = [
+            (&client_cert, ":MAMCAQU=:"),
+            (&client_cert, ":MAMCAQU:"),
+            (&envoy, &by),
+            (&nginx, &escaped()),
+        ];
+        for (settings, value) in forms {
             assert_eq!(find(settings, "10.0.0.1", &[value]), Ok(true), "{value}");
             assert_eq!(find(settings, "11.0.0.1", &[value]), Ok(false), "{value}");
             assert_eq!(find(settings, "10.0.0.1", &[value, value]), Err(()), "{value}");
@@ -286,6 +343,7 @@ mod tests {
             (&client_cert, ":!:"),
             (&envoy, "Cert=\"x\""),
             (&envoy, "By=a;Subject=\"CN=b"),
+            (&envoy, ""),
             (&nginx, "x"),
             (&nginx, "%ff"),
         ] {

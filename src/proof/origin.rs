@@ -1,20 +1,26 @@
 //! Where clients believe this server to be.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
-use http::{Extensions, HeaderMap, Uri, uri::Authority};
+use http::{Extensions, HeaderMap, HeaderName, Uri, header::FORWARDED, uri::Authority};
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
 
-use super::mtls::outside_quotes;
+use super::quoted_list::{self, Malformed};
 use crate::{api::ConfigError, credentials::RequestHead};
 
 /// The public origin of this server, which DPoP proofs and message signatures are made for.
 ///
 /// It is never taken from the `Host` header: whoever chooses that could replay at this server what was
-/// signed for another.
+/// signed for another. Where a proxy tells it, it has to be one of the hosts that are named here, since
+/// proxies may repeat the `Host` of their clients.
+///
+/// No proof and no signature is for a request whose path has dot segments (`/../`, also as `/%2e%2e/`):
+/// which URL that is depends on who reads it (RFC 3986 §6.2.2.3).
 ///
 /// ```
 /// use tower_authlete::Origin;
@@ -22,7 +28,9 @@ use crate::{api::ConfigError, credentials::RequestHead};
 /// let fixed = Origin::fixed("https://api.example.com");
 /// // Behind a proxy that sends these paths on without their beginning:
 /// let prefixed = Origin::fixed("https://example.com/api");
-/// let proxied = Origin::forwarded_by(["10.0.0.0/8", "::1"]);
+/// // Of several hosts, whichever the proxy says:
+/// let hosts = ["api.example.com", "api.example.net:8443"];
+/// let proxied = Origin::forwarded_by(["10.0.0.0/8", "::1"], hosts);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Origin(Kind);
@@ -30,11 +38,23 @@ pub struct Origin(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Fixed(String),
-    Forwarded(Reads, Proxies),
+    Forwarded { reads: Reads, proxies: Proxies, hosts: Hosts },
 }
 
-/// Where a proxy says what a request was sent to.
-type Reads = fn(&HeaderMap) -> Option<(&str, &str)>;
+/// Reads where a proxy says that a request was sent to: scheme and host.
+type Reads = fn(&HeaderMap) -> Result<Option<Said<'_>>, Malformed>;
+type Said<'h> = (Cow<'h, str>, Cow<'h, str>);
+
+/// Why there is no URL of a request that anything could be signed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unplaced {
+    /// The settings here or at the proxy are at fault.
+    Misconfigured(&'static str),
+    /// What the client sent is malformed.
+    Malformed(&'static str),
+    /// It was sent to something that is no URL of this server.
+    Elsewhere(&'static str),
+}
 
 /// The address of the other end of the connection, as an extension of requests. Settings that trust a
 /// proxy go by it, so it has to be set by what accepts the connections, never by what the request
@@ -65,22 +85,39 @@ impl Origin {
         Self(Kind::Fixed(url.into().trim_end_matches('/').to_owned()))
     }
 
-    /// What the proxy says that this request was sent to, by the last element of `Forwarded` (RFC 7239).
-    /// Requests that do not come from these addresses or networks (CIDR), as [`PeerAddr`] tells, are
-    /// refused.
+    /// What the proxy says that this request was sent to, by the last element of `Forwarded` (RFC 7239),
+    /// if that is one of these hosts: `host` or `host:port`, in any case, where no port is that of the
+    /// scheme.
     ///
-    /// The proxy must add that element to every request, with `proto` and `host`, whatever its client
-    /// sends.
+    /// Requests that do not come from these addresses or networks (CIDR), as [`PeerAddr`] tells, are
+    /// refused with 500, as are those of which the proxy does not tell: it must add that element to every
+    /// request, with `proto` and `host`, whatever its client sends. What clients sent of `Forwarded` before
+    /// may be anything well formed, and is otherwise refused with 400. At another host no proof is good
+    /// (401), and no signature (400).
     #[must_use]
-    pub fn forwarded_by(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self(Kind::Forwarded(forwarded, Proxies::new(proxies)))
+    pub fn forwarded_by(
+        proxies: impl IntoIterator<Item = impl Into<String>>,
+        hosts: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self(Kind::Forwarded {
+            reads: forwarded,
+            proxies: Proxies::new(proxies),
+            hosts: Hosts::new(hosts),
+        })
     }
 
-    /// The same by the last elements of `X-Forwarded-Proto` and `X-Forwarded-Host`, which the proxy must
+    /// The same by the last values of `X-Forwarded-Proto` and `X-Forwarded-Host`, which the proxy must
     /// both set.
     #[must_use]
-    pub fn x_forwarded_by(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self(Kind::Forwarded(x_forwarded, Proxies::new(proxies)))
+    pub fn x_forwarded_by(
+        proxies: impl IntoIterator<Item = impl Into<String>>,
+        hosts: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self(Kind::Forwarded {
+            reads: x_forwarded,
+            proxies: Proxies::new(proxies),
+            hosts: Hosts::new(hosts),
+        })
     }
 
     pub(crate) fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
@@ -90,33 +127,57 @@ impl Origin {
                 let legal = uri.is_some_and(|uri| {
                     let web = matches!(uri.scheme_str(), Some("http" | "https"));
                     let bare = uri.authority().is_some_and(is_bare) && uri.query().is_none();
-                    web && bare && !url.contains('#')
+                    web && bare && !has_dot_segments(uri.path()) && !url.contains('#')
                 });
                 let problem = format!("{} characters, not the URL of a server", url.len());
                 let remedy = "give scheme and host as clients know them, such as \
                               https://api.example.com";
                 if legal { Ok(()) } else { Err(ConfigError::new(setting, problem, remedy)) }
             }
-            Kind::Forwarded(_, proxies) => proxies.validate(setting),
+            Kind::Forwarded { proxies, hosts, .. } => {
+                proxies.validate(setting)?;
+                hosts.validate(setting)
+            }
         }
     }
 
-    /// The URL of a request without its query, as its client knows it; else what is wrong.
+    /// The URL of a request without its query, as its client knows it.
     pub(crate) fn url(
         &self,
         head: RequestHead<'_>,
         extensions: &Extensions,
-    ) -> Result<String, &'static str> {
+    ) -> Result<String, Unplaced> {
         let path = head.uri.path();
+        if !path.starts_with('/') || has_dot_segments(path) {
+            return Err(Unplaced::Elsewhere("the request's path is none, or has dot segments"));
+        }
         match &self.0 {
             Kind::Fixed(url) => Ok(format!("{url}{path}")),
-            Kind::Forwarded(reads, proxies) => {
-                proxies.check(extensions)?;
-                let said = reads(head.headers).and_then(|(proto, host)| legal(proto, host));
-                let (proto, host) = said.ok_or("the proxy did not say where this was sent to")?;
-                Ok(format!("{proto}://{host}{path}"))
+            Kind::Forwarded { reads, proxies, hosts } => {
+                proxies.check(extensions).map_err(Unplaced::Misconfigured)?;
+                let unreadable = "what is forwarded of where the request was sent to is malformed";
+                let said = reads(head.headers).map_err(|_| Unplaced::Malformed(unreadable))?;
+                let silent = "the proxy did not say where this was sent to";
+                let (scheme, host) = said.ok_or(Unplaced::Misconfigured(silent))?;
+                let foreign = "the request was sent to a host that is none of this server's";
+                let (scheme, host) =
+                    hosts.find(&scheme, &host).ok_or(Unplaced::Elsewhere(foreign))?;
+                Ok(format!("{scheme}://{host}{path}"))
             }
         }
+    }
+
+    /// The URL of a request as its client knows it (`@target-uri`, RFC 9421 §2.2.2).
+    pub(crate) fn target_uri(
+        &self,
+        head: RequestHead<'_>,
+        extensions: &Extensions,
+    ) -> Result<String, Unplaced> {
+        let url = self.url(head, extensions)?;
+        Ok(match head.uri.query() {
+            Some(query) => format!("{url}?{query}"),
+            None => url,
+        })
     }
 }
 
@@ -129,6 +190,64 @@ impl<S: Into<String>> From<S> for Origin {
 /// No `user@`, which is no part of an origin.
 fn is_bare(authority: &Authority) -> bool {
     !authority.host().is_empty() && !authority.as_str().contains('@')
+}
+
+/// Whether a path has segments that whoever normalises it removes (RFC 3986 §5.2.4), raw or encoded.
+fn has_dot_segments(path: &str) -> bool {
+    let is = |segment: &str, dots: &str| percent_decode_str(segment).eq(dots.bytes());
+    path.split('/').any(|segment| is(segment, ".") || is(segment, ".."))
+}
+
+/// The hosts of this server, each with its port if that is not the scheme's.
+#[derive(Debug, Clone)]
+struct Hosts {
+    given: Vec<String>,
+    known: Vec<Authority>,
+}
+
+impl Hosts {
+    fn new(hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { given: hosts.into_iter().map(Into::into).collect(), known: Vec::new() }
+    }
+
+    fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
+        let remedy = "name the hosts that clients send requests to, such as api.example.com or \
+                      api.example.com:8443";
+        let host = |text: &String| {
+            // No pattern: hosts are compared as a whole.
+            authority(text).filter(|_| !text.contains('*')).ok_or_else(|| {
+                let problem = format!("a host of {} characters, not a host", text.len());
+                ConfigError::new(setting, problem, remedy)
+            })
+        };
+        self.known = self.given.iter().map(host).collect::<Result<_, _>>()?;
+        if self.known.is_empty() {
+            return Err(ConfigError::new(setting, "no hosts of this server", remedy));
+        }
+        Ok(())
+    }
+
+    /// The scheme, and which of them a host is.
+    fn find(&self, scheme: &str, host: &str) -> Option<(&'static str, &Authority)> {
+        let (scheme, usual) = [("http", 80), ("https", 443)]
+            .into_iter()
+            .find(|(known, _)| scheme.eq_ignore_ascii_case(known))?;
+        let said = authority(host)?;
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(usual);
+        let is = |ours: &&Authority| {
+            ours.host().eq_ignore_ascii_case(said.host()) && port(ours) == port(&said)
+        };
+        Some((scheme, self.known.iter().find(is)?))
+    }
+}
+
+/// A host, with a port that is none or a number (RFC 3986 §3.2.3).
+fn authority(text: &str) -> Option<Authority> {
+    let authority = text.parse().ok().filter(is_bare)?;
+    let rest = authority.as_str().strip_prefix(authority.host())?;
+    let port = rest.strip_prefix(':').unwrap_or_default();
+    let legal = rest.is_empty() || rest.len() > port.len();
+    (legal && (port.is_empty() || port.parse::<u16>().is_ok())).then_some(authority)
 }
 
 /// Proxies whose word is taken.
@@ -176,38 +295,34 @@ impl fmt::Debug for Proxies {
     }
 }
 
-fn forwarded(headers: &HeaderMap) -> Option<(&str, &str)> {
-    let element = last(headers, "forwarded")?;
-    let param = |name: &str| {
-        let mut values = outside_quotes(element, ';').filter_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
-        });
-        values.next().filter(|_| values.next().is_none())
+/// RFC 7239 §4: elements may stand in several lines.
+fn forwarded(headers: &HeaderMap) -> Result<Option<Said<'_>>, Malformed> {
+    let mut last = None;
+    for line in headers.get_all(FORWARDED) {
+        let line = line.to_str().map_err(|_| Malformed)?;
+        last = quoted_list::parse(line, &[])?.pop().or(last);
+    }
+    let Some(mut element) = last else { return Ok(None) };
+    Ok(element.take("proto").zip(element.take("host")))
+}
+
+fn x_forwarded(headers: &HeaderMap) -> Result<Option<Said<'_>>, Malformed> {
+    // Their values are in no quotes.
+    let last = |name: HeaderName| {
+        let line = headers.get_all(name).iter().next_back();
+        let line = line.map(|line| line.to_str().map_err(|_| Malformed)).transpose()?;
+        Ok(line.and_then(|line| line.rsplit(',').next()).map(|it| Cow::Borrowed(it.trim())))
     };
-    Some((param("proto")?, param("host")?))
-}
-
-fn x_forwarded(headers: &HeaderMap) -> Option<(&str, &str)> {
-    Some((last(headers, "x-forwarded-proto")?, last(headers, "x-forwarded-host")?))
-}
-
-/// Scheme and host, if they are such.
-fn legal(proto: &str, host: &str) -> Option<(&'static str, Authority)> {
-    let proto = ["http", "https"].into_iter().find(|known| proto.eq_ignore_ascii_case(known))?;
-    let host = host.parse().ok().filter(is_bare)?;
-    Some((proto, host))
-}
-
-fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    outside_quotes(value, ',').last().map(str::trim)
+    let proto = last(HeaderName::from_static("x-forwarded-proto"))?;
+    Ok(proto.zip(last(HeaderName::from_static("x-forwarded-host"))?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::Request;
+
+    const HOSTS: [&str; 2] = ["api.example.com", "a"];
 
     fn url(origin: &Origin, peer: Option<&str>, headers: &[(&str, &str)]) -> Option<String> {
         let mut request = Request::get("/a/b?c=d").header("host", "evil.example");
@@ -222,7 +337,7 @@ mod tests {
     }
 
     fn proxied() -> Origin {
-        let mut origin = Origin::forwarded_by(["10.0.0.0/8", "::1"]);
+        let mut origin = Origin::forwarded_by(["10.0.0.0/8", "::1"], HOSTS);
         origin.validate("origin").unwrap();
         origin
     }
@@ -255,7 +370,7 @@ mod tests {
             ("x-forwarded-proto", "http,https"),
             ("forwarded", "host=evil.example;proto=https"),
         ];
-        let mut origin = Origin::x_forwarded_by(["10.0.0.0/8"]);
+        let mut origin = Origin::x_forwarded_by(["10.0.0.0/8"], HOSTS);
         origin.validate("origin").unwrap();
         assert_eq!(url(&origin, Some("10.1.2.3"), &headers), expected, "the other is not read");
     }
@@ -268,7 +383,7 @@ mod tests {
             "host=a/b;proto=https",
             "host=u@a;proto=https",
             "host=a;proto=ftp",
-            "host=a;proto=https;host=b",
+            "host=a;proto=https;host=a",
             "for=\"_x,host=a;proto=https\"",
             "for=\"a;host=b;proto=https\"",
             "",
@@ -292,10 +407,11 @@ mod tests {
             "https://a?b",
             "https://a#b",
             "https://u@a",
+            "https://a/..",
         ] {
             assert!(Origin::fixed(wrong).validate("dpop").is_err(), "{wrong}");
         }
-        assert!(Origin::forwarded_by(["10.0.0.0/33"]).validate("dpop").is_err());
-        assert!(Origin::forwarded_by(Vec::<String>::new()).validate("dpop").is_err());
+        assert!(Origin::forwarded_by(["10.0.0.0/33"], HOSTS).validate("dpop").is_err());
+        assert!(Origin::forwarded_by(Vec::<String>::new(), HOSTS).validate("dpop").is_err());
     }
 }

@@ -52,8 +52,14 @@ pub type Remembering<'s> = Pin<Box<dyn Future<Output = Remembered> + Send + 's>>
 ///
 /// A store that several processes share has to set a proof atomically if it is absent, such as `SET NX`
 /// does in Redis, and must not lose it before its time, such as by evicting keys.
+///
+/// Clocks may be set back, or run ahead for a while. The layer refuses proofs that were over at the latest
+/// time at which it has used any, so that what a store has forgotten cannot be used again in this process.
+/// Processes that share a store do not know of each other's clocks: let it keep proofs for as much longer
+/// as those may be set back.
 pub trait ReplayStore: Send + Sync + 'static {
-    /// Remembers a proof until this time, and tells whether it was known.
+    /// Remembers a proof until this time, and tells whether it was known. Both times are by the clock of
+    /// the layer; a store with a clock of its own keeps it for their difference.
     fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_>;
 }
 

@@ -3,20 +3,25 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    Extensions, HeaderMap, Method, Response, Version,
+    Extensions, HeaderMap, HeaderName, Method, Response, Uri, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     response,
 };
 use tower::BoxError;
 
-use super::Origin;
+use super::{Origin, Unplaced};
 use crate::{
     api::{ConfigError, IntrospectionRequest, Pair},
     credentials::RequestHead,
     token::TokenInfo,
 };
 
-type Signs = Arc<dyn Fn(&TokenInfo, &mut response::Parts) -> Result<(), BoxError> + Send + Sync>;
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+
+type Signs = Arc<
+    dyn Fn(&TokenInfo, RequestHead<'_>, &mut response::Parts) -> Result<(), BoxError> + Send + Sync,
+>;
 
 /// A response could not be signed; the client gets a 500 instead.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,9 @@ pub struct SignatureError(#[source] BoxError);
 /// Each request's headers, URI and whether it has a body are sent to Authlete with its token. Such a
 /// request is never answered from the cache.
 ///
+/// Authlete takes headers as text. One of which a value is not UTF-8 is left out; if a signature covers
+/// it, or is it, the request is refused with 400, since the signature could not be verified.
+///
 /// Tokens whose responses have to be signed (`responseSigningRequired`) are refused with 500 and an error
 /// in the log if there is no [`signer`](Self::signer), with or without this setting. What issues a token
 /// does not tell of it: with a [`TokenEndpoint`](crate::endpoint::TokenEndpoint) beside the layer, its
@@ -37,10 +45,14 @@ pub struct SignatureError(#[source] BoxError);
 /// ```
 /// use tower_authlete::{AuthLayer, MessageSignatures};
 ///
-/// # fn sign(response: &mut http::response::Parts) -> Result<(), std::io::Error> { Ok(()) }
+/// # fn sign(base: &[String], response: &mut http::response::Parts) -> Result<(), std::io::Error> { Ok(()) }
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let signatures = MessageSignatures::at("https://api.example.com")
-///     .signer(|_token, response| Ok(sign(response)?));
+///     .signer(|_token, request, response| {
+///         let method = format!("\"@method\";req: {}", request.method);
+///         let target_uri = format!("\"@target-uri\";req: {}", request.uri);
+///         Ok(sign(&[method, target_uri], response)?)
+///     });
 /// let auth = AuthLayer::builder(authlete).message_signatures(signatures).build()?;
 /// # let _ = auth;
 /// # Ok(())
@@ -61,10 +73,17 @@ impl MessageSignatures {
 
     /// Signs the responses for tokens that take it: adds `Signature` and `Signature-Input`. The body is
     /// not at hand; a layer inside can have added `Content-Digest`.
+    ///
+    /// The request is there for components with `req` (RFC 9421 §2.4): its method, its headers as the
+    /// client sent them, credentials included, and as its URI the whole one that the client knows
+    /// (`@target-uri`), by the origin that is set here.
     #[must_use]
     pub fn signer(
         self,
-        signs: impl Fn(&TokenInfo, &mut response::Parts) -> Result<(), BoxError> + Send + Sync + 'static,
+        signs: impl Fn(&TokenInfo, RequestHead<'_>, &mut response::Parts) -> Result<(), BoxError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         Self { signs: Some(Arc::new(signs)), ..self }
     }
@@ -81,33 +100,85 @@ impl MessageSignatures {
     pub(crate) fn describe(
         &self,
         head: RequestHead<'_>,
-        version: Version,
         extensions: &Extensions,
         request: IntrospectionRequest,
-    ) -> Result<IntrospectionRequest, &'static str> {
-        let url = self.origin.url(head, extensions)?;
-        let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let headers = head.headers.iter().map(|(name, value)| {
-            Pair::from((name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        });
+    ) -> Result<IntrospectionRequest, Unplaced> {
+        let target_uri = self.origin.target_uri(head, extensions)?;
         Ok(request
             .htm(head.method.as_str())
-            .headers(headers)
-            .target_uri(format!("{url}{query}"))
-            .request_body_contained(has_body(head.method, head.headers, version)))
+            .headers(as_text(head.headers)?)
+            .target_uri(target_uri)
+            .request_body_contained(has_body(head.method, head.headers, head.version)))
     }
 
-    /// Signs a response, if there is a signer.
+    /// What the signer has to know of a request when its response is there.
+    pub(crate) fn keep(&self, head: RequestHead<'_>, extensions: &Extensions) -> Option<Signed> {
+        let uri = self.origin.target_uri(head, extensions).ok()?;
+        Some(Signed {
+            method: head.method.clone(),
+            uri: uri.parse().ok()?,
+            version: head.version,
+            headers: head.headers.clone(),
+        })
+    }
+
+    /// Signs the response to a request, if there is a signer.
     pub(crate) fn sign<B>(
         &self,
         token: &TokenInfo,
+        request: Option<&Signed>,
         response: Response<B>,
     ) -> Result<Response<B>, SignatureError> {
         let Some(signs) = &self.signs else { return Ok(response) };
+        let request = request.ok_or_else(|| SignatureError("its request is not known".into()))?;
         let (mut head, body) = response.into_parts();
-        signs(token, &mut head).map_err(SignatureError)?;
+        signs(token, request.head(), &mut head).map_err(SignatureError)?;
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// The head of a request whose response is to be signed.
+pub(crate) struct Signed {
+    method: Method,
+    /// As the client knows it.
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+}
+
+impl Signed {
+    fn head(&self) -> RequestHead<'_> {
+        let Self { method, uri, version, headers } = self;
+        RequestHead { method, uri, version: *version, headers }
+    }
+}
+
+/// The headers of which all values are UTF-8, if a signature over them can be verified.
+fn as_text(headers: &HeaderMap) -> Result<Vec<Pair>, Unplaced> {
+    let mut pairs = Vec::with_capacity(headers.len());
+    for name in headers.keys() {
+        let values = headers.get_all(name).iter().map(|value| str::from_utf8(value.as_bytes()));
+        match values.collect::<Result<Vec<_>, _>>() {
+            Ok(values) => {
+                pairs.extend(values.into_iter().map(|it| Pair::from((name.as_str(), it))))
+            }
+            Err(_) if is_covered(name, headers) => {
+                let problem = "a header that is of a message signature is not UTF-8";
+                return Err(Unplaced::Malformed(problem));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(pairs)
+}
+
+/// Whether a header is of a message's signatures, or one of them covers it (RFC 9421 §4.1): where it is
+/// named in quotes.
+fn is_covered(name: &HeaderName, headers: &HeaderMap) -> bool {
+    let quoted = format!("\"{name}\"");
+    let mut inputs = headers.get_all(SIGNATURE_INPUT).iter();
+    [SIGNATURE, SIGNATURE_INPUT].contains(name)
+        || inputs.any(|it| it.as_bytes().windows(quoted.len()).any(|it| it == quoted.as_bytes()))
 }
 
 /// Whether a request has a body, by its head. HTTP/2 need not tell a length: then it is taken to have one

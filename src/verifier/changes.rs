@@ -73,7 +73,7 @@ impl Verifier {
         // It may have been asked about before it existed.
         flights.forget(&key);
         if self.endings.load(Ordering::Acquire) == issue.endings {
-            cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard)), issue.departed);
+            cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard, &key)), issue.departed);
         } else {
             cache.remove(&key);
         }
@@ -249,7 +249,8 @@ impl Verifier {
         let same = newest && !bound && moved == (new != key);
         cache.update(&key, new, self.clock.moment(), |known, holder| {
             let fits = same && is_of_type(response, holder);
-            fits.then(|| known.updated(request, response)).flatten()
+            let updated = fits.then(|| known.updated(request, response)).flatten();
+            updated.map(|token| token.guarded(&self.guard, &new))
         });
     }
 }

@@ -1,16 +1,19 @@
 //! Calls to other services carry narrow tokens of their own.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::body::Body;
 use futures_util::future::join_all;
-use http::{Request, StatusCode};
-use tower::{BoxError, Layer, ServiceExt};
+use http::{HeaderName, Request, Response, StatusCode};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    TokenInfo,
-    api::{IntrospectionRequest, IntrospectionResponse},
+    AuthLayer, Rotation, TokenInfo,
+    api::{IntrospectionRequest, IntrospectionResponse, TokenListRequest, TokenUpdateRequest},
     delegate::{DelegateError, DelegateLayer},
     emulator::{Api, Fault},
+    endpoint::RevocationEndpoint,
 };
 
 use crate::support::{Answer, Bench, Protected};
@@ -81,6 +84,29 @@ fn extension(token: TokenInfo) -> http::Extensions {
 
 fn is(error: &BoxError, expected: &DelegateError) -> bool {
     error.downcast_ref::<DelegateError>().map(ToString::to_string) == Some(expected.to_string())
+}
+
+/// Another service, which tells what tokens it is called with.
+fn elsewhere(bench: &Bench) -> (Protected, UnboundedReceiver<String>) {
+    let (sender, seen) = unbounded_channel();
+    let router = axum::Router::new().fallback(move |headers: http::HeaderMap| async move {
+        assert!(headers["authorization"].is_sensitive());
+        let value = headers["authorization"].to_str().unwrap().to_owned();
+        sender.send(value.trim_start_matches("Bearer ").to_owned()).unwrap();
+    });
+    (Protected { router, ..bench.api() }, seen)
+}
+
+/// The facts that a layer puts into a request.
+async fn admitted(auth: &AuthLayer, token: &str) -> TokenInfo {
+    let inner = service_fn(|request: Request<Body>| async move {
+        let mut response = Response::new(Body::empty());
+        *response.extensions_mut() = request.extensions().clone();
+        Ok::<_, Infallible>(response)
+    });
+    let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+    let response = auth.layer(inner).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    response.extensions().get::<TokenInfo>().unwrap().clone()
 }
 
 #[tokio::test]
@@ -156,13 +182,7 @@ async fn tokens_are_never_shared_between_users_scopes_or_resources() {
 #[tokio::test]
 async fn a_token_does_not_outlive_the_inbound_one_nor_its_own_margin() {
     let bench = Bench::new().await;
-    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let router = axum::Router::new().fallback(move |headers: http::HeaderMap| async move {
-        assert!(headers["authorization"].is_sensitive());
-        let value = headers["authorization"].to_str().unwrap().to_owned();
-        sender.send(value.trim_start_matches("Bearer ").to_owned()).unwrap();
-    });
-    let api = Protected { router, ..bench.api() };
+    let (api, mut seen) = elsewhere(&bench);
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
     let token = bench.authlete.token().subject("alice").scopes(["read"]).expires_in(60 * SECOND);
     let inbound = bench.facts(&token.issue().await).await;
@@ -170,12 +190,209 @@ async fn a_token_does_not_outlive_the_inbound_one_nor_its_own_margin() {
     let first = seen.recv().await.unwrap();
     let expires_at = bench.introspect(&first).await.expires_at().unwrap();
     assert_eq!(expires_at.duration_since(bench.clock.now()).unwrap(), 60 * SECOND);
-    // Ten seconds before its end it is not used any more.
-    bench.clock.advance(50 * SECOND);
-    let fresh = bench.inbound(&["read"]).await;
-    caller.call("/", Some(&fresh)).await.unwrap();
-    assert_ne!(seen.recv().await.unwrap(), first);
+    // Ten seconds before its end it is not used any more, unless another would end at the same time.
+    let own = bench.inbound(&["read"]).await;
+    caller.call("/", Some(&own)).await.unwrap();
+    let second = seen.recv().await.unwrap();
+    assert_ne!(second, first);
+    bench.clock.advance(59 * SECOND);
+    caller.call("/", Some(&inbound)).await.unwrap();
+    assert_eq!((seen.recv().await.unwrap(), bench.creations()), (first, 2));
+    bench.clock.advance(231 * SECOND);
+    caller.call("/", Some(&own)).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap(), second);
+    assert_eq!(bench.creations(), 3);
+}
+
+#[tokio::test]
+async fn a_token_of_an_inbound_one_that_ends_later_does_not_do() {
+    let bench = Bench::new().await;
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let long = bench.inbound(&["read"]).await;
+    caller.call("/", Some(&long)).await.unwrap();
+    seen.recv().await.unwrap();
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).expires_in(5 * SECOND);
+    let short = bench.facts(&token.issue().await).await;
+    caller.call("/", Some(&short)).await.unwrap();
+    let made = bench.introspect(&seen.recv().await.unwrap()).await;
+    assert_eq!(made.expires_at(), short.expires_at());
+    // In its last second there is none, as zero seconds would be the service's default.
+    bench.clock.advance(Duration::from_millis(4001));
+    let error = call(&bench.delegate().scopes(["read"]), &api, "/", Some(&short)).await;
+    assert!(is(&error.unwrap_err(), &DelegateError::InboundExpired));
+    bench.clock.advance(SECOND);
+    let error = caller.call("/", Some(&short)).await.unwrap_err();
+    assert!(is(&error, &DelegateError::InboundExpired), "{error}");
     assert_eq!(bench.creations(), 2);
+}
+
+#[tokio::test]
+async fn an_invalidated_inbound_token_drops_what_was_made_for_it() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (handle, authlete) = (auth.handle(), bench.authlete.authlete());
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let endpoint = RevocationEndpoint::new(authlete, &handle);
+    let client = (bench.authlete.client_id(), bench.authlete.client_secret());
+    for way in ["forget", "forget_all", "revoke", "update", "endpoint"] {
+        let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+        let inbound = admitted(&auth, &token).await;
+        let before = bench.creations();
+        caller.call("/", Some(&inbound)).await.unwrap();
+        let first = seen.recv().await.unwrap();
+        caller.call("/", Some(&inbound)).await.unwrap();
+        assert_eq!(seen.recv().await.unwrap(), first, "{way}");
+        match way {
+            "forget" => handle.forget(&token),
+            "forget_all" => handle.forget_all(),
+            "revoke" => {
+                handle.revoke(&token).await.unwrap();
+            }
+            "update" => drop(handle.update(&token, TokenUpdateRequest::new()).await.unwrap()),
+            _ => {
+                let form =
+                    format!("token={token}&client_id={}&client_secret={}", client.0, client.1);
+                let request = Request::post("/")
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(Body::from(form));
+                let response = endpoint.clone().oneshot(request.unwrap()).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+            }
+        }
+        caller.call("/", Some(&inbound)).await.unwrap();
+        assert_ne!(seen.recv().await.unwrap(), first, "{way}");
+        assert_eq!(bench.creations() - before, 2, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_value_of_the_inbound_token_is_invalidated_by_itself() {
+    let bench = Bench::new().await;
+    let name = HeaderName::from_static("x-new-token");
+    let rotation = Rotation::in_header(name.clone()).every(20 * SECOND);
+    let auth = bench.layer().rotate(rotation).build().unwrap();
+    let old = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    Protected::new(&auth).get(&old).await;
+    bench.clock.advance(20 * SECOND);
+    let new = Protected::new(&auth).get(&old).await.headers[&name].to_str().unwrap().to_owned();
+    let before = bench.introspections();
+    let inbound = admitted(&auth, &new).await;
+    assert_eq!(bench.introspections(), before);
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    caller.call("/", Some(&inbound)).await.unwrap();
+    auth.handle().forget(&new);
+    caller.call("/", Some(&inbound)).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap(), seen.recv().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_token_on_its_way_is_of_no_use_once_the_inbound_one_is_invalidated() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    let inbound = admitted(&auth, &token).await;
+    let hold = bench.authlete.hold(Api::TokenCreate);
+    let calling = {
+        let (caller, inbound) = (caller.clone(), inbound.clone());
+        tokio::spawn(async move { caller.call("/", Some(&inbound)).await.unwrap().status })
+    };
+    bench.authlete.arrived(Api::TokenCreate, 1).await;
+    auth.handle().forget(&token);
+    hold.release();
+    assert_eq!(calling.await.unwrap(), StatusCode::OK);
+    let sent = seen.recv().await.unwrap();
+    assert_eq!(bench.creations(), 2);
+    // The first is revoked, the second is kept.
+    bench.authlete.arrived(Api::TokenRevoke, 1).await;
+    caller.call("/", Some(&inbound)).await.unwrap();
+    assert_eq!((seen.recv().await.unwrap(), bench.creations()), (sent.clone(), 2));
+    assert!(bench.introspect(&sent).await.usable);
+}
+
+#[tokio::test]
+async fn a_token_that_exceeds_what_was_asked_for_is_revoked_and_not_sent() {
+    let bench = Bench::new().await;
+    let inbound = bench.inbound(&["read"]).await;
+    let narrow = bench.delegate().scopes(["read"]);
+    for (delegate, made, what, revocations) in [
+        (narrow.clone(), json!({ "scopes": ["read", "admin"] }), "scopes", 1),
+        (bench.delegate(), json!({ "scopes": ["default"] }), "scopes", 2),
+        (bench.delegate().as_service(), json!({ "scopes": ["default"] }), "scopes", 3),
+        (narrow.clone(), json!({ "scopes": ["read"], "expiresIn": 301 }), "a longer life", 4),
+    ] {
+        let (api, mut seen) = elsewhere(&bench);
+        let mut answer = json!({ "action": "OK", "accessToken": "t0ken", "expiresIn": 300 });
+        answer.as_object_mut().unwrap().extend(made.as_object().unwrap().clone());
+        bench.authlete.fault(Fault::json(answer).on(Api::TokenCreate).times(1));
+        let error = call(&delegate, &api, "/", Some(&inbound)).await.unwrap_err();
+        assert!(is(&error, &DelegateError::Excess(what)), "{error}");
+        bench.authlete.arrived(Api::TokenRevoke, revocations).await;
+        assert!(seen.try_recv().is_err());
+    }
+    // Fewer scopes and a shorter life are no harm.
+    let (api, mut seen) = elsewhere(&bench);
+    let answer = json!({ "action": "OK", "accessToken": "t0ken", "expiresIn": 1 });
+    bench.authlete.fault(Fault::json(answer).on(Api::TokenCreate).times(1));
+    call(&narrow, &api, "/", Some(&inbound)).await.unwrap();
+    assert_eq!(seen.recv().await.unwrap(), "t0ken");
+}
+
+#[tokio::test]
+async fn a_layer_without_scopes_makes_tokens_without_any() {
+    let bench = Bench::new().await;
+    let (api, mut seen) = elsewhere(&bench);
+    let inbound = bench.inbound(&["read"]).await;
+    call(&bench.delegate(), &api, "/", Some(&inbound)).await.unwrap();
+    let made = bench.introspect(&seen.recv().await.unwrap()).await;
+    assert_eq!((made.scopes.len(), made.subject.as_deref()), (0, Some("alice")));
+}
+
+#[tokio::test]
+async fn no_refresh_token_outlives_the_token_that_it_comes_with() {
+    let bench = Bench::new().await;
+    let inbound = bench.inbound(&["read"]).await;
+    let delegate = bench.delegate().scopes(["read"]);
+    call(&delegate, &bench.api(), "/read", Some(&inbound)).await.unwrap();
+    let all = TokenListRequest::new().subject("alice");
+    let list = bench.authlete.authlete().token_list(&all).await.unwrap();
+    let ends: Vec<_> =
+        list.access_tokens.iter().filter_map(|token| token.refresh_token_expires_at()).collect();
+    assert_eq!(ends, [bench.clock.now() + 300 * SECOND]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_keeps_no_token_alive() {
+    let bench = Bench::new().await;
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]).as_service(), &api);
+    caller.call("/", None).await.unwrap();
+    let first = seen.recv().await.unwrap();
+    bench.clock.advance(290 * SECOND);
+    bench.clock.rewind(280 * SECOND);
+    caller.call("/", None).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn without_another_token_a_401_is_passed_on() {
+    let bench = Bench::new().await;
+    let router = axum::Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+    let caller = Caller::new(&bench.delegate().as_service(), &Protected { router, ..bench.api() });
+    caller.call("/", None).await.unwrap();
+    let hold = bench.authlete.hold(Api::TokenCreate);
+    let calling = {
+        let caller = caller.clone();
+        tokio::spawn(async move { caller.call("/", None).await.unwrap().status })
+    };
+    bench.authlete.arrived(Api::TokenCreate, 3).await;
+    bench.authlete.fault(Fault::status(503).on(Api::TokenCreate));
+    hold.release();
+    assert_eq!(calling.await.unwrap(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -195,6 +412,13 @@ async fn a_token_is_renewed_ahead_of_its_end_beside_the_call() {
     }
     bench.authlete.arrived(Api::TokenCreate, 2).await;
     hold.release();
+    // The new one is used in its place, and beyond its end.
+    bench.clock.advance(19 * SECOND);
+    for _ in 0..5 {
+        assert_eq!(caller.call("/", None).await.unwrap().status, StatusCode::OK);
+    }
+    bench.clock.advance(2 * SECOND);
+    assert_eq!(caller.call("/", None).await.unwrap().status, StatusCode::OK);
     assert_eq!(bench.creations(), 2);
 }
 

@@ -14,6 +14,7 @@ use tower_authlete::{
 
 use crate::{
     keys::{Key, merged},
+    log::logged,
     support::{Answer, Bench, Protected},
 };
 
@@ -70,6 +71,19 @@ impl<'b> Holder<'b> {
         self.present(&self.proof(json!({}))).await
     }
 
+    /// `GET` of a path through a proxy that adds these headers, with a proof for this URL.
+    async fn through_proxy(&self, path: &str, headers: &[(&str, &str)], url: &str) -> Answer {
+        let mut request = http::Request::get(path)
+            .header("authorization", format!("DPoP {}", self.token))
+            .header("dpop", self.proof(json!({ "htu": url })));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
+        crate::support::send(self.api.router.clone(), request).await
+    }
+
     /// Sends a proof with these claims, which is refused.
     async fn refused(&self, changes: Value) {
         let answer = self.present(&self.proof(changes.clone())).await;
@@ -81,7 +95,7 @@ fn assert_refused(answer: &Answer, error: &str, why: &str) {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{why}");
     let expected = format!("DPoP error=\"{error}\"");
     assert!(answer.challenge().starts_with(&expected), "{why}: {}", answer.challenge());
-    assert!(answer.challenge().contains("algs=\"ES256 ES384 EdDSA PS256 RS256\""), "{why}");
+    assert!(answer.challenge().contains("algs=\"ES256 ES384 Ed25519 EdDSA PS256 RS256\""), "{why}");
 }
 
 #[tokio::test]
@@ -290,7 +304,7 @@ async fn the_host_header_means_nothing() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_origin_is_what_it_says() {
     let bench = Bench::new().await;
-    let dpop = Dpop::at(Origin::forwarded_by(["10.0.0.0/8"]));
+    let dpop = by_forwarded();
     let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
     let send = async |peer: Option<&str>, host: &str| {
         let proof = holder.proof(json!({}));
@@ -475,7 +489,7 @@ async fn both_schemes_are_challenged_and_the_error_stands_with_the_one_used() {
         let values = answer.headers.get_all(WWW_AUTHENTICATE);
         values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
-    let algs = "DPoP algs=\"ES256 ES384 EdDSA PS256 RS256\"";
+    let algs = "DPoP algs=\"ES256 ES384 Ed25519 EdDSA PS256 RS256\"";
     assert_eq!(challenges(&holder.api.send(&[]).await), ["Bearer", algs]);
     let bearer = challenges(&holder.api.get("rubbish").await);
     assert!(bearer[0].starts_with("Bearer error=\"invalid_token\""), "{bearer:?}");
@@ -587,7 +601,16 @@ async fn settings_that_make_no_sense_are_refused() {
         Dpop::at(ORIGIN).window(Duration::ZERO),
         Dpop::at(ORIGIN).window(601 * SECOND),
         Dpop::at(ORIGIN).nonces("short", SECOND),
-        Dpop::at(Origin::forwarded_by(["x"])),
+        Dpop::at("https://api.example.com/a/../b"),
+        Dpop::at("https://api.example.com/a/%2E%2e/b"),
+        Dpop::at(Origin::forwarded_by(["x"], ["api.example.com"])),
+        Dpop::at(Origin::forwarded_by(["10.0.0.1"], Vec::<String>::new())),
+        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["https://api.example.com"])),
+        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["api.example.com/"])),
+        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["a.example", "user@api.example.com"])),
+        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], ["*.example.com"])),
+        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], ["api.example.com:99999"])),
+        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], [""])),
     ];
     for dpop in wrong {
         let shown = format!("{dpop:?}");
@@ -744,7 +767,7 @@ async fn a_route_without_cache_inside_waits_for_what_is_asked_in_the_background(
 #[tokio::test]
 async fn of_several_headers_of_proxies_the_last_one_counts() {
     let bench = Bench::new().await;
-    let dpop = Dpop::at(Origin::forwarded_by(["10.0.0.1"]));
+    let dpop = by_forwarded();
     let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
     let send = async |hosts: [&str; 2]| {
         let request = http::Request::get("/")
@@ -759,4 +782,273 @@ async fn of_several_headers_of_proxies_the_last_one_counts() {
     };
     assert_eq!(send(["evil.example", "api.example.com"]).await, StatusCode::OK);
     assert_eq!(send(["api.example.com", "evil.example"]).await, StatusCode::UNAUTHORIZED);
+}
+
+fn by_forwarded() -> Dpop {
+    Dpop::at(Origin::forwarded_by(["10.0.0.0/8"], ["api.example.com"]))
+}
+
+fn by_x_forwarded(hosts: &[&str]) -> Dpop {
+    Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"], hosts.iter().copied()))
+}
+
+#[tokio::test]
+async fn a_host_that_a_header_names_is_one_of_ours() {
+    let bench = Bench::new().await;
+    let hosts = ["API.example.com", "shop.example:8443", "[2001:DB8::1]"];
+    let holder = Holder::with(&bench, |_| by_x_forwarded(&hosts), |layer| layer).await;
+    let get = async |proto: &str, host: &str, url: &str| {
+        let headers = [("x-forwarded-proto", proto), ("x-forwarded-host", host)];
+        holder.through_proxy("/", &headers, url).await
+    };
+    for (proto, host, url) in [
+        ("https", "api.example.com", "https://api.example.com/"),
+        ("HTTPS", "Api.Example.Com:443", "https://api.example.com/"),
+        ("https", "api.example.com:", "https://api.example.com/"),
+        ("http", "api.example.com:80", "http://api.example.com/"),
+        ("https", "shop.example:8443", "https://SHOP.example:8443/"),
+        ("https", "[2001:db8::1]:443", "https://[2001:db8::1]/"),
+    ] {
+        assert_eq!(get(proto, host, url).await.status, StatusCode::OK, "{proto} {host}");
+    }
+    for (proto, host) in [
+        ("https", "evil.example"),
+        ("https", "api.example.com.evil.example"),
+        ("https", "evil.api.example.com"),
+        ("https", "api.example.com."),
+        ("https", "api.example.com:444"),
+        ("http", "api.example.com:443"),
+        ("https", "api.example.com:65979"),
+        ("https", "shop.example"),
+        ("https", "user@api.example.com"),
+        ("ftp", "api.example.com"),
+        ("https", ""),
+        ("https", "api.example.com, "),
+    ] {
+        for url in [format!("{proto}://{host}/"), format!("{ORIGIN}/")] {
+            let answer = get(proto, host, &url).await;
+            assert_refused(&answer, "invalid_dpop_proof", &format!("{proto} {host} {url}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_writes_of_forwarded_takes_nothing_of_what_its_proxy_adds() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, |_| by_forwarded(), |layer| layer).await;
+    let own = "for=192.0.2.1;proto=https;host=api.example.com";
+    for chosen in [
+        "host=evil.example;proto=https;by=\"",
+        "host=api.example.com;proto=https;by=\"",
+        "host=api.example.com;proto=https;by=\"\\",
+        "host=api.example.com;proto=https;host=api.example.com",
+        "rubbish",
+        "for=\u{e9}",
+    ] {
+        for line in [
+            &[("forwarded", &*format!("{chosen}, {own}"))][..],
+            &[("forwarded", chosen), ("forwarded", own)],
+        ] {
+            for url in ["https://evil.example/", "https://api.example.com/"] {
+                let (log, _guard) = logged();
+                let answer = holder.through_proxy("/", line, url).await;
+                assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{chosen} {url}");
+                assert!(answer.challenge().contains("error=\"invalid_request\""), "{chosen}");
+                assert!(!log.text().contains("ERROR"), "{chosen}: {}", log.text());
+            }
+        }
+    }
+    for chosen in
+        ["host=evil.example;proto=https", "for=\"a, \\\" b;c\"", ",", "for=1;for2=\"[::1]:80\""]
+    {
+        let line = [("forwarded", &*format!("{chosen}, {own}"))];
+        let answer = holder.through_proxy("/", &line, "https://evil.example/").await;
+        assert_refused(&answer, "invalid_dpop_proof", chosen);
+        let answer = holder.through_proxy("/", &line, "https://api.example.com/").await;
+        assert_eq!(answer.status, StatusCode::OK, "{chosen}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_a_proxy_should_have_set_is_this_servers_fault() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, |_| by_forwarded(), |layer| layer).await;
+    for headers in [&[][..], &[("forwarded", "for=192.0.2.1")], &[("forwarded", "")]] {
+        let (log, _guard) = logged();
+        let answer = holder.through_proxy("/", headers, ORIGIN).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{headers:?}");
+        assert!(log.text().contains("ERROR"), "{headers:?}");
+        // The line is written once in 10 s.
+        bench.clock.advance(10 * SECOND);
+    }
+}
+
+#[tokio::test]
+async fn no_proof_is_for_a_path_with_dot_segments() {
+    let bench = Bench::new().await;
+    let (prefixed, plain) = ("https://example.com/api", "https://example.com");
+    for origin in [prefixed, plain] {
+        let holder = Holder::with(&bench, |_| Dpop::at(origin), |layer| layer).await;
+        let at = async |path: &str, url: &str| {
+            let proof = holder.proof(json!({ "htu": url }));
+            let token = format!("DPoP {}", holder.token);
+            let headers = [("authorization", &*token), ("dpop", &proof)];
+            holder.api.send_at(path, &headers).await
+        };
+        // Token and key are known.
+        assert_eq!(at("/", &format!("{origin}/")).await.status, StatusCode::OK);
+        for path in [
+            "/../shop/buy",
+            "/%2e%2e/shop/buy",
+            "/%2E%2e/shop/buy",
+            "/.%2E/shop/buy",
+            "/%2e./shop/buy",
+            "/x/../../shop/buy",
+            "/./read",
+            "/%2e/read",
+            "/read/..",
+            "/read/.",
+            "/read/%2E%2E",
+            "/read/%2e?a=b",
+        ] {
+            let urls = [
+                format!("{plain}/shop/buy"),
+                format!("{origin}{path}"),
+                format!("{origin}/read"),
+                format!("{origin}/read/"),
+                format!("{origin}/"),
+            ];
+            for url in urls {
+                assert_refused(
+                    &at(path, &url).await,
+                    "invalid_dpop_proof",
+                    &format!("{path} {url}"),
+                );
+            }
+        }
+        // These are no dot segments.
+        for path in ["/..a", "/a..", "/...", "/.well-known/x", "/a%2e%2e", "/?../x"] {
+            let url = format!("{origin}{}", path.split('?').next().unwrap());
+            let status = at(path, &url).await.status;
+            assert!([StatusCode::OK, StatusCode::NOT_FOUND].contains(&status), "{path} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ed25519_has_two_names() {
+    let bench = Bench::new().await;
+    for name in ["EdDSA", "Ed25519"] {
+        let mut key = Key::ed25519().named(name);
+        key.jwk["alg"] = json!(name);
+        let token = Holder::bound(&bench, &key).await;
+        let holder = Holder { key, token, ..Holder::new(&bench).await };
+        for _asked_and_known in 0..2 {
+            assert_eq!(holder.get().await.status, StatusCode::OK, "{name}");
+        }
+        // It is for keys of its kind alone.
+        let other = Key::es256().named(name);
+        let stolen = holder.proof_of(&other, json!({}));
+        assert_refused(&holder.present(&stolen).await, "invalid_dpop_proof", name);
+    }
+    let only = |dpop: Dpop| dpop.algorithms([DpopAlgorithm::Ed25519]);
+    let holder = Holder::with(&bench, only, |layer| layer).await;
+    let key = Key::ed25519();
+    let token = Holder::bound(&bench, &key).await;
+    let holder = Holder { key, token, ..holder };
+    let answer = holder.get().await;
+    assert!(answer.challenge().contains("not accepted here"), "{}", answer.challenge());
+    assert!(answer.challenge().contains("algs=\"Ed25519\""), "{}", answer.challenge());
+}
+
+#[tokio::test]
+async fn an_unknown_algorithm_is_called_so() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    for name in ["none", "HS256", "Ed448", "ML-DSA-44", "es256", ""] {
+        let key = Key::es256().named(name);
+        let answer = holder.present(&holder.proof_of(&key, json!({}))).await;
+        assert_refused(&answer, "invalid_dpop_proof", name);
+        assert!(answer.challenge().contains("algorithm of the DPoP proof is unknown"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_used_proof_is_not_good_again_when_the_clock_is_set_back() {
+    let bench = Bench::new().await;
+    let hour = 3600 * SECOND;
+    for (forth, back) in [(hour, hour), (hour, 2 * hour), (121 * SECOND, 100 * SECOND)] {
+        let holder = Holder::new(&bench).await;
+        let token = bench.authlete.token().dpop_key_thumbprint(holder.key.thumbprint());
+        let holder = Holder { token: token.expires_in(24 * hour).issue().await, ..holder };
+        let mut used = Vec::new();
+        for _ in 0..40 {
+            let proof = holder.proof(json!({}));
+            assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
+            used.push(proof);
+        }
+        bench.clock.advance(forth);
+        // What is over is forgotten.
+        for _ in 0..200 {
+            assert_eq!(holder.get().await.status, StatusCode::OK);
+        }
+        bench.clock.rewind(back);
+        for proof in &used {
+            assert_refused(&holder.present(proof).await, "invalid_dpop_proof", "replay");
+        }
+        // Once the clock is where it was, proofs are good.
+        bench.clock.advance(back);
+        assert_eq!(holder.get().await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_while_no_proof_passed_does_no_harm() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let (early, used) = (holder.proof(json!({})), holder.proof(json!({})));
+    assert_eq!(holder.present(&used).await.status, StatusCode::OK);
+    bench.clock.advance(3600 * SECOND);
+    assert_refused(&holder.present(&early).await, "invalid_dpop_proof", "too old");
+    bench.clock.rewind(3600 * SECOND);
+    assert_eq!(holder.present(&early).await.status, StatusCode::OK);
+    assert_refused(&holder.present(&used).await, "invalid_dpop_proof", "replay");
+    // Nor does a clock that is set right by a little.
+    bench.clock.rewind(SECOND);
+    assert_eq!(holder.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_unbound_token_gains_nothing_by_a_proof_where_proofs_are_required() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, Dpop::required, |layer| layer).await;
+    let unbound = bench.authlete.token().subject("alice").issue().await;
+    let thief =
+        Holder { token: unbound, key: Key::es256(), api: holder.api.clone(), bench: &bench };
+    let pass = Fault::json(json!({ "action": "OK", "subject": "alice" })).on(Api::Introspection);
+    for authlete_looks_at_proofs in [true, false] {
+        if !authlete_looks_at_proofs {
+            // It takes no notice of the proof, as the token needs none.
+            bench.authlete.fault(pass.clone().times(1));
+        }
+        thief.api.handle.forget(&thief.token);
+        for _asked_and_known in 0..2 {
+            let answer = thief.get().await;
+            assert_refused(&answer, "invalid_token", &authlete_looks_at_proofs.to_string());
+        }
+        bench.authlete.clear_faults();
+    }
+    // Who holds the key of a bound one passes, and is asked about once.
+    let before = bench.introspections();
+    for _ in 0..3 {
+        assert_eq!(holder.get().await.status, StatusCode::OK);
+    }
+    assert_eq!(bench.introspections() - before, 2, "with the proof, and without");
+    // What is not known is no yes.
+    let other = Holder { token: Holder::bound(&bench, &holder.key).await, ..holder };
+    bench.authlete.fault(pass.times(1));
+    bench.authlete.fault(Fault::status(503).on(Api::Introspection));
+    assert_eq!(other.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    bench.authlete.clear_faults();
+    assert_eq!(other.get().await.status, StatusCode::OK);
 }

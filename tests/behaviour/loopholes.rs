@@ -72,7 +72,9 @@ async fn a_proof_is_good_once_however_the_path_is_spelt() {
 #[tokio::test]
 async fn and_however_the_proxy_spells_the_host() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|l| l.dpop(Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"]))));
+    let api = bench.api_with(|l| {
+        l.dpop(Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"], ["api.example.com"])))
+    });
     let key = Key::es256();
     let token = bound(&bench, &key).await;
     let p = proof(&bench, &key, &token, "/", json!({}));
@@ -250,7 +252,9 @@ async fn a_subject_with_quotes_brings_no_other_certificate_in() {
 #[tokio::test]
 async fn only_the_header_that_was_chosen_tells_the_origin() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|l| l.dpop(Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"]))));
+    let api = bench.api_with(|l| {
+        l.dpop(Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"], ["api.example.com"])))
+    });
     let key = Key::es256();
     let token = bound(&bench, &key).await;
     let p = proof(&bench, &key, &token, "/", json!({"htu": "https://evil.example/"}));
@@ -440,7 +444,7 @@ async fn a_request_that_is_refused_asks_nobody_in_the_background() {
 }
 
 fn failing() -> tower_authlete::MessageSignatures {
-    tower_authlete::MessageSignatures::at(ORIGIN).signer(|_, _| Err("no".into()))
+    tower_authlete::MessageSignatures::at(ORIGIN).signer(|_, _, _| Err("no".into()))
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use tokio_rustls::{
 use tower::{Layer, service_fn};
 use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, PeerAddr};
 
-use crate::support::{Bench, send};
+use crate::support::{Answer, Bench, Protected, send};
 
 /// Certificates made for the test, and a server that lets clients do without one.
 struct Tls {
@@ -231,4 +231,172 @@ async fn a_proxy_tells_one_certificate_of_bearable_length() {
     assert_eq!(get(&[2000]).await, StatusCode::OK);
     assert_eq!(get(&[2000, 2000]).await, StatusCode::BAD_REQUEST);
     assert_eq!(get(&[25_000]).await, StatusCode::BAD_REQUEST);
+}
+
+const VICTIM: &[u8] = b"the victim's certificate";
+const MALLORY: &[u8] = b"mallory's certificate";
+
+/// PEM as Envoy and nginx write it.
+fn escaped(der: &[u8]) -> String {
+    let pem = ClientCertificate::from_der(der.to_vec()).to_pem();
+    percent_encoding::utf8_percent_encode(&pem, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// What Envoy writes of a client, whose SANs stand there as they are.
+fn element(der: &[u8], subject: &str, sans: &str) -> String {
+    let hash = "468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688";
+    let cert = escaped(der);
+    format!("By=spiffe://mesh/api;Hash={hash};Cert=\"{cert}\";Subject=\"{subject}\";{sans}")
+}
+
+/// A token that is bound to the victim's certificate, and an API that takes it from a header.
+struct Proxied {
+    api: Protected,
+    token: String,
+}
+
+impl Proxied {
+    async fn new(bench: &Bench, certificates: ClientCertificates) -> Self {
+        let api = bench.api_with(|layer| layer.client_certificates(certificates));
+        let thumbprint = BASE64.encode(Sha256::digest(VICTIM));
+        let token = bench.authlete.token().certificate_thumbprint(thumbprint).issue().await;
+        Self { api, token }
+    }
+
+    async fn get(&self, headers: &[(&str, &str)]) -> Answer {
+        let bearer = format!("Bearer {}", self.token);
+        let request = Request::get("/").header("authorization", bearer);
+        let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
+        send(self.api.router.clone(), request).await
+    }
+
+    async fn status(&self, xfcc: &str) -> StatusCode {
+        self.get(&[("x-forwarded-client-cert", xfcc)]).await.status
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_in_its_certificate_brings_no_other_certificate_in() {
+    let bench = Bench::new().await;
+    let proxied = Proxied::new(&bench, ClientCertificates::from_envoy(["10.0.0.1"])).await;
+    let victim =
+        element(VICTIM, "CN=victim", "URI=spiffe://mesh/victim;DNS=a.example;DNS=b.example");
+    assert_eq!(proxied.status(&victim).await, StatusCode::OK);
+    assert_eq!(proxied.status(&element(VICTIM, "", "URI=")).await, StatusCode::OK);
+    let cert = format!("Cert=\"{}\"", escaped(VICTIM));
+    let bare = format!("Cert={}", escaped(VICTIM));
+    // Another element: it is not what was set, so that the certificate is not known.
+    for sans in [
+        format!("URI=x,{cert}"),
+        format!("URI=x, By=y;{cert};Subject=\"CN=victim\""),
+        format!("URI=x,,{cert}"),
+        format!("DNS=x,{bare}"),
+        format!("URI=x,{victim}"),
+    ] {
+        let status = proxied.status(&element(MALLORY, "CN=m", &sans)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{sans}");
+    }
+    // Another parameter, or quotes.
+    for sans in [
+        format!("URI=x;{cert}"),
+        format!("URI=x;cert={}", escaped(VICTIM)),
+        format!("URI=x\";{cert};y=\"z"),
+        format!("URI=\"x;{cert}"),
+        format!("URI=\";{cert}"),
+        "URI=\"".into(),
+        "URI=x\"y".into(),
+        "URI=x;y".into(),
+        format!("URI=x;Hash=0;{cert}"),
+        format!("URI=x;Subject=\"CN=victim\",{cert}"),
+    ] {
+        let status = proxied.status(&element(MALLORY, "CN=m", &sans)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{sans}");
+    }
+    // A subject stands in quotes, and its own are escaped.
+    let subject = format!(r#"CN=m\",{bare};x=\""#);
+    let status = proxied.status(&element(MALLORY, &subject, "URI=")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    // Where the proxy does not tell the certificate, the client does not either.
+    for chosen in ["Subject=\"CN=m\";URI=x", "URI=x", "Subject=\"CN=m\";DNS=a;DNS=b", "X=y"] {
+        let status = proxied.status(&format!("By=y;Hash=0;{chosen};{cert}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{chosen}");
+    }
+    assert_eq!(proxied.status("By=y;Hash=0;URI=x").await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn of_as_many_elements_as_there_are_proxies_the_first_is_the_clients() {
+    let bench = Bench::new().await;
+    let two = ClientCertificates::from_envoy(["10.0.0.1"]).xfcc_elements(2);
+    let proxied = Proxied::new(&bench, two).await;
+    let proxy = element(b"the first proxy's certificate", "CN=edge", "URI=spiffe://mesh/edge");
+    let (victim, mallory) = (element(VICTIM, "CN=v", "URI=v"), element(MALLORY, "CN=m", "URI=m"));
+    for (elements, expected) in [
+        (format!("{victim},{proxy}"), StatusCode::OK),
+        (format!("{mallory},{proxy}"), StatusCode::UNAUTHORIZED),
+        (format!("{mallory},{victim}"), StatusCode::UNAUTHORIZED),
+        (victim.clone(), StatusCode::UNAUTHORIZED),
+        (format!("{victim},{victim},{proxy}"), StatusCode::UNAUTHORIZED),
+        (format!("{mallory},{victim},{proxy}"), StatusCode::UNAUTHORIZED),
+        (format!("{mallory}\",{proxy}"), StatusCode::BAD_REQUEST),
+        (format!("{mallory};y=\",{proxy}"), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(proxied.status(&elements).await, expected, "{elements}");
+    }
+    let lines = [("x-forwarded-client-cert", &*victim), ("x-forwarded-client-cert", &*proxy)];
+    assert_eq!(proxied.get(&lines).await.status, StatusCode::BAD_REQUEST, "two lines");
+}
+
+#[tokio::test]
+async fn a_number_of_elements_that_makes_no_sense_is_refused() {
+    let bench = Bench::new().await;
+    for wrong in [
+        ClientCertificates::from_envoy(["10.0.0.1"]).xfcc_elements(0),
+        ClientCertificates::from_connection().xfcc_elements(1),
+        ClientCertificates::from_client_cert_header(["10.0.0.1"]).xfcc_elements(2),
+    ] {
+        let error = bench.layer().client_certificates(wrong).build().unwrap_err();
+        assert_eq!(error.setting(), "client_certificates.xfcc_elements");
+    }
+}
+
+#[tokio::test]
+async fn a_header_holds_one_certificate_and_nothing_else() {
+    let bench = Bench::new().await;
+    let name = http::HeaderName::from_static("x-cert");
+    let nginx =
+        Proxied::new(&bench, ClientCertificates::from_escaped_pem(name, ["10.0.0.1"])).await;
+    let proxies = ClientCertificates::from_client_cert_header(["10.0.0.1"]);
+    let rfc9440 = Proxied::new(&bench, proxies).await;
+    let base64 = |der: &[u8]| base64::prelude::BASE64_STANDARD.encode(der);
+    let (victim, mallory) = (escaped(VICTIM), escaped(MALLORY));
+    for (proxied, name, value, expected) in [
+        (&nginx, "x-cert", victim.clone(), StatusCode::OK),
+        (&nginx, "x-cert", mallory.clone(), StatusCode::UNAUTHORIZED),
+        (&nginx, "x-cert", format!("{mallory}{victim}"), StatusCode::BAD_REQUEST),
+        (&nginx, "x-cert", format!("{victim}{mallory}"), StatusCode::BAD_REQUEST),
+        (&nginx, "x-cert", format!("{mallory},{victim}"), StatusCode::BAD_REQUEST),
+        (&nginx, "x-cert", format!("x{victim}"), StatusCode::BAD_REQUEST),
+        (&nginx, "x-cert", format!("{victim}x"), StatusCode::BAD_REQUEST),
+        (&rfc9440, "client-cert", format!(":{}:", base64(VICTIM)), StatusCode::OK),
+        (&rfc9440, "client-cert", format!(":{}:", base64(MALLORY)), StatusCode::UNAUTHORIZED),
+        (
+            &rfc9440,
+            "client-cert",
+            format!(":{}:, :{}:", base64(MALLORY), base64(VICTIM)),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            &rfc9440,
+            "client-cert",
+            format!(":{}:;a=:{}:", base64(MALLORY), base64(VICTIM)),
+            StatusCode::BAD_REQUEST,
+        ),
+    ] {
+        assert_eq!(proxied.get(&[(name, &value)]).await.status, expected, "{name}: {value}");
+    }
+    let lines = [("x-cert", &*mallory), ("x-cert", &*victim)];
+    assert_eq!(nginx.get(&lines).await.status, StatusCode::BAD_REQUEST, "two lines");
 }

@@ -149,7 +149,7 @@ async fn a_layer_inside_goes_by_what_the_call_has_told_meanwhile() {
 #[tokio::test]
 async fn and_by_what_was_learnt_of_its_extension() {
     let bench = Arc::new(Bench::new().await);
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND);
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND).wait();
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
     let key = Key::es256();
     let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint());
@@ -513,7 +513,7 @@ async fn layers_in_layers_tell_one_new_value() {
 #[tokio::test]
 async fn layers_in_layers_sign_once() {
     let bench = Bench::new().await;
-    let signatures = MessageSignatures::at(ORIGIN).signer(|_, response| {
+    let signatures = MessageSignatures::at(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
         Ok(())
     });
@@ -528,7 +528,7 @@ async fn layers_in_layers_sign_once() {
 #[tokio::test]
 async fn a_layer_inside_signs_for_its_own_token() {
     let bench = Bench::new().await;
-    let signatures = MessageSignatures::at(ORIGIN).signer(|_, response| {
+    let signatures = MessageSignatures::at(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
         Ok(())
     });

@@ -169,6 +169,25 @@ async fn a_key_that_is_not_known_yet_is_passed_on_unless_it_is_said_not_to() {
 }
 
 #[tokio::test]
+async fn ed25519_has_two_names() {
+    let service = Signing::new().await;
+    let api = service.api(JwtPrecheck::known_keys_only);
+    let key = Key::ed25519();
+    for only in [None, Some("EdDSA"), Some("Ed25519")] {
+        let jwk = merged(key.jwk.clone(), json!({ "kid": "ed" }));
+        let jwk = only.map_or(jwk.clone(), |only| merged(jwk, json!({ "alg": only })));
+        service.keys.replace(json!({ "keys": [jwk] }).to_string()).unwrap();
+        for name in ["EdDSA", "Ed25519"] {
+            let changes = json!({ "jti": format!("{only:?} {name}") });
+            let token = jwt(&key, "ed", json!({ "alg": name }), changes.clone());
+            assert!(service.is_asked(&api, &token).await, "{only:?} {name}");
+            let other = jwt(&Key::ed25519(), "ed", json!({ "alg": name }), changes);
+            assert!(!service.is_asked(&api, &other).await, "{only:?} {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn keys_change_while_the_layer_is_in_use() {
     let service = Signing::new().await;
     let api = service.api(JwtPrecheck::known_keys_only);

@@ -159,7 +159,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An API that gives tokens new values every 20 s, and the values that a token has had.
 async fn rotated(bench: &Bench, times: usize) -> (Protected, Vec<String>) {
     let rotation = Rotation::in_header(NEW).every(20 * SECOND);
-    let api = bench.api_with(|layer| layer.rotate(rotation));
+    let api = bench.api_with(|layer| layer.rotate(rotation).check_deadline(SECOND));
     let mut values = vec![bench.authlete.token().issue().await];
     api.get(&values[0]).await;
     for _ in 0..times {

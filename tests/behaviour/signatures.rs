@@ -2,19 +2,48 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::{HeaderValue, StatusCode};
+use axum::body::Body;
+use http::{HeaderValue, Request, StatusCode};
 use tower_authlete::{MessageSignatures, api::IntrospectionRequest};
 
-use crate::support::Bench;
+use crate::support::{Bench, Protected, send};
 
 const ORIGIN: &str = "https://api.example.com";
 
 fn signing() -> MessageSignatures {
-    MessageSignatures::at(ORIGIN).signer(|token, response| {
+    MessageSignatures::at(ORIGIN).signer(|token, _request, response| {
         let subject = token.subject().ok_or("no subject")?;
         response.headers.insert("signature", HeaderValue::from_str(subject)?);
         Ok(())
     })
+}
+
+/// An API that tells Authlete of signatures, and what it tells.
+fn watched(bench: &Bench) -> (Arc<Mutex<Vec<IntrospectionRequest>>>, Protected) {
+    let seen: Arc<Mutex<Vec<IntrospectionRequest>>> = Arc::default();
+    let authlete = {
+        let (seen, transport) = (seen.clone(), bench.authlete.client_builder());
+        let plain = tower_authlete::api::Transport::new(
+            tower_authlete::api::TlsRoots::None,
+            std::time::Duration::from_secs(1),
+        )
+        .unwrap();
+        let spy = tower::ServiceBuilder::new()
+            .map_request(move |request: http::Request<http_body_util::Full<bytes::Bytes>>| {
+                let body = http_body_util::BodyExt::collect(request.body().clone());
+                let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
+                seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                request
+            })
+            .service(plain);
+        transport.transport(spy).build().unwrap()
+    };
+    let auth = tower_authlete::AuthLayer::builder(authlete)
+        .clock(bench.clock.clone())
+        .message_signatures(signing())
+        .build()
+        .unwrap();
+    (seen, Protected::new(&auth))
 }
 
 #[tokio::test]
@@ -55,30 +84,7 @@ async fn a_response_that_cannot_be_signed_does_not_go_out() {
 #[tokio::test]
 async fn authlete_is_told_of_every_request() {
     let bench = Bench::new().await;
-    let seen: Arc<Mutex<Vec<IntrospectionRequest>>> = Arc::default();
-    let authlete = {
-        let (seen, transport) = (seen.clone(), bench.authlete.client_builder());
-        let plain = tower_authlete::api::Transport::new(
-            tower_authlete::api::TlsRoots::None,
-            std::time::Duration::from_secs(1),
-        )
-        .unwrap();
-        let spy = tower::ServiceBuilder::new()
-            .map_request(move |request: http::Request<http_body_util::Full<bytes::Bytes>>| {
-                let body = http_body_util::BodyExt::collect(request.body().clone());
-                let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
-                seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                request
-            })
-            .service(plain);
-        transport.transport(spy).build().unwrap()
-    };
-    let auth = tower_authlete::AuthLayer::builder(authlete)
-        .clock(bench.clock.clone())
-        .message_signatures(signing())
-        .build()
-        .unwrap();
-    let api = crate::support::Protected::new(&auth);
+    let (seen, api) = watched(&bench);
     let token = bench.authlete.token().subject("alice").issue().await;
     let authorization = format!("Bearer {token}");
     for _ in 0..2 {
@@ -97,4 +103,87 @@ async fn authlete_is_told_of_every_request() {
         told.iter().any(|pair| pair.key.as_deref() == Some("signature")
             && pair.value.as_deref() == Some("a=:b:"))
     );
+}
+
+#[tokio::test]
+async fn a_header_that_is_not_utf8_is_not_told_as_something_else() {
+    let bench = Bench::new().await;
+    let (seen, api) = watched(&bench);
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let get = async |headers: &[(&str, &[u8])]| {
+        let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+        let request = headers.iter().fold(request, |it, (name, value)| {
+            it.header(*name, HeaderValue::from_bytes(value).unwrap())
+        });
+        send(api.router.clone(), request.body(Body::empty()).unwrap()).await.status
+    };
+    let input: &[u8] = b"sig=(\"@method\" \"x-signed\");created=1";
+    let told = || seen.lock().unwrap().pop().unwrap().headers.unwrap();
+    // One that no signature covers is left out, with all its lines.
+    let other: [(&str, &[u8]); 4] = [
+        ("signature-input", input),
+        ("x-signed", b"a"),
+        ("x-city", b"b"),
+        ("x-city", b"Z\xfcrich"),
+    ];
+    assert_eq!(get(&other).await, StatusCode::OK);
+    let names: Vec<_> = told().into_iter().filter_map(|pair| pair.key).collect();
+    assert_eq!(names, ["authorization", "signature-input", "x-signed"]);
+    // What is UTF-8 is told as it is.
+    assert_eq!(get(&[("x-city", "Zürich".as_bytes())]).await, StatusCode::OK);
+    assert!(told().iter().any(|pair| pair.value.as_deref() == Some("Zürich")));
+    // A signature over one, or that is one, cannot be verified.
+    let wrong: [&[(&str, &[u8])]; 4] = [
+        &[("signature-input", input), ("x-signed", b"\xff")],
+        &[
+            ("signature-input", b"a=()"),
+            ("signature-input", input),
+            ("x-signed", b"a"),
+            ("x-signed", b"\xff"),
+        ],
+        &[("signature-input", b"sig=(\"\xff\")")],
+        &[("signature-input", input), ("signature", b"sig=:\xff:")],
+    ];
+    for headers in wrong {
+        assert_eq!(get(headers).await, StatusCode::BAD_REQUEST, "{headers:?}");
+    }
+    assert!(seen.lock().unwrap().is_empty(), "Authlete is not asked");
+}
+
+#[tokio::test]
+async fn the_signer_sees_the_request_that_it_answers() {
+    let bench = Bench::new().await;
+    let signatures =
+        MessageSignatures::at("https://example.com/api").signer(|_, request, response| {
+            let signature = request.headers.get("signature").ok_or("no signature")?.to_str()?;
+            // RFC 9421 §2.4: components of the request.
+            let base = format!("{} {} {signature}", request.method, request.uri);
+            response.headers.insert("signature", HeaderValue::from_str(&base)?);
+            Ok(())
+        });
+    for strip in [false, true] {
+        let api = bench.api_with(|layer| {
+            let layer = layer.message_signatures(signatures.clone());
+            if strip { layer.strip_credentials() } else { layer }
+        });
+        let token = bench.authlete.token().subject("alice").response_signing_required();
+        let token = format!("Bearer {}", token.issue().await);
+        let headers = [("authorization", &*token), ("signature", "sig=:AA==:")];
+        let answer = api.send_at("/?a=b", &headers).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let expected = "GET https://example.com/api/?a=b sig=:AA==:";
+        assert_eq!(answer.headers["signature"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_signature_is_for_no_path_with_dot_segments() {
+    let bench = Bench::new().await;
+    let (seen, api) = watched(&bench);
+    let token = format!("Bearer {}", bench.authlete.token().issue().await);
+    for path in ["/../read", "/%2e%2E/read", "/read/."] {
+        let answer = api.send_at(path, &[("authorization", &token)]).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+    assert!(seen.lock().unwrap().is_empty());
 }

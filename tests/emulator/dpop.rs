@@ -30,7 +30,7 @@ fn assert_fails(response: &IntrospectionResponse, error: &str, why: &str) {
     assert_eq!(response.action, Unauthorized, "{why}");
     let content = response.response_content.as_deref().unwrap();
     assert!(content.starts_with(&format!("DPoP error=\"{error}\"")), "{why}: {content}");
-    assert!(content.contains("algs=\"ES256 ES384 EdDSA PS256 RS256\""), "{why}: {content}");
+    assert!(content.contains("algs=\"ES256 ES384 Ed25519 EdDSA PS256 RS256\""), "{why}: {content}");
 }
 
 fn bound<'e>(emulator: &'e Emulator, key: &Key) -> TokenBuilder<'e> {
@@ -40,7 +40,8 @@ fn bound<'e>(emulator: &'e Emulator, key: &Key) -> TokenBuilder<'e> {
 #[tokio::test]
 async fn a_bound_token_takes_a_proof_of_its_key() {
     let (emulator, authlete) = start().await;
-    for key in [Key::es256(), Key::es384(), Key::ed25519()] {
+    let ed25519 = Key::ed25519().named("Ed25519");
+    for key in [Key::es256(), Key::es384(), Key::ed25519(), ed25519] {
         let token = bound(&emulator, &key).subject("alice").issue().await;
         let response = present(&authlete, &token, &key.proof_for(&token, json!({}))).await;
         assert_eq!((response.action, response.dpop_nonce), (Ok, None), "{}", key.alg);

@@ -55,6 +55,12 @@ impl Key {
         Self { alg: "EdDSA", jwk, sign: Box::new(move |m| pair.sign(m).as_ref().to_vec()) }
     }
 
+    /// The same key, which calls its algorithm so.
+    #[allow(dead_code)]
+    pub(crate) fn named(self, alg: &'static str) -> Self {
+        Self { alg, ..self }
+    }
+
     /// By other means than the emulator's: the members are in alphabetical order already.
     pub(crate) fn thumbprint(&self) -> String {
         let text = |name: &str| self.jwk[name].as_str().unwrap();

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use http::{Extensions, HeaderName, Uri};
+use http::{Extensions, HeaderName};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::shared::{MARK, headers, request};
 use crate::{
@@ -10,20 +11,25 @@ use crate::{
     proof::{ClientCertificate, ClientCertificates, Origin, PeerAddr},
 };
 
-/// Input: headers. What a proxy says of the origin is one, the word of others counts for nothing, and a
-/// certificate survives its way to Authlete.
+/// Input: headers. What a proxy says of the origin is one of ours, the word of others counts for nothing,
+/// a certificate survives its way to Authlete, and what the client chose beside what its proxy writes
+/// changes neither.
 pub fn forwarding(input: &[u8]) {
+    for line in input.split(|byte| *byte == b'\n').take(8) {
+        chosen(&String::from_utf8_lossy(line));
+    }
     let request = request(headers(input));
     let (stranger, proxy) = (from(Ipv4Addr::new(192, 0, 2, 1)), from(Ipv4Addr::new(10, 0, 0, 1)));
-    let mut origin = Origin::forwarded_by(["10.0.0.0/8"]);
-    assert!(origin.validate("origin").is_ok());
     let head = RequestHead::of(&request);
-    assert!(origin.url(head, &stranger).is_err());
-    if let Ok(url) = origin.url(head, &proxy) {
-        let uri: Uri = url.parse().unwrap_or_else(|_| panic!("{url}"));
-        assert!(matches!(uri.scheme_str(), Some("http" | "https")), "{url}");
-        assert!(uri.host().is_some_and(|host| !host.is_empty()) && uri.path() == "/", "{url}");
-        assert!(!url.contains(['@', '?', '#', '\\']), "{url}");
+    for mut origin in
+        [Origin::forwarded_by(["10.0.0.0/8"], HOSTS), Origin::x_forwarded_by(["10.0.0.0/8"], HOSTS)]
+    {
+        assert!(origin.validate("origin").is_ok());
+        assert!(origin.url(head, &stranger).is_err());
+        if let Ok(url) = origin.url(head, &proxy) {
+            let ours = |host: &str| ["http", "https"].map(|it| format!("{it}://{host}/"));
+            assert!(HOSTS.iter().any(|host| ours(host).contains(&url)), "{url}");
+        }
     }
     for mut certificates in [
         ClientCertificates::from_client_cert_header(["10.0.0.0/8"]),
@@ -31,9 +37,40 @@ pub fn forwarding(input: &[u8]) {
         ClientCertificates::from_escaped_pem(HeaderName::from_static("x-cert"), ["10.0.0.0/8"]),
     ] {
         assert!(certificates.validate().is_ok());
-        assert_eq!(certificates.find(head.headers, &stranger), Ok(None));
+        assert!(matches!(certificates.find(head.headers, &stranger), Ok(None)));
         let found = certificates.find(head.headers, &proxy).ok().flatten();
         found.iter().for_each(survives);
+    }
+}
+
+const HOSTS: [&str; 2] = ["api.example.com", "[2001:db8::1]:8443"];
+
+/// What a client chose stands beside what its proxy writes: in `Forwarded`, before it in the same line and
+/// in one of its own; in a certificate's names, after it.
+fn chosen(chosen: &str) {
+    let proxy = from(Ipv4Addr::new(10, 0, 0, 1));
+    let appended = "for=192.0.2.1;proto=https;host=api.example.com";
+    for lines in [format!("{chosen}, {appended}"), format!("{chosen}\nforwarded:{appended}")] {
+        let request = request(headers(format!("forwarded:{lines}").as_bytes()));
+        let mut origin = Origin::forwarded_by(["10.0.0.0/8"], HOSTS);
+        assert!(origin.validate("origin").is_ok());
+        let url = origin.url(RequestHead::of(&request), &proxy);
+        assert!(url.as_ref().map_or(true, |url| url == "https://api.example.com/"), "{url:?}");
+    }
+    let own = ClientCertificate::from_der(&b"own"[..]);
+    let pem = utf8_percent_encode(&own.to_pem(), NON_ALPHANUMERIC).to_string();
+    for (cert, expected) in [(format!("Cert=\"{pem}\";"), Some(own)), (String::new(), None)] {
+        let xfcc = format!("x-forwarded-client-cert:By=a;Hash=0;{cert}Subject=\"\";URI={chosen}");
+        let headers = headers(xfcc.as_bytes());
+        for elements in 1..3 {
+            let certificates = ClientCertificates::from_envoy(["10.0.0.0/8"]);
+            let mut certificates = certificates.xfcc_elements(elements);
+            assert!(certificates.validate().is_ok());
+            if let Ok(found) = certificates.find(&headers, &proxy) {
+                // A value that no header can have is none.
+                assert!(found == expected || headers.is_empty(), "{xfcc}");
+            }
+        }
     }
 }
 
@@ -53,7 +90,7 @@ fn survives(certificate: &ClientCertificate) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, sample::select};
 
     use super::super::strategies::{CASES, lines, seeds};
     use super::*;
@@ -77,6 +114,15 @@ mod tests {
         #[test]
         fn what_proxies_say_is_an_origin_or_nothing(input in lines(FORWARDING)) {
             forwarding(&input);
+        }
+
+        #[test]
+        fn what_a_client_chooses_changes_nothing_of_what_its_proxy_says(
+            input in "[a-z=,;\" \\\\]{0,24}",
+            forged in select(&["", "Cert=\"-----BEGIN%20CERTIFICATE-----%0AMAMCAQU%3D%0A-----END%20CERTIFICATE-----%0A\"", "host=evil.example;proto=https"][..]),
+            rest in "[a-z=,;\" \\\\]{0,8}",
+        ) {
+            chosen(&format!("{input}{forged}{rest}"));
         }
 
         #[test]

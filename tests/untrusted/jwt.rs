@@ -34,7 +34,7 @@ pub fn jwt(input: &str) {
         Some(exp) => exp.as_f64().is_some_and(|exp| exp + 60.0 > NOW as f64),
     };
     let may = ["at+jwt", "application/at+jwt"].contains(&typ.as_str())
-        && text(&header, "alg") == "EdDSA"
+        && ["EdDSA", "Ed25519"].contains(&text(&header, "alg").as_str())
         && named
         && lives
         && text(&claims, "iss") == ISSUER;
@@ -58,7 +58,7 @@ mod tests {
     #[rustfmt::skip]
     const JWTS: &[&str] = &[
         r#"{"typ":"at+jwt","alg":"EdDSA","kid":"1"}"#, r#"{"iss":"https://as.example.com","exp":2000000000}"#,
-        r#"{"typ":"at+jwt","#, r#""typ":"application/AT+JWT""#, r#""typ":"JWT""#, r#""alg":"EdDSA""#,
+        r#"{"typ":"at+jwt","#, r#""typ":"application/AT+JWT""#, r#""typ":"JWT""#, r#""alg":"EdDSA""#, r#""alg":"Ed25519""#,
         r#""alg":"none""#, r#""alg":"HS256""#, r#""alg":"ES256""#, r#""kid":"1""#, r#""kid":null"#,
         r#""kid":"2""#, r#""iss":"https://as.example.com""#, r#""iss":null"#, r#""exp":1999999940"#,
         r#""exp":1999999941"#, r#""exp":1e300"#, r#""exp":-1"#, r#""exp":"1""#, "{", "}", ",", "\n", ".", "[]",

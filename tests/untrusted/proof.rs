@@ -65,7 +65,7 @@ fn fits((kty, crv, alg): (Option<&str>, Option<&str>, Option<&str>)) -> bool {
     match alg {
         Some("ES256") => (kty, crv) == (Some("EC"), Some("P-256")),
         Some("ES384") => (kty, crv) == (Some("EC"), Some("P-384")),
-        Some("EdDSA") => (kty, crv) == (Some("OKP"), Some("Ed25519")),
+        Some("EdDSA" | "Ed25519") => (kty, crv) == (Some("OKP"), Some("Ed25519")),
         Some("PS256" | "RS256") => kty == Some("RSA"),
         _ => false,
     }
@@ -136,6 +136,7 @@ mod tests {
                 ("alg", r#""none""#),
                 ("alg", r#""HS256""#),
                 ("alg", r#""ES256""#),
+                ("alg", r#""Ed25519""#),
                 ("crit", r#"["a"]"#),
                 ("jwk", r#"{"kty":"oct","k":"AAAA"}"#),
                 ("x", "1"),

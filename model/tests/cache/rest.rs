@@ -325,7 +325,7 @@ pub(crate) mod token {
             self
         }
 
-        pub(crate) fn guarded(self, _: &Guard) -> Self {
+        pub(crate) fn guarded(self, _: &Guard, _: &Key) -> Self {
             self
         }
 
@@ -344,6 +344,8 @@ pub(crate) mod token {
         pub(crate) fn new() -> Self {
             Self
         }
+
+        pub(crate) fn clear(&self) {}
     }
 }
 
