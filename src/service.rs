@@ -162,7 +162,7 @@ impl<R> Authenticator<R> {
             true => (verifier.key(credentials.token), None),
             false => verifier.look_up(credentials.token, credentials.holder(), now),
         };
-        let mut evidence = self.evidence(&credentials, key);
+        let mut evidence = self.evidence(&credentials, key, request.extensions());
         let known = known.filter(|known| !self.lacks_facts(&known.answer));
         let Some(known) = known else {
             let presented = Arc::new(credentials.presented(key));
@@ -208,7 +208,12 @@ impl<R> Authenticator<R> {
         Ok(Some(Credentials { scheme, token, certificate }))
     }
 
-    fn evidence(&self, credentials: &Credentials<'_>, key: Key) -> Evidence {
+    fn evidence(
+        &self,
+        credentials: &Credentials<'_>,
+        key: Key,
+        extensions: &Extensions,
+    ) -> Evidence {
         let verifier = &self.settings.verifier;
         let Credentials { scheme, token, .. } = credentials;
         // A client that proves possession needs no new values.
@@ -217,7 +222,8 @@ impl<R> Authenticator<R> {
         Evidence {
             certificate: credentials.holder().certificate,
             value,
-            rotation: value.and_then(|value| PendingRotation::due(verifier, value, token)),
+            rotation: value
+                .and_then(|value| PendingRotation::due(verifier, value, token, extensions)),
             ..Evidence::of_scheme(*scheme)
         }
     }
@@ -230,7 +236,7 @@ impl<R> Authenticator<R> {
     ) -> Result<Begin, Rejection> {
         let verifier = &self.settings.verifier;
         let key = verifier.key(credentials.token);
-        let mut evidence = self.evidence(credentials, key);
+        let mut evidence = self.evidence(credentials, key, request.extensions());
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let outer = AuthContext::of(request.extensions(), verifier);
         let proven = outer.and_then(|context| context.proven.as_ref());

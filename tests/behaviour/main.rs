@@ -5,6 +5,8 @@
 mod again;
 mod audited;
 mod breaker;
+#[cfg(feature = "session")]
+mod browser;
 mod caching;
 mod check_by_update;
 mod credentials;
@@ -39,6 +41,8 @@ mod rotating;
 mod secrets;
 mod servers;
 mod sessions;
+mod sessions_rotated;
+mod sessions_shared;
 mod settings;
 mod signatures;
 mod stale;
