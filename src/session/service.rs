@@ -134,7 +134,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
     let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
-    rejection::render(&EmptyBody, rejection, head)
+    rejection::render(&EmptyBody, rejection, head, true)
 }
 
 /// The session has ended: the browser has to log in.
