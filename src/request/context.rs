@@ -59,8 +59,10 @@ impl AuthContext {
 
     /// Takes away the context that another layer left, and tells what is done to the response: only what
     /// layers of this verifier do, and whether any of all looks at it.
+    #[inline]
     pub(crate) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> AfterResponse {
-        match extensions.remove::<Self>() {
+        let context = if extensions.is_empty() { None } else { extensions.remove::<Self>() };
+        match context {
             Some(context) if Arc::ptr_eq(&context.verifier, verifier) => context.after,
             Some(context) => {
                 AfterResponse { watched: context.after.watched, ..AfterResponse::default() }
