@@ -6,9 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 use tower_authlete::emulator::{Api, Fault};
 
-use crate::support::{Bench, Protected};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{Bench, Protected, SECOND};
 
 #[tokio::test]
 async fn a_good_token_is_asked_about_once() {
@@ -42,7 +40,7 @@ async fn an_answer_is_used_for_max_age_at_most() {
 }
 
 #[tokio::test]
-async fn its_age_counts_from_when_it_was_asked_for() {
+async fn the_age_of_an_answer_counts_from_when_its_call_was_made() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -51,11 +49,11 @@ async fn its_age_counts_from_when_it_was_asked_for() {
         bench.authlete.arrived(Api::Introspection, 1).await;
         // Revoked elsewhere, after it was decided and before it is told.
         assert!(bench.authlete.revoke(&token));
-        bench.clock.advance(Duration::from_secs(2));
+        bench.clock.advance(2 * SECOND);
         hold.release();
     });
     assert_eq!(request.status, StatusCode::OK);
-    bench.clock.advance(Duration::from_secs(58));
+    bench.clock.advance(58 * SECOND);
     assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -241,19 +239,6 @@ async fn two_services_do_not_share_what_is_known() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_is_forgotten_with_all_else() {
-    let bench = Bench::new().await;
-    let api = bench.api();
-    let token = bench.authlete.token().subject("alice").issue().await;
-    for _ in 0..5 {
-        assert_eq!(api.get(&token).await.status, StatusCode::OK);
-    }
-    assert!(bench.authlete.revoke(&token));
-    api.handle.forget_all();
-    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
 async fn of_many_tokens_in_use_none_is_taken_for_another() {
     let bench = Bench::new().await;
     let api = bench.api();
@@ -293,4 +278,19 @@ async fn nothing_is_used_for_longer_because_the_time_of_day_is_set_back() {
     assert_eq!(bench.introspections(), before + 1);
     bench.clock.advance(Duration::from_secs(50));
     assert_eq!(api.get(&good).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_its_answer_is_on_its_way_is_refused() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").expires_in(10 * SECOND).issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let first = api.spawn_get(&token);
+    bench.authlete.arrived(Api::Introspection, 1).await;
+    bench.clock.advance(10 * SECOND);
+    let second = api.spawn_get(&token);
+    hold.release();
+    assert_eq!(first.await.unwrap().status, StatusCode::UNAUTHORIZED);
+    assert_eq!(second.await.unwrap().status, StatusCode::UNAUTHORIZED);
 }

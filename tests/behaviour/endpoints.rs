@@ -3,110 +3,28 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body};
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower_authlete::{
     AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Require,
     RequireScopes,
-    api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
+    api::{GrantType, TokenCreateRequest},
     emulator::{Api, Emulator, Fault},
     endpoint::{Decision, Limits, RevocationEndpoint, TokenEndpoint},
 };
 use tracing::Level;
 
 use crate::{
+    authorization_server::{
+        PASSWORD, Server, basic_of, body_of, post, refresh, spawn_post, with_credentials,
+    },
+    keys::Key,
     log::logged,
-    support::{Answer, Bench, Protected, send},
+    support::{Bench, Protected, send},
 };
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-
-/// An API, and beside it the endpoints.
-struct Server<'b> {
-    bench: &'b Bench,
-    api: Protected,
-    endpoints: Router,
-}
-
-impl<'b> Server<'b> {
-    fn new(bench: &'b Bench) -> Self {
-        Self::with(bench, |layer| layer)
-    }
-
-    fn with(bench: &'b Bench, settings: fn(AuthLayerBuilder) -> AuthLayerBuilder) -> Self {
-        let auth: AuthLayer = settings(bench.layer()).build().unwrap();
-        let (authlete, handle) = (bench.authlete.authlete(), auth.handle());
-        let client = bench.authlete.client_id();
-        let token =
-            TokenEndpoint::builder(authlete.clone(), &handle).decide(move |request| async move {
-                match request.action {
-                    TokenAction::Password if request.username.as_deref() == Some("alice") => {
-                        Decision::issue_with("alice", [("plan", "gold")])
-                    }
-                    TokenAction::Password => {
-                        Decision::refuse(TokenFailReason::InvalidResourceOwnerCredentials)
-                    }
-                    TokenAction::TokenExchange => Decision::create(
-                        TokenCreateRequest::new()
-                            .grant_type(GrantType::TokenExchange)
-                            .client_id(client)
-                            .subject(request.subject_token_info.unwrap().subject.unwrap())
-                            .scopes(request.scopes),
-                    ),
-                    _ => Decision::refuse(TokenFailReason::Unknown),
-                }
-            });
-        let endpoints = Router::new()
-            .route_service("/token", token.build().unwrap())
-            .route_service("/revoke", RevocationEndpoint::new(authlete, &handle));
-        Self { bench, api: Protected::new(&auth), endpoints }
-    }
-
-    fn basic(&self) -> String {
-        use base64::{Engine, prelude::BASE64_STANDARD};
-
-        let authlete = &self.bench.authlete;
-        let pair = format!("{}:{}", authlete.client_id(), authlete.client_secret());
-        format!("Basic {}", BASE64_STANDARD.encode(pair))
-    }
-
-    async fn post(&self, path: &str, form: &str) -> Answer {
-        self.post_with(path, form, &[("authorization", &self.basic())]).await
-    }
-
-    async fn post_with(&self, path: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
-        let request =
-            Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        let request =
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let request = request.body(Body::from(form.to_owned())).unwrap();
-        let answer = send(self.endpoints.clone(), request).await;
-        assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
-        assert_eq!(answer.header(header::PRAGMA), "no-cache");
-        answer
-    }
-
-    /// The tokens of a successful answer.
-    async fn tokens(&self, form: &str) -> (String, String) {
-        let answer = self.post("/token", form).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let body = body_of(&answer);
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        (text("access_token"), text("refresh_token"))
-    }
-}
-
-fn body_of(answer: &Answer) -> Value {
-    assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
-    serde_json::from_str(&answer.body).unwrap()
-}
-
-fn refresh(token: &str) -> String {
-    format!("grant_type=refresh_token&refresh_token={token}")
-}
-
-const PASSWORD: &str = "grant_type=password&username=alice&password=x&scope=read";
 
 #[tokio::test]
 async fn the_first_use_of_an_issued_token_asks_nobody() {
@@ -446,12 +364,6 @@ async fn a_token_that_turns_out_to_take_signed_responses_is_refused_by_its_route
     }
 }
 
-fn basic_of(id: &str, secret: &str) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")))
-}
-
 /// Every byte percent-encoded, as a client may do (RFC 6749 Appendix B).
 fn percent_encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
@@ -704,16 +616,6 @@ async fn the_access_token_of_a_refresh_token_that_is_kept_or_honoured_once_more_
     assert_eq!(server.api.get(access).await.status, StatusCode::UNAUTHORIZED);
 }
 
-/// `POST /token` or `POST /revoke`, from a task of its own.
-fn spawn_post(server: &Server<'_>, path: &str, form: &str) -> tokio::task::JoinHandle<Answer> {
-    let request = Request::post(path)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("authorization", server.basic())
-        .body(Body::from(form.to_owned()))
-        .unwrap();
-    tokio::spawn(send(server.endpoints.clone(), request))
-}
-
 /// Endpoints with these limits.
 fn limited<'b>(bench: &'b Bench, limits: Limits) -> Server<'b> {
     let server = Server::new(bench);
@@ -942,5 +844,27 @@ async fn authlete_is_told_the_path_of_a_clients_certificate() {
         let told = body["clientCertificatePath"].as_array().unwrap().iter();
         let told: Vec<_> = told.map(|pem| pem.as_str().unwrap().lines().nth(1).unwrap()).collect();
         assert_eq!(told, path.map(|der| BASE64_STANDARD.encode(der)), "{endpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_request_has_at_most_one_proof_of_legal_characters() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let endpoint = TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+        .url("https://as.example.com/token")
+        .build()
+        .unwrap();
+    let key = Key::es256();
+    let one = key.proof(json!({ "htm": "POST", "htu": "https://as.example.com/token" }));
+    let form = with_credentials(&bench.authlete, "grant_type=client_credentials&scope=read");
+    for proofs in [&[&*one, "garbage"][..], &["\u{e9}"]] {
+        let mut request = post("/token", &form, &[]);
+        for proof in proofs {
+            let proof = HeaderValue::from_bytes(proof.as_bytes()).unwrap();
+            request.headers_mut().append("dpop", proof);
+        }
+        let answer = send(Router::new().route_service("/token", endpoint.clone()), request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{proofs:?}: {}", answer.body);
     }
 }

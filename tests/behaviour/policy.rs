@@ -10,7 +10,10 @@ use tower_authlete::{
     emulator::{Api, Fault},
 };
 
-use crate::support::{Bench, Protected};
+use crate::{
+    authorization_server::issued,
+    support::{Bench, Protected},
+};
 
 /// A route that takes `require`, behind a layer that takes nothing but a token.
 fn route(bench: &Bench, require: Require) -> Protected {
@@ -169,7 +172,7 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
 
 /// A token that the API knows by the answer that issued it, and what introspection will say of it.
 async fn issued_as(bench: &Bench, auth: &AuthLayer, facts: serde_json::Value) -> String {
-    let token = crate::nesting::issued(&bench.authlete, auth, "read").await;
+    let token = issued(&bench.authlete, auth, "read").await;
     let mut answer = json!({ "action": "OK", "existent": true, "usable": true, "clientId": 1 });
     let facts = facts.as_object().unwrap().clone();
     answer.as_object_mut().unwrap().extend(facts);
