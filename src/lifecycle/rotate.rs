@@ -11,13 +11,13 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    Extensions, HeaderMap, HeaderName, HeaderValue,
     header::{CACHE_CONTROL, SET_COOKIE},
 };
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{MAX_REMEMBERED, extend::remembered};
+use super::{MAX_REMEMBERED, extend::remembered, sink::NewValueSink};
 use crate::{
     api::{
         ConfigError, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
@@ -274,6 +274,8 @@ pub(crate) struct PendingRotation {
     /// Of the value as it was presented.
     key: Key,
     token: Secret,
+    /// Who takes the new value in place of the client.
+    sink: Option<NewValueSink>,
 }
 
 /// The new value on its way.
@@ -281,18 +283,35 @@ pub(crate) type Rotating = Pin<Box<dyn Future<Output = Option<NewValue>> + Send>
 
 impl PendingRotation {
     /// A rotation, if it is time for one.
-    pub(crate) fn due(verifier: &Arc<Verifier>, key: Key, token: &str) -> Option<Self> {
+    pub(crate) fn due(
+        verifier: &Arc<Verifier>,
+        key: Key,
+        token: &str,
+        extensions: &Extensions,
+    ) -> Option<Self> {
         let due = verifier.rotator.as_ref()?.is_due(&key, verifier.clock.recently());
-        due.then(|| Self { verifier: verifier.clone(), key, token: token.into() })
+        let sink = || NewValueSink::of(token, extensions);
+        due.then(|| Self { verifier: verifier.clone(), key, token: token.into(), sink: sink() })
     }
 
-    pub(crate) fn start(self) -> Rotating {
-        Box::pin(self.run())
+    pub(crate) fn start(mut self) -> Rotating {
+        let Some(sink) = self.sink.take() else { return Box::pin(self.run()) };
+        Box::pin(async move {
+            // A task of its own: if the client goes away, nobody else learns the new value.
+            let putting = tokio::spawn(async move {
+                if let Some(new) = self.run().await {
+                    sink.put(new.successor.value.clone()).await;
+                }
+            });
+            // It fails if the runtime shuts down, or by a panic, which has been reported.
+            let _ = putting.await;
+            None
+        })
     }
 
     /// Gives the token a new value, once for all who ask.
     async fn run(self) -> Option<NewValue> {
-        let Self { verifier, key, token } = self;
+        let Self { verifier, key, token, .. } = self;
         let rotator = verifier.rotator.clone()?;
         let (flight, task) = {
             let mut flights = rotator.flights.lock();

@@ -4,6 +4,8 @@
 
 mod authorization_server;
 mod breaker;
+#[cfg(feature = "session")]
+mod browser;
 mod caching;
 mod check_by_update;
 mod credentials;
@@ -41,6 +43,8 @@ mod rotating;
 mod secrets;
 mod servers;
 mod sessions;
+mod sessions_rotated;
+mod sessions_shared;
 mod settings;
 mod shutdown;
 mod signatures;
