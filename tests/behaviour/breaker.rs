@@ -110,9 +110,7 @@ async fn after_a_pause_one_call_at_a_time_is_a_probe() {
     bench.clock.advance(SECOND);
     assert_eq!(api.handle.health().breaker, BreakerState::HalfOpen);
     bench.authlete.clear_faults();
-    let hold = bench.authlete.hold(Api::Introspection);
-    let probe = api.spawn_get("probe");
-    bench.authlete.arrived(Api::Introspection, 3).await;
+    let (hold, probe) = api.held(&bench, "probe").await;
     for number in 0..10 {
         let answer = api.get(&format!("token-{number}")).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);

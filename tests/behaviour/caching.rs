@@ -9,7 +9,7 @@ use tower_authlete::emulator::{Api, Fault};
 use crate::support::{Bench, Protected, SECOND};
 
 #[tokio::test]
-async fn a_good_token_is_asked_about_once() {
+async fn a_good_token_is_introspected_once() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -105,7 +105,7 @@ async fn no_expiry_whatever_breaks_the_cache() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_asked_about_once_in_a_while() {
+async fn a_bad_token_is_introspected_once_in_a_while() {
     let bench = Bench::new().await;
     let api = bench.api();
     for _ in 0..3 {
@@ -120,7 +120,7 @@ async fn a_bad_token_is_asked_about_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn a_token_that_comes_to_exist_is_found_once_it_is_asked_about_again() {
+async fn a_token_that_comes_to_exist_is_found_once_its_negative_entry_has_expired() {
     let bench = Bench::new().await;
     let api = bench.api();
     assert_eq!(api.get("chosen").await.status, StatusCode::UNAUTHORIZED);
@@ -130,7 +130,7 @@ async fn a_token_that_comes_to_exist_is_found_once_it_is_asked_about_again() {
 }
 
 #[tokio::test]
-async fn bad_tokens_cannot_push_out_good_ones() {
+async fn bad_tokens_evict_no_good_ones() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_entries(10).negative_max_entries(10));
     let good = bench.authlete.token().issue().await;
@@ -156,7 +156,7 @@ async fn policy_is_evaluated_on_a_hit_and_its_refusals_are_not_cached() {
 }
 
 #[tokio::test]
-async fn what_is_checked_is_never_asked_of_authlete() {
+async fn requirements_are_never_sent_to_authlete() {
     // A service that does not know a scope drops it from its check: asked, it would say OK.
     let bench = Bench::new().await;
     let authlete = tower_authlete::emulator::Emulator::builder().scopes(["read"]).start().await;
@@ -260,7 +260,7 @@ async fn of_many_tokens_in_use_none_is_taken_for_another() {
 }
 
 #[tokio::test]
-async fn nothing_is_used_for_longer_because_the_time_of_day_is_set_back() {
+async fn a_clock_that_is_set_back_makes_no_entry_live_longer() {
     let bench = Bench::new().await;
     let api = bench.api();
     let good = bench.authlete.token().issue().await;
@@ -285,9 +285,7 @@ async fn a_token_that_expires_while_its_answer_is_on_its_way_is_refused() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").expires_in(10 * SECOND).issue().await;
-    let hold = bench.authlete.hold(Api::Introspection);
-    let first = api.spawn_get(&token);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, first) = api.held(&bench, &token).await;
     bench.clock.advance(10 * SECOND);
     let second = api.spawn_get(&token);
     hold.release();

@@ -11,7 +11,7 @@ use tower_authlete::{
 
 use crate::{
     holder::Holder,
-    support::{Bench, OK, Protected, SECOND, UNAVAILABLE, keep_the_time, let_tasks_run},
+    support::{Bench, OK, Protected, SECOND, UNAVAILABLE, finished, keep_the_time, let_tasks_run},
 };
 
 #[tokio::test]
@@ -46,9 +46,7 @@ async fn a_check_that_is_begun_anew_keeps_its_deadline() {
     first.release();
     bench.authlete.arrived(Api::Introspection, 2).await;
     tokio::time::advance(2 * SECOND).await;
-    let_tasks_run().await;
-    assert!(request.is_finished(), "it waits on");
-    assert_eq!(request.await.unwrap().status, UNAVAILABLE);
+    assert_eq!(finished(request).await.status, UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,9 +64,7 @@ async fn an_extension_that_is_waited_for_counts_for_the_deadline() {
     hold.release();
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
     tokio::time::advance(SECOND).await;
-    let_tasks_run().await;
-    assert!(request.is_finished(), "it waits on");
-    assert_eq!(request.await.unwrap().status, OK);
+    assert_eq!(finished(request).await.status, OK);
 }
 
 /// A store that does not answer at once.
@@ -101,8 +97,7 @@ async fn a_wait_for_an_extension_leaves_time_for_the_replay_store() {
         tokio::time::advance(SECOND / 4).await;
         let_tasks_run().await;
     }
-    assert!(request.is_finished(), "it waits on");
-    assert_eq!(request.await.unwrap().status, OK);
+    assert_eq!(finished(request).await.status, OK);
 }
 
 /// A store that never answers.
@@ -126,9 +121,7 @@ async fn a_replay_store_that_does_not_answer_is_waited_for_until_the_deadline() 
     let request = holder.await.spawn_get();
     bench.authlete.arrived(Api::Introspection, 1).await;
     tokio::time::advance(3 * SECOND).await;
-    let_tasks_run().await;
-    assert!(request.is_finished(), "it waits on");
-    assert_eq!(request.await.unwrap().status, UNAVAILABLE);
+    assert_eq!(finished(request).await.status, UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +137,5 @@ async fn a_retry_that_would_come_after_the_deadline_is_not_waited_for() {
     let_tasks_run().await;
     tokio::time::advance(2 * SECOND).await;
     bench.authlete.arrived(Api::Introspection, 2).await;
-    let_tasks_run().await;
-    assert!(request.is_finished(), "it waits on");
-    assert_eq!(request.await.unwrap().header(RETRY_AFTER), "2");
+    assert_eq!(finished(request).await.header(RETRY_AFTER), "2");
 }

@@ -189,7 +189,7 @@ async fn headers_of_proofs_are_checked() {
 }
 
 #[tokio::test]
-async fn there_is_exactly_one_proof() {
+async fn a_request_has_exactly_one_proof() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     let token = format!("DPoP {}", holder.token);
@@ -273,7 +273,7 @@ fn assert_refused_token(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_revoked_token_dies_at_once() {
+async fn a_revoked_bound_token_is_refused_at_once() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     holder.get().await;
@@ -296,10 +296,7 @@ async fn every_proof_can_be_sent_to_authlete() {
 async fn a_route_without_cache_inside_uses_the_same_proof() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let inner = Protected::new(&auth.no_cache());
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     assert_eq!(holder.get().await.status, StatusCode::OK);
     let proof = holder.proof(json!({}));
     assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
@@ -332,7 +329,7 @@ async fn authletes_nonce_is_relayed_and_asked_for() {
 }
 
 #[tokio::test]
-async fn an_older_yes_is_not_kept_in_place_of_a_newer_no() {
+async fn an_older_positive_answer_does_not_replace_a_newer_negative_one() {
     let bench = Bench::new().await;
     let mut holder = Holder::new(&bench).await;
     // Which of the answers comes first is left to chance.
@@ -442,7 +439,7 @@ async fn bearer_tokens_can_be_refused() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_scheme_is_none_of_ours() {
+async fn without_the_setting_credentials_of_dpop_are_none() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     for optional in [false, true] {
@@ -517,7 +514,7 @@ async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_refused() {
+async fn wrong_settings_of_dpop_are_refused() {
     let bench = Bench::new().await;
     let wrong = [
         Dpop::at("api.example.com"),
@@ -617,7 +614,7 @@ async fn the_nonce_of_a_server_whose_clock_is_ahead_by_one_period_is_known() {
 }
 
 #[tokio::test]
-async fn who_is_to_be_asked_about_does_not_go_by_what_another_request_made_known() {
+async fn a_proof_that_is_always_checked_remotely_does_not_go_by_the_call_of_another_request() {
     let bench = Bench::new().await;
     let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
     let mut waiting = Box::pin(holder.get());
@@ -637,9 +634,7 @@ async fn a_layer_believes_no_layer_of_another_make() {
         other.layer().dpop(Dpop::at(ORIGIN)).build().unwrap(),
         bench.layer().dpop(Dpop::at("https://other.example")).build().unwrap(),
     ] {
-        let inner = Protected::new(&inner);
-        let router = inner.router.layer(outer.clone());
-        let api = Protected { router, ..inner };
+        let api = Protected::nested(&outer, &inner);
         let proof = holder.proof(json!({}));
         let headers = [("authorization", &*format!("DPoP {}", holder.token)), ("dpop", &proof)];
         assert_eq!(api.send(&headers).await.status, StatusCode::UNAUTHORIZED);
@@ -651,10 +646,7 @@ async fn a_layer_believes_no_layer_of_another_make() {
 async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let inner = Protected::new(&auth.no_cache());
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     for asked in 1..=3 {
         assert_eq!(holder.get().await.status, StatusCode::OK);
         assert_eq!(bench.introspections(), asked);
@@ -667,10 +659,8 @@ async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
 async fn a_route_without_cache_inside_waits_for_what_is_asked_in_the_background() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let (outer, inner) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let nested = Holder { api: Protected { router, ..inner }, ..holder };
+    let outer = Protected::new(&auth);
+    let nested = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     for good in [true, false] {
         let proof = nested.proof(json!({}));
         let headers = [("authorization", &*format!("DPoP {}", nested.token)), ("dpop", &proof)];
@@ -694,15 +684,9 @@ async fn of_several_headers_of_proxies_the_last_one_counts() {
     let dpop = by_forwarded();
     let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
     let send = async |hosts: [&str; 2]| {
-        let request = http::Request::get("/")
-            .header("authorization", format!("DPoP {}", holder.token))
-            .header("dpop", holder.proof(json!({})));
-        let request = hosts.iter().fold(request, |request, host| {
-            request.header("forwarded", format!("proto=https;host={host}"))
-        });
-        let mut request = request.body(axum::body::Body::empty()).unwrap();
-        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
-        crate::support::send(holder.api.router.clone(), request).await.status
+        let lines = hosts.map(|host| format!("proto=https;host={host}"));
+        let lines = lines.each_ref().map(|line| ("forwarded", line.as_str()));
+        holder.through_proxy("/", &lines, &format!("{ORIGIN}/")).await.status
     };
     assert_eq!(send(["evil.example", "api.example.com"]).await, StatusCode::OK);
     assert_eq!(send(["api.example.com", "evil.example"]).await, StatusCode::UNAUTHORIZED);

@@ -64,7 +64,7 @@ async fn the_new_expiry_is_cached() {
 }
 
 #[tokio::test]
-async fn a_token_in_use_lives_on_and_one_left_alone_dies() {
+async fn a_token_in_use_is_extended_and_one_left_alone_expires() {
     let bench = Bench::new().await;
     let api = bench.api_with(extending);
     let used = bench.authlete.token().expires_in(9 * SECOND).issue().await;
@@ -105,7 +105,7 @@ async fn a_token_is_never_extended_beyond_its_longest_life() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_never_brought_back_to_life() {
+async fn an_expired_token_is_never_extended() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.refresh(refresh()));
     let token = bench.authlete.token().expires_in(20 * SECOND).issue().await;

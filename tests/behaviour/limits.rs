@@ -50,9 +50,7 @@ async fn a_check_that_waits_in_vain_for_a_permit_is_no_failure_of_authlete() {
 async fn a_revocation_does_not_wait_for_checks() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_in_flight(1));
-    let hold = bench.authlete.hold(Api::Introspection);
-    let check = api.spawn_get("token");
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, check) = api.held(&bench, "token").await;
     api.handle.revoke("another").await.unwrap();
     hold.release();
     assert_eq!(check.await.unwrap().status, UNAUTHORIZED);
@@ -77,9 +75,7 @@ async fn an_overload_is_no_outage() {
     api.get(&token).await;
     assert!(bench.authlete.revoke(&token));
     bench.clock.advance(300 * SECOND);
-    let hold = bench.authlete.hold(Api::Introspection);
-    let other = api.spawn_get("made-up");
-    bench.authlete.arrived(Api::Introspection, 2).await;
+    let (hold, other) = api.held(&bench, "made-up").await;
     assert_eq!(api.get(&token).await.status, UNAVAILABLE);
     hold.release();
     assert_eq!(other.await.unwrap().status, UNAUTHORIZED);

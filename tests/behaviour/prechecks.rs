@@ -76,7 +76,7 @@ async fn what_does_not_look_like_a_token_of_the_service_costs_no_call() {
 }
 
 #[tokio::test]
-async fn what_is_given_one_after_another_must_all_fit() {
+async fn several_prechecks_must_all_pass() {
     let bench = Bench::new().await;
     let settings = |layer: AuthLayerBuilder| {
         layer.precheck(Precheck::prefix("a")).precheck(Precheck::length(..=3))
@@ -89,7 +89,7 @@ async fn what_is_given_one_after_another_must_all_fit() {
 }
 
 #[tokio::test]
-async fn a_token_that_fits_is_still_asked_about() {
+async fn a_token_that_passes_is_still_introspected() {
     let service = Signing::new().await;
     let api = service.api(|jwt| jwt.known_keys_only().issuer("https://as.example.com"));
     let token = jwt(&service.key, "one", json!({}), json!({}));
@@ -304,7 +304,7 @@ async fn a_token_whose_life_was_extended_is_asked_about() {
 }
 
 #[tokio::test]
-async fn in_an_outage_nonsense_is_still_refused_and_the_rest_is_not_known() {
+async fn in_an_outage_prechecks_still_refuse_and_other_tokens_are_503() {
     let service = Signing::new().await;
     let api = service.api(|jwt| jwt);
     service.bench.authlete.fault(Fault::status(503));
@@ -316,7 +316,7 @@ async fn in_an_outage_nonsense_is_still_refused_and_the_rest_is_not_known() {
 
 #[cfg(feature = "metrics")]
 #[tokio::test]
-async fn what_is_refused_is_counted() {
+async fn refusals_of_prechecks_are_counted() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();

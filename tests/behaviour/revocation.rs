@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_revoked_token_dies_at_once() {
+async fn a_revoked_token_is_refused_at_once() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;

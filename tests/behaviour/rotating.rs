@@ -24,7 +24,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_client_is_told_the_new_value_and_the_old_one_dies_at_once() {
+async fn the_client_is_told_the_new_value_and_the_old_one_is_refused_at_once() {
     let bench = Bench::new().await;
     let (api, old) = due(&bench, rotation()).await;
     let answer = api.get(&old).await;

@@ -12,8 +12,8 @@ use tower_authlete::{
 };
 
 use crate::{
-    browser::{Browser, Process, SECOND, alive, renewals},
-    support::Bench,
+    browser::{Browser, Process, alive, renewals},
+    support::{Bench, SECOND},
 };
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn ten_requests_at_once_cause_one_renewal_and_nobody_is_logged_out() {
 }
 
 #[tokio::test]
-async fn it_is_renewed_ahead_of_its_end_and_again_by_the_new_refresh_token() {
+async fn a_session_is_renewed_ahead_of_the_end_of_its_token_and_again_by_the_new_refresh_token() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(69 * SECOND);
@@ -115,7 +115,7 @@ async fn a_refresh_token_that_is_of_no_use_ends_the_session() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_saved_is_used_by_nobody_and_not_lost() {
+async fn renewed_tokens_that_cannot_be_saved_are_used_by_nobody_and_not_lost() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(100 * SECOND);

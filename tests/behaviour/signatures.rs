@@ -50,7 +50,7 @@ async fn responses_are_signed_for_tokens_that_take_it() {
 }
 
 #[tokio::test]
-async fn without_a_signer_such_a_token_is_refused_also_from_the_cache() {
+async fn without_a_signer_a_token_that_requires_signed_responses_is_refused() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
     let unsigning = MessageSignatures::at(ORIGIN);

@@ -33,9 +33,7 @@ async fn calls_about_different_tokens_do_not_wait_for_each_other() {
     let bench = Bench::new().await;
     let api = bench.api();
     let (one, two) = (bench.authlete.token().issue().await, bench.authlete.token().issue().await);
-    let hold = bench.authlete.hold(Api::Introspection);
-    let first = api.spawn_get(&one);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, first) = api.held(&bench, &one).await;
     let second = api.spawn_get(&two);
     // The second call arrives while the first is still unanswered.
     bench.authlete.arrived(Api::Introspection, 2).await;
@@ -62,9 +60,7 @@ async fn a_leader_that_goes_away_fails_nobody() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
-    let hold = bench.authlete.hold(Api::Introspection);
-    let leader = api.spawn_get(&token);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, leader) = api.held(&bench, &token).await;
     let waiter = api.spawn_get(&token);
     leader.abort();
     assert!(leader.await.unwrap_err().is_cancelled());
@@ -78,9 +74,7 @@ async fn an_answer_that_nobody_waits_for_any_more_is_cached() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
-    let hold = bench.authlete.hold(Api::Introspection);
-    let only = api.spawn_get(&token);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, only) = api.held(&bench, &token).await;
     only.abort();
     hold.release();
     // Whether the call has completed by now or is still on its way: no second call.
@@ -89,7 +83,7 @@ async fn an_answer_that_nobody_waits_for_any_more_is_cached() {
 }
 
 #[tokio::test]
-async fn without_a_cache_no_request_goes_by_the_answer_to_another() {
+async fn without_a_cache_no_request_joins_the_call_of_another() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.no_cache());
     let token = bench.authlete.token().issue().await;
@@ -115,9 +109,7 @@ async fn nobody_joins_a_call_whose_answer_may_be_older_than_max_age() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_age(SECOND));
     let token = bench.authlete.token().issue().await;
-    let hold = bench.authlete.hold(Api::Introspection);
-    let early = api.spawn_get(&token);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, early) = api.held(&bench, &token).await;
     bench.authlete.revoke(&token);
     bench.clock.advance(SECOND - Duration::from_millis(1));
     let mut waiting = std::pin::pin!(api.get(&token));

@@ -188,9 +188,7 @@ async fn overlapping_calls_keep_what_an_outage_needs() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_age(SECOND).stale_on_error(600 * SECOND));
     let token = bench.authlete.token().subject("alice").issue().await;
-    let hold = bench.authlete.hold(Api::Introspection);
-    let first = api.spawn_get(&token);
-    bench.authlete.arrived(Api::Introspection, 1).await;
+    let (hold, first) = api.held(&bench, &token).await;
     // Authlete takes longer than answers may be used.
     bench.clock.advance(SECOND);
     let second = api.spawn_get(&token);

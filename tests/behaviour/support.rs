@@ -19,7 +19,7 @@ use tower::ServiceExt;
 use tower_authlete::{
     AuthHandle, AuthLayer, AuthLayerBuilder, Clock, Renderer, RequireScopes, Rotation, TokenInfo,
     api::{IntrospectionRequest, TokenRevokeRequest},
-    emulator::{Api, Emulator},
+    emulator::{Api, Emulator, Hold},
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -124,6 +124,13 @@ pub(crate) fn keep_the_time() -> mpsc::Sender<()> {
     keep
 }
 
+/// The answer to a request that waits for nothing any more.
+pub(crate) async fn finished(request: JoinHandle<Answer>) -> Answer {
+    let_tasks_run().await;
+    assert!(request.is_finished(), "it waits on");
+    request.await.unwrap()
+}
+
 /// Lets the tasks of this thread run.
 pub(crate) async fn let_tasks_run() {
     for _ in 0..1000 {
@@ -183,6 +190,15 @@ impl Protected {
     pub(crate) fn spawn_get(&self, token: &str) -> JoinHandle<Answer> {
         let (api, token) = (self.clone(), token.to_owned());
         tokio::spawn(async move { api.get(&token).await })
+    }
+
+    /// `GET /` with a token whose introspection Authlete has decided; it answers when it is released.
+    pub(crate) async fn held(&self, bench: &Bench, token: &str) -> (Hold, JoinHandle<Answer>) {
+        let call = bench.introspections() + 1;
+        let hold = bench.authlete.hold(Api::Introspection);
+        let request = self.spawn_get(token);
+        bench.authlete.arrived(Api::Introspection, call).await;
+        (hold, request)
     }
 
     /// Waits until no call to Authlete is under way.
