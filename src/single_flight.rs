@@ -54,10 +54,6 @@ impl<K: Copy + Eq + Hash, V> SingleFlight<K, V> {
         Locked { shared: &self.0, table: locked(&self.0) }
     }
 
-    pub(crate) fn join(&self, key: K) -> Join<K, V> {
-        self.lock().join(key)
-    }
-
     /// Takes the place of the leader, after waiting for a call that is under way. Who joins meanwhile is told
     /// that the call broke off.
     #[cfg(feature = "session")]
@@ -66,7 +62,8 @@ impl<K: Copy + Eq + Hash, V> SingleFlight<K, V> {
         V: Clone,
     {
         loop {
-            match self.join(key) {
+            let join = self.lock().join(key);
+            match join {
                 Join::Wait(call) => call.outcome().await,
                 Join::Lead(_, leader) => return leader,
             };
@@ -192,14 +189,16 @@ mod tests {
     type Integers = SingleFlight<u32, u32>;
 
     fn lead(calls: &Integers, key: u32) -> (Arc<Call<u32>>, Leader<u32, u32>) {
-        match calls.join(key) {
+        let join = calls.lock().join(key);
+        match join {
             Join::Lead(call, leader) => (call, leader),
             Join::Wait(_) => panic!("a call of {key} is under way"),
         }
     }
 
     fn wait(calls: &Integers, key: u32) -> Arc<Call<u32>> {
-        match calls.join(key) {
+        let join = calls.lock().join(key);
+        match join {
             Join::Wait(call) => call,
             Join::Lead(..) => panic!("no call of {key} is under way"),
         }

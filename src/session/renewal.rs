@@ -119,7 +119,8 @@ impl<St: SessionStore> Renewal<St> {
 
     /// The renewal of a session that is on its way, or else a new one.
     fn join(self: &Arc<Self>, id: &SessionId, key: Key) -> Arc<Call<State>> {
-        let (call, leader) = match self.renewals.join(key) {
+        let join = self.renewals.lock().join(key);
+        let (call, leader) = match join {
             Join::Wait(call) => return call,
             Join::Lead(call, leader) => (call, leader),
         };
