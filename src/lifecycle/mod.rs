@@ -6,7 +6,7 @@ mod rotate;
 
 pub use self::{extend::Refresh, rotate::Rotation};
 pub(crate) use self::{
-    extend::{Extended, Extender, PendingExtension},
+    extend::{Extender, PendingExtension},
     lineage::Lineages,
     rotate::{PendingRotation, Reservation, Rotating, Rotator, Successor},
 };

@@ -239,6 +239,11 @@ impl Rotator {
         reservation
     }
 
+    /// Whether a value is getting a successor.
+    pub(crate) fn is_renewing(&self, key: &Key) -> bool {
+        self.flights.lock().join(key, Purpose::SHARED).is_some()
+    }
+
     /// Notes that a value is in use.
     pub(crate) fn see(&self, key: &Key, now: Moment) {
         self.first_seen.get_with(*key, || now);

@@ -237,11 +237,37 @@ impl Verifier {
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) {
+        let mut flights = self.flights.lock();
+        let newest = flights.land(&change.key, &change.flight) == Standing::Newest;
+        flights.forget(&change.key);
+        flights.forget(&new);
+        self.keep_updated(change.key, new, newest, request, response);
+    }
+
+    /// The same for a longer life, which makes no answer wrong that is on its way: it tells of less of it,
+    /// and is not kept in place of this.
+    pub(crate) fn write_extension_through(
+        &self,
+        change: &Change<'_>,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let key = change.key;
         let mut flights = self.flights.lock();
         let newest = flights.land(&key, &change.flight) == Standing::Newest;
-        flights.forget(&key);
-        flights.forget(&new);
+        flights.overtake(&key, None);
+        self.keep_updated(key, key, newest, request, response);
+    }
+
+    /// Called with the table of flights locked.
+    fn keep_updated(
+        &self,
+        key: Key,
+        new: Key,
+        newest: bool,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let Some(cache) = &self.cache else { return };
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
