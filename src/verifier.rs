@@ -330,7 +330,8 @@ impl Verifier {
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = *presented;
-        let forgotten = self.flights.lock().forgotten(&key);
+        // On the table, it tells invalidations of this token from those of its neighbours.
+        let mark = self.change(key);
         let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
         let resolved = match known.filter(|_| !freshness.fresh) {
             Some(known) => known.into(),
@@ -344,7 +345,7 @@ impl Verifier {
             return Resolved::known(Err(rejection));
         }
         // The token may have been forgotten while that took its time.
-        if self.flights.lock().forgotten(&key) != forgotten {
+        if !mark.is_current() {
             let known = self.known(&key, holder);
             return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
         }

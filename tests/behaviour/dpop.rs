@@ -1055,6 +1055,20 @@ async fn an_unbound_token_gains_nothing_by_a_proof_where_proofs_are_required() {
 }
 
 #[tokio::test]
+async fn other_tokens_that_are_forgotten_meanwhile_refuse_nobody() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, |dpop| dpop, AuthLayerBuilder::no_cache).await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let (answer, ()) = tokio::join!(holder.get(), async {
+        bench.authlete.arrived(Api::Introspection, 1).await;
+        // They fall on all shards.
+        (0..20_000).for_each(|other| holder.api.handle.forget(&other.to_string()));
+        hold.release();
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_extension_refuses_no_request_of_the_same_token_that_is_under_way() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
