@@ -134,9 +134,7 @@ impl Verifier {
     /// Authlete ended.
     pub(crate) async fn revoke(&self, token: &str) -> Result<u64, Error> {
         let key = self.key(token);
-        if self.rotator.is_some() {
-            self.lineages.end(&key, self.clock.moment());
-        }
+        self.lineages.end(&key, self.clock.moment());
         let line = self.line(token).await;
         let ended = self.revoke_line(&line).await;
         self.overtake_issues();
@@ -197,11 +195,17 @@ impl Verifier {
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                if let Some(value) = &response.access_token {
+                let value = response.access_token.as_ref();
+                let ended = value.filter(|value| {
                     let (new, now) = (self.key(value.expose()), self.clock.moment());
-                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now);
-                }
+                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now)
+                });
                 self.write_through(&change, change.key, &request, response);
+                // It was revoked meanwhile, by a value that it had no longer.
+                if let Some(value) = ended {
+                    self.revoke_value(value).await?;
+                    self.forget(value.expose());
+                }
             }
             // Whatever became of it, what is known may not be so any more.
             _ => self.forget(token),

@@ -293,3 +293,21 @@ async fn a_token_that_expires_while_the_answer_is_on_its_way_has_expired() {
     assert_eq!(first.await.unwrap().status, StatusCode::UNAUTHORIZED);
     assert_eq!(second.await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn a_revocation_ends_the_value_that_an_update_is_just_giving() {
+    for rotates in [false, true] {
+        let bench = Bench::new().await;
+        let rotation = Rotation::in_header(NEW);
+        let api = bench.api_with(|layer| if rotates { layer.rotate(rotation) } else { layer });
+        let token = bench.authlete.token().subject("alice").issue().await;
+        let hold = bench.authlete.hold(Api::TokenUpdate);
+        let request = TokenUpdateRequest::new().access_token_value_updated(true);
+        let renews = update(&api, &token, request);
+        bench.authlete.arrived(Api::TokenUpdate, 1).await;
+        api.handle.revoke(&token).await.unwrap();
+        hold.release();
+        let new = renews.await.unwrap().access_token.unwrap();
+        assert_eq!(api.get(new.expose()).await.status, StatusCode::UNAUTHORIZED, "{rotates}");
+    }
+}
