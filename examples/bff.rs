@@ -38,6 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let authlete = Emulator::start().await;
     let sessions = SessionLayer::builder(authlete.authlete(), MemoryStore::default())
         .client(authlete.client_id().to_string(), authlete.client_secret())
+        // Applications on one host need different names.
+        .cookie("__Host-bff")
         .clock(authlete.clock().clone())
         .build()?;
     let auth = AuthLayer::builder(authlete.authlete()).clock(authlete.clock().clone()).build()?;

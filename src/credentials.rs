@@ -178,21 +178,25 @@ impl CookieToken {
 
 impl TokenSource for CookieToken {
     fn token<'r>(&self, head: RequestHead<'r>) -> Result<Option<&'r str>, MalformedCredentials> {
-        // RFC 6265 §4.2.1; HTTP/2 may split the header (RFC 9113 §8.2.3).
-        // Other cookies may hold what is not ASCII.
-        let mut found = head
-            .headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|cookies| cookies.as_bytes().split(|byte| *byte == b';'))
-            .filter_map(|cookie| {
-                cookie.trim_ascii().strip_prefix(self.0.as_bytes())?.strip_prefix(b"=")
-            });
+        let mut found = cookies(head.headers, &self.0);
         match (found.next(), found.next()) {
             (_, Some(_)) => Err(MalformedCredentials("the token's cookie is there twice")),
             (found, None) => found.map(text).transpose(),
         }
     }
+}
+
+/// The values of the cookies of this name.
+pub(crate) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [u8]> {
+    // RFC 6265 §4.2.1; HTTP/2 may split the header (RFC 9113 §8.2.3).
+    // Other cookies may hold what is not ASCII.
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|cookies| cookies.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |cookie| {
+            cookie.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+        })
 }
 
 #[inline]

@@ -88,6 +88,7 @@ mod service;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
+mod single_flight;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]

@@ -393,7 +393,7 @@ fn is_type(content_type: &HeaderValue, name: &[u8]) -> bool {
 }
 
 /// In the extensions of every response by which one of this crate's layers or extractors refuses a
-/// request. The status does not tell: gRPC is refused with 200, and renderers choose their own.
+/// request, if a layer outside wants to know. The status does not tell: gRPC is refused with 200, and renderers choose their own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Refused;
 
@@ -404,14 +404,18 @@ impl Refused {
     }
 }
 
-/// The response that refuses a request, marked by [`Refused`] whatever the renderer makes of it.
+/// The response that refuses a request, marked by [`Refused`] whatever the renderer makes of it, if a
+/// layer outside watches for that.
 pub(crate) fn render<B>(
     renderer: &(impl Renderer<B> + ?Sized),
     rejection: &Rejection,
     head: Response<()>,
+    watched: bool,
 ) -> Response<B> {
     let mut response = renderer.render(rejection, head);
-    response.extensions_mut().insert(Refused);
+    if watched {
+        response.extensions_mut().insert(Refused);
+    }
     response
 }
 
@@ -606,14 +610,14 @@ pub(crate) fn refuse<B: Default + 'static>(
 ) -> Response<B> {
     rejection.note();
     let used = AuthContext::scheme(extensions);
-    let protocol = Protocol::of(request);
+    let (protocol, watched) = (Protocol::of(request), AuthContext::is_watched(extensions));
     let Some(guard) = AuthContext::guard(extensions) else {
         let head = rejection.head(&protocol, &Challenges::default(), used);
-        return render(&EmptyBody, rejection, head);
+        return render(&EmptyBody, rejection, head, watched);
     };
     let head = rejection.head(&protocol, guard.challenges(), used);
     match guard.renderer() {
-        Some(renderer) => render(&*renderer, rejection, head),
-        None => render(&EmptyBody, rejection, head),
+        Some(renderer) => render(&*renderer, rejection, head, watched),
+        None => render(&EmptyBody, rejection, head, watched),
     }
 }

@@ -79,6 +79,13 @@ impl Credentials<'_> {
 struct Evidence {
     scheme: Scheme,
     certificate: Option<Thumbprint>,
+    /// What a usual hit does not need, which takes no room of it.
+    rest: Option<Box<Rest>>,
+}
+
+/// What is needed to ask about a token, or to do more about it than to let its request pass.
+#[derive(Default)]
+struct Rest {
     /// All that Authlete is told, if it may have to be asked.
     presented: Option<Arc<Presented>>,
     /// The value of the token as it was presented, if values are rotated.
@@ -90,6 +97,26 @@ struct Evidence {
     deadline: Option<Deadline>,
     /// The token's extension has been waited for.
     extended: bool,
+}
+
+impl Evidence {
+    fn of_scheme(scheme: Scheme) -> Self {
+        Self { scheme, certificate: None, rest: None }
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    fn presented(&self) -> Option<&Arc<Presented>> {
+        self.rest.as_ref()?.presented.as_ref()
+    }
+
+    /// What a call is made with that begins now.
+    fn asks(&mut self, presented: Arc<Presented>, deadline: Deadline) {
+        let rest = self.rest();
+        (rest.presented, rest.deadline) = (Some(presented), Some(deadline));
+    }
 }
 
 impl<S, R> AuthService<S, R> {
@@ -162,19 +189,18 @@ impl<R> Authenticator<R> {
             true => (verifier.key(credentials.token), None),
             false => verifier.look_up(credentials.token, credentials.holder(), now),
         };
-        let mut evidence = self.evidence(&credentials, key);
+        let mut evidence = self.evidence(&credentials, key, request.extensions());
         let known = known.filter(|known| !self.lacks_facts(&known.answer));
         let Some(known) = known else {
             let presented = Arc::new(credentials.presented(key));
-            evidence.presented = Some(presented.clone());
-            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
             let resolving = verifier.clone().resolve(presented, self.freshness);
             return Ok(Begin::Pending(evidence, Box::pin(resolving)));
         };
         if let Known { answer: Ok(token), ends } = &known
             && verifier.needs_presenting(&key, token, *ends)
         {
-            evidence.presented = Some(Arc::new(credentials.presented(key)));
+            evidence.rest().presented = Some(Arc::new(credentials.presented(key)));
         }
         Ok(Begin::Ready(evidence, known.into()))
     }
@@ -208,18 +234,23 @@ impl<R> Authenticator<R> {
         Ok(Some(Credentials { scheme, token, certificate }))
     }
 
-    fn evidence(&self, credentials: &Credentials<'_>, key: Key) -> Evidence {
+    fn evidence(
+        &self,
+        credentials: &Credentials<'_>,
+        key: Key,
+        extensions: &Extensions,
+    ) -> Evidence {
         let verifier = &self.settings.verifier;
         let Credentials { scheme, token, .. } = credentials;
+        let mut evidence = Evidence::of_scheme(*scheme);
+        evidence.certificate = credentials.holder().certificate;
         // A client that proves possession needs no new values.
-        let rotates = verifier.rotator.is_some() && *scheme == Scheme::Bearer;
-        let value = rotates.then_some(key);
-        Evidence {
-            certificate: credentials.holder().certificate,
-            value,
-            rotation: value.and_then(|value| PendingRotation::due(verifier, value, token)),
-            ..Evidence::of_scheme(*scheme)
+        if verifier.rotator.is_some() && *scheme == Scheme::Bearer {
+            let rest = evidence.rest();
+            rest.value = Some(key);
+            rest.rotation = PendingRotation::due(verifier, key, token, extensions);
         }
+        evidence
     }
 
     /// The beginning of a request that proves something.
@@ -230,14 +261,14 @@ impl<R> Authenticator<R> {
     ) -> Result<Begin, Rejection> {
         let verifier = &self.settings.verifier;
         let key = verifier.key(credentials.token);
-        let mut evidence = self.evidence(credentials, key);
+        let mut evidence = self.evidence(credentials, key, request.extensions());
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let outer = AuthContext::of(request.extensions(), verifier);
         let proven = outer.and_then(|context| context.proven.as_ref());
         if let Some(Proven { token: known, sent: Some(sent) }) = proven
             && let Some(flight) = sent.get()
         {
-            evidence.sent = Some(sent.clone());
+            evidence.rest().sent = Some(sent.clone());
             let Freshness { fresh, stale } = self.freshness;
             let known = || verifier.known_since(&key, flight, known, stale);
             return Ok(match (!fresh).then(known).flatten() {
@@ -248,7 +279,7 @@ impl<R> Authenticator<R> {
                 }
             });
         }
-        evidence.sent = Some(Sent::default());
+        evidence.rest().sent = Some(Sent::default());
         let presented = credentials.presented(key);
         let resolving = self.prove(request, presented, proven.is_some(), &mut evidence)?;
         Ok(Begin::Pending(evidence, resolving))
@@ -308,19 +339,17 @@ impl<R> Authenticator<R> {
             presented.holder.key = Some(proof.thumbprint);
             let told = presented.request().into_owned();
             presented = presented.telling(told.dpop(text).htm(method).htu(url));
-            presented.sent = evidence.sent.clone();
+            presented.sent = evidence.rest().sent.clone();
             let (verifier, prover) = (verifier.clone(), prover.clone());
             let presented = Arc::new(presented);
-            evidence.presented = Some(presented.clone());
-            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
             return Ok(Box::pin(
                 verifier.resolve_with_proof(prover, proof, presented, freshness, proven),
             ));
         }
         let _ = proven;
         let presented = Arc::new(presented);
-        evidence.presented = Some(presented.clone());
-        evidence.deadline = Some(verifier.caller.deadline_of_extension());
+        evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
         Ok(Box::pin(verifier.clone().resolve(presented, freshness)))
     }
 
@@ -372,17 +401,17 @@ impl<R> Authenticator<R> {
                 return Decision::Refuse(self.refuse(request, evidence, &rejection));
             }
         };
-        let presented = evidence.presented.as_ref().filter(|_| !evidence.extended);
-        let follow = |it| verifier.follow(it, &token, needs_refresh, call);
-        let extension = presented.and_then(follow);
-        match extension {
-            Some(extension) if verifier.waits_for_extensions() => {
-                evidence.extended = true;
-                let deadline = evidence.deadline.take();
+        let rest = evidence.rest.as_deref_mut().filter(|rest| !rest.extended);
+        let extension = rest.as_ref().and_then(|rest| rest.presented.as_ref());
+        let extension = extension.and_then(|it| verifier.follow(it, &token, needs_refresh, call));
+        match (extension, rest) {
+            (Some(extension), Some(rest)) if verifier.waits_for_extensions() => {
+                rest.extended = true;
+                let deadline = rest.deadline;
                 let deadline = deadline.unwrap_or_else(|| verifier.caller.deadline_of_extension());
                 Decision::Wait(Box::pin(after_extension(extension, deadline, token)))
             }
-            extension => Decision::Admit(self.admit(request, evidence, token, extension)),
+            (extension, _) => Decision::Admit(self.admit(request, evidence, token, extension)),
         }
     }
 
@@ -398,23 +427,27 @@ impl<R> Authenticator<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, options, .. } = &*self.settings;
-        if let (Some(rotator), Some(value)) = (&verifier.rotator, &evidence.value) {
-            rotator.see(value, verifier.clock.recently());
-        }
+        let rotation = match (&verifier.rotator, evidence.rest.as_deref_mut()) {
+            (Some(rotator), Some(Rest { value: Some(value), rotation, .. })) => {
+                rotator.see(value, verifier.clock.recently());
+                rotation.take()
+            }
+            _ => None,
+        };
         // What is done once is done by the layer outside.
-        let outer = AuthContext::take(request.extensions_mut(), verifier);
-        let done = outer.as_ref().map(|outer| outer.after).unwrap_or_default();
-        let rotation = evidence.rotation.take().filter(|_| !done.rotates);
+        let done = AuthContext::take(request.extensions_mut(), verifier);
+        let rotation = rotation.filter(|_| !done.rotates);
+        // An extension by the old value would miss the token that gets a new one.
+        let extension = extension.filter(|_| rotation.is_none());
         let signs = token.needs_signed_response() && !done.signs;
         let after = AfterResponse {
             rotates: done.rotates || rotation.is_some(),
             signs: done.signs || signs,
+            watched: done.watched || rotation.is_some() || extension.is_some(),
         };
-        // An extension by the old value would miss the token that gets a new one.
-        let extension = extension.filter(|_| rotation.is_none());
         let finish = self.finish(request, evidence, &token, signs);
-        let unusual = evidence.scheme == Scheme::Dpop || !token.is_complete() || outer.is_some();
-        if unusual || after.rotates || after.signs {
+        let unusual = evidence.scheme == Scheme::Dpop || !token.is_complete();
+        if unusual || after.rotates || after.signs || after.watched {
             let context = self.context(evidence, &token, after);
             request.extensions_mut().insert(context);
         }
@@ -428,7 +461,7 @@ impl<R> Authenticator<R> {
 
     fn context(&self, evidence: &Evidence, token: &TokenInfo, after: AfterResponse) -> AuthContext {
         let Settings { verifier, options, .. } = &*self.settings;
-        let presented = evidence.presented.as_ref().filter(|_| !token.is_complete());
+        let presented = evidence.presented().filter(|_| !token.is_complete());
         let recheck = presented.map(|presented| Recheck {
             presented: presented.clone(),
             freshness: self.freshness,
@@ -438,7 +471,7 @@ impl<R> Authenticator<R> {
                 signs: after.signs,
             },
         });
-        let sent = evidence.sent.clone();
+        let sent = evidence.rest.as_ref().and_then(|rest| rest.sent.clone());
         let proven =
             (evidence.scheme == Scheme::Dpop).then(|| Proven { token: token.clone(), sent });
         let (verifier, scheme) = (verifier.clone(), evidence.scheme);
@@ -458,7 +491,8 @@ impl<R> Authenticator<R> {
         let protocol = Protocol::of(RequestHead::of(request));
         let mut head = rejection.head(&protocol, &options.challenges, evidence.scheme);
         head.headers_mut().extend(self.nonce(evidence).map(|nonce| (Some(DPOP_NONCE), nonce)));
-        rejection::render(&**renderer, rejection, head)
+        let watched = AuthContext::is_watched(request.extensions());
+        rejection::render(&**renderer, rejection, head, watched)
     }
 
     /// The nonce that the client has to use next, if there is one.
@@ -514,7 +548,7 @@ impl<R> Authenticator<R> {
                             Rejection::misconfigured("the response could not be signed");
                         let challenges = &settings.options.challenges;
                         let head = rejection.head(&protocol, challenges, scheme);
-                        rejection::render(&*settings.renderer, &rejection, head)
+                        rejection::render(&*settings.renderer, &rejection, head, true)
                     })
                 }
                 None => response,
@@ -530,21 +564,6 @@ async fn after_extension(
     token: TokenInfo,
 ) -> Resolved {
     Resolved::known(extension.wait(token, deadline).await)
-}
-
-impl Evidence {
-    fn of_scheme(scheme: Scheme) -> Self {
-        Self {
-            scheme,
-            certificate: None,
-            presented: None,
-            value: None,
-            rotation: None,
-            sent: None,
-            deadline: None,
-            extended: false,
-        }
-    }
 }
 
 impl<R> Clone for Authenticator<R> {

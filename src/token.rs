@@ -180,8 +180,10 @@ impl TokenInfo {
     #[inline]
     pub(crate) fn insert_into(self, extensions: &mut Extensions, alone: bool) {
         if alone {
-            extensions.remove::<Scopes>();
-            extensions.remove::<Properties>();
+            if !extensions.is_empty() {
+                extensions.remove::<Scopes>();
+                extensions.remove::<Properties>();
+            }
         } else {
             extensions.insert(Scopes(Held::Of(self.clone())));
             extensions.insert(Properties(Held::Of(self.clone())));

@@ -103,6 +103,12 @@ impl Authlete {
         self.0.identity
     }
 
+    /// How long a call takes at most.
+    #[cfg(feature = "session")]
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
     calls! {
         /// Tells whether an access token is good, and what is known of it.
         introspection(IntrospectionRequest) -> IntrospectionResponse, "/auth/introspection";

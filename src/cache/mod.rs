@@ -5,10 +5,10 @@ mod front;
 mod key;
 mod memory;
 
-#[cfg(feature = "dpop")]
+#[cfg(any(feature = "dpop", feature = "session"))]
 pub(crate) use self::key::digest_of;
 pub(crate) use self::{
-    flight::{Berth, Flight, Flights, Landed, Purpose, Standing, Table, Told, shard},
+    flight::{Flight, Flights, Landed, Purpose, Standing, Table, Told, shard},
     key::{Holder, Key, KeySpace, Thumbprint},
     memory::{Known, Limits, MemoryCache},
 };

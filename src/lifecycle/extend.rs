@@ -8,15 +8,16 @@ use std::{
 };
 
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{MAX_REMEMBERED, lineage::Lineages};
 use crate::{
     api::{ConfigError, Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
-    cache::{Flight, Flights, Key, Purpose, shard},
+    cache::{Flight, Key, shard},
     clock::{CENTURY, Moment},
     observe::{LogLimit, limited},
     resilience::{Again, Deadline},
+    single_flight::{Call, Join, Leader, SingleFlight},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
     verifier::{Asked, Change, Presented, Verifier},
@@ -180,7 +181,7 @@ pub(super) fn remembered(idle: Duration) -> Cache<Key, Moment> {
 pub(crate) struct Extender {
     refresh: Refresh,
     log: LogLimit,
-    flights: Flights<Extended>,
+    extensions: SingleFlight<Key, Extended>,
     room: Arc<Semaphore>,
     /// When a token was last tried. A failure is not tried again by the very next request.
     tried: Cache<Key, Moment>,
@@ -193,7 +194,7 @@ impl Extender {
         Self {
             tried: remembered(refresh.when_below),
             introspected: remembered(refresh.when_below),
-            flights: Flights::new(),
+            extensions: SingleFlight::new(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             refresh,
             log,
@@ -242,7 +243,7 @@ impl Extender {
         lineages: &Lineages,
         now: Moment,
     ) -> bool {
-        let under_way = || self.flights.lock().join(key, Purpose::SHARED).is_some();
+        let under_way = || self.extensions.lock().under_way(key).is_some();
         self.wants(key, token, lineages, now).is_some()
             && (self.has_rested(&self.tried, key, now) || under_way())
     }
@@ -306,13 +307,13 @@ impl PendingExtension {
     }
 
     /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
-    fn start(self) -> Option<Arc<Flight<Extended>>> {
+    fn start(self) -> Option<Arc<Call<Extended>>> {
         let Self { verifier, presented, call } = self;
         let (key, extender) = (presented.key, verifier.extender.as_ref()?);
-        let (flight, extending) = {
-            let mut flights = extender.flights.lock();
-            if let Some(flight) = flights.join(&key, Purpose::SHARED) {
-                return Some(flight);
+        let (extension, leader, call, room) = {
+            let mut extensions = extender.extensions.lock();
+            if let Some(extension) = extensions.under_way(&key) {
+                return Some(extension);
             }
             let now = verifier.clock.moment();
             // One that has ended since this request was admitted is enough for it.
@@ -325,12 +326,11 @@ impl PendingExtension {
             let recent = call.filter(|call| verifier.is_recent(call, now));
             let call = recent.or_else(ask)?;
             let room = extender.room.clone().try_acquire_owned().ok()?;
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
-            let (verifier, own) = (verifier.clone(), flight.clone());
-            (flight, Extending { verifier, presented, call, flight: own, sender, _room: room })
+            let Join::Lead(extension, leader) = extensions.join(key) else { return None };
+            (extension, leader, call, room)
         };
-        tokio::spawn(extending.run());
-        Some(flight)
+        tokio::spawn(Extending { verifier, presented, call, _room: room }.run(leader));
+        Some(extension)
     }
 
     /// Waits for it until the deadline at most, and tells what is known by then of a token that was
@@ -339,7 +339,7 @@ impl PendingExtension {
         let (verifier, presented) = (self.verifier.clone(), self.presented.clone());
         let epoch = verifier.epoch(shard(&presented.key));
         let extended = match self.start() {
-            Some(flight) => deadline.wait(flight.outcome()).await.flatten(),
+            Some(extension) => deadline.wait(extension.outcome()).await.flatten(),
             None => None,
         };
         let extended = extended.unwrap_or(Extended::Not);
@@ -356,27 +356,18 @@ impl PendingExtension {
     }
 }
 
-/// An extension under way, which takes itself off the table whatever becomes of it.
+/// An extension under way.
 struct Extending {
     verifier: Arc<Verifier>,
     presented: Arc<Presented>,
     call: Arc<Flight<Asked>>,
-    flight: Arc<Flight<Extended>>,
-    sender: watch::Sender<Option<Extended>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Extending {
-    async fn run(self) {
+    async fn run(self, leader: Leader<Key, Extended>) {
         let extended = self.extend().await;
-        self.leave();
-        self.sender.send_replace(Some(extended));
-    }
-
-    fn leave(&self) {
-        let extender = self.verifier.extender.as_ref();
-        let flights = extender.map(|extender| extender.flights.lock());
-        flights.map(|mut flights| flights.land(&self.presented.key, &self.flight));
+        leader.complete(extended);
     }
 
     async fn extend(&self) -> Extended {
@@ -435,12 +426,6 @@ impl Extending {
                 Extended::Not
             }
         }
-    }
-}
-
-impl Drop for Extending {
-    fn drop(&mut self) {
-        self.leave();
     }
 }
 

@@ -3,7 +3,10 @@
 mod extend;
 mod lineage;
 mod rotate;
+mod sink;
 
+#[cfg(feature = "session")]
+pub(crate) use self::sink::NewValueSink;
 pub use self::{extend::Refresh, rotate::Rotation};
 pub(crate) use self::{
     extend::{Extender, PendingExtension},

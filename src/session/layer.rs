@@ -1,50 +1,66 @@
 //! The layer that turns a session's cookie into its access token.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderValue, Request, Response,
-    header::{AUTHORIZATION, SET_COOKIE},
-};
-use tower::BoxError;
 use tower_http::csrf::{Csrf, CsrfLayer};
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
-    renewal::{Client, Renewal, State},
-    store::{SessionId, SessionStore, SessionTokens},
+    cookie::Cookie,
+    renewal::{Client, Renewal, Times},
+    service::SessionService,
+    sessions::Sessions,
+    store::SessionStore,
 };
 use crate::{
     api::{Authlete, ConfigError, Secret},
-    challenge::Challenges,
     clock::Clock,
-    credentials::{CookieToken, RequestHead, Scheme, TokenSource},
-    layer::finish,
-    rejection::{self, EmptyBody, Protocol, Rejection},
 };
 
-/// The prefix keeps other hosts and plain HTTP from setting the cookie (RFC 6265bis §4.1.3.2).
-const COOKIE: &str = "__Host-session";
+/// Another process is waited for at least as long as this one's calls of the store may take.
+const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Presents the access token of a browser's session to the layer inside of it.
 ///
-/// Requests without the session's cookie go on as they are. With it, an `Authorization` header of the
-/// browser's is replaced. An access token that has expired or is about to is renewed first: once per
-/// session, however many requests; and what was renewed is saved before it is used. If that fails, the
-/// answer is 503, and the new tokens are kept until they can be saved. When the refresh token is of no
-/// use any more, the session ends: 401, and the cookie is taken away.
+/// Requests without the session's cookie go on as they are, and so do those with several of them. With
+/// one, an `Authorization` header of the browser's is replaced. An access token that has expired or is
+/// about to is renewed first, and the new tokens are stored before they are used. When the refresh token
+/// is of no use any more, the session ends: with its access token if that is still good, else at once,
+/// and then the answer is 401 and the cookie is taken away.
 ///
-/// Requests of unsafe methods from other sites are refused with 403, by tower-http's
-/// [`csrf`](tower_http::csrf).
+/// # Renewal
+/// A session is renewed once, for all its requests in all processes that share the store. Whoever renews it
+/// claims it in the store first. The others wait 1.6 s for the new tokens, and answer 503 after that. A
+/// process that does not come back is waited for as long as a renewal can take: Authlete's deadline and
+/// twice the store's, 9 s by default. It takes clocks that do not differ by more than about a second.
+///
+/// | what happens | the session |
+/// |---|---|
+/// | Authlete turns the call away, or cannot be reached | goes on with the old tokens while they are good; then 503, until it is renewed |
+/// | the answer of Authlete is lost | counts as renewed: nobody uses the old access token any more. 503 once; the next request tries the refresh token again, and the session ends if it is used up |
+/// | the new tokens cannot be stored | 503, until they can: they are kept in memory |
+/// | the session was ended, or renewed elsewhere, when they are to be stored | stays as it is; the new tokens are revoked |
+///
+/// Three tables of 10 000 sessions each are kept in memory: tokens that could not be stored, those that
+/// could not be revoked, and refresh tokens that were refused before their access token ends. The one that
+/// was not used for longest makes room. A session whose new tokens are lost by that, or with the process,
+/// ends when it is used next.
+///
+/// # Rotation
+/// Where the layer inside [rotates](crate::Rotation) access tokens, the session gets the new value, and the
+/// browser does not: it is stored before the response goes on. Give the rotation an
+/// [overlap](crate::Rotation::overlap) for requests that are under way with the old value. At other
+/// processes that value is good for their `max_age`, or 401 if they ask Authlete.
+///
+/// # Other sites
+/// Requests of unsafe methods from other origins are refused with 403, by tower-http's
+/// [`csrf`](tower_http::csrf). So are WebSocket handshakes, and whatever else has the `Upgrade` header, with
+/// the session's cookie and an `Origin` (or `Sec-Fetch-Site`) that is not this host: browsers send the cookie
+/// with them from other hosts of the same site. Other requests of safe methods from the same site come with
+/// the cookie and pass: they must not change anything.
 pub struct SessionLayer<St> {
     renewal: Arc<Renewal<St>>,
+    cookie: Cookie,
 }
 
 impl<St: SessionStore> SessionLayer<St> {
@@ -54,21 +70,25 @@ impl<St: SessionStore> SessionLayer<St> {
             authlete,
             store,
             client: Client { id: String::new(), secret: Secret::default(), post: false },
-            margin: Duration::from_secs(30),
-            clock: Clock::system(),
+            times: Times {
+                clock: Clock::system(),
+                margin: Duration::from_secs(30),
+                store_deadline: Duration::from_secs(3),
+            },
+            cookie: "__Host-session".into(),
         }
     }
 
     /// A handle to begin and end sessions by.
     #[must_use]
     pub fn sessions(&self) -> Sessions<St> {
-        Sessions { renewal: self.renewal.clone() }
+        Sessions::new(self.renewal.clone(), self.cookie.clone())
     }
 }
 
 impl<St> Clone for SessionLayer<St> {
     fn clone(&self) -> Self {
-        Self { renewal: self.renewal.clone() }
+        Self { renewal: self.renewal.clone(), cookie: self.cookie.clone() }
     }
 }
 
@@ -84,7 +104,8 @@ impl<S, St> Layer<S> for SessionLayer<St> {
     type Service = Csrf<SessionService<S, St>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CsrfLayer::new().layer(SessionService { inner, renewal: self.renewal.clone() })
+        let service = SessionService::new(inner, self.renewal.clone(), self.cookie.clone());
+        CsrfLayer::new().layer(service)
     }
 }
 
@@ -94,8 +115,8 @@ pub struct SessionLayerBuilder<St> {
     authlete: Authlete,
     store: St,
     client: Client,
-    margin: Duration,
-    clock: Clock,
+    times: Times,
+    cookie: String,
 }
 
 impl<St: SessionStore> SessionLayerBuilder<St> {
@@ -112,28 +133,52 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
         self
     }
 
+    /// The name of the cookie, which begins with `__Host-`. Default: `__Host-session`.
+    ///
+    /// Applications on one host, though their ports or paths differ, share their cookies: give each a name
+    /// of its own, or a log-in at one ends the session at the other. Another name ends all sessions.
+    pub fn cookie(self, name: impl Into<String>) -> Self {
+        Self { cookie: name.into(), ..self }
+    }
+
     /// How long before its expiry an access token is renewed. Default: 30 s.
-    pub fn margin(self, margin: Duration) -> Self {
-        Self { margin, ..self }
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.times.margin = margin;
+        self
+    }
+
+    /// How long each call of the store takes at most: after that it counts as failed, and the request is
+    /// answered with 503. Default: 3 s; a minute at most.
+    pub fn store_deadline(mut self, deadline: Duration) -> Self {
+        self.times.store_deadline = deadline;
+        self
     }
 
     /// The clock by which tokens expire. Default: the system's.
-    pub fn clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.times.clock = clock;
+        self
     }
 
     /// The layer.
     ///
     /// # Errors
-    /// If the client's ID or secret is missing.
+    /// If the client's ID or secret is missing, the cookie's name is not legal or lacks its prefix, or the
+    /// store's deadline is 0 or more than a minute.
     pub fn build(self) -> Result<SessionLayer<St>, ConfigError> {
         if self.client.id.is_empty() || self.client.secret.is_empty() {
             let remedy = "give the ID and secret of the client that the tokens were issued to";
             return Err(ConfigError::new("client", "ID or secret missing", remedy));
         }
-        let Self { authlete, store, client, margin, clock } = self;
-        let renewal = Renewal::new(authlete, store, client, clock, margin);
-        Ok(SessionLayer { renewal: Arc::new(renewal) })
+        let deadline = self.times.store_deadline;
+        if deadline.is_zero() || deadline > MAX_STORE_DEADLINE {
+            let problem = format!("{} ms", deadline.as_millis());
+            let remedy = "give how long a call of the store takes at most, up to a minute";
+            return Err(ConfigError::new("store_deadline", problem, remedy));
+        }
+        let cookie = Cookie::new(&self.cookie)?;
+        let renewal = Renewal::new(self.authlete, self.store, self.client, self.times);
+        Ok(SessionLayer { renewal: Arc::new(renewal), cookie })
     }
 }
 
@@ -141,149 +186,9 @@ impl<St> fmt::Debug for SessionLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayerBuilder")
             .field("client", &self.client)
-            .field("margin", &self.margin)
+            .field("cookie", &self.cookie)
+            .field("margin", &self.times.margin)
+            .field("store_deadline", &self.times.store_deadline)
             .finish_non_exhaustive()
     }
-}
-
-/// Begins and ends sessions.
-pub struct Sessions<St> {
-    renewal: Arc<Renewal<St>>,
-}
-
-impl<St: SessionStore> Sessions<St> {
-    /// Begins a session with tokens that were issued to this server. The answer is a value for
-    /// `Set-Cookie`. Begin a new session at every log-in, and [`end`](Self::end) the one before.
-    ///
-    /// # Errors
-    /// If the tokens cannot be saved.
-    pub async fn begin(&self, tokens: SessionTokens) -> Result<HeaderValue, BoxError> {
-        let cookie = SessionId::new_cookie();
-        self.renewal.store.save(&SessionId::of(cookie.expose()), &tokens).await?;
-        let text = format!("{COOKIE}={}; {ATTRIBUTES}", cookie.expose());
-        let mut value = HeaderValue::try_from(text)?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    /// Ends the session that a request's headers name, if they do, and revokes its tokens. The answer
-    /// is a value for `Set-Cookie` that takes the cookie away.
-    ///
-    /// It is finished even if the future is dropped.
-    ///
-    /// # Errors
-    /// If the session cannot be removed: then it has not ended. If its tokens cannot be revoked: it has
-    /// ended, and this can be called again to revoke them, as long as this process runs.
-    pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, BoxError> {
-        if let Some(id) = session_of(headers) {
-            let renewal = self.renewal.clone();
-            finish(async move { renewal.log_out(&id).await }).await?;
-        }
-        Ok(removal())
-    }
-}
-
-impl<St> Clone for Sessions<St> {
-    fn clone(&self) -> Self {
-        Self { renewal: self.renewal.clone() }
-    }
-}
-
-impl<St> fmt::Debug for Sessions<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").finish_non_exhaustive()
-    }
-}
-
-const ATTRIBUTES: &str = "HttpOnly; Secure; SameSite=Lax; Path=/";
-
-/// Takes the cookie away.
-fn removal() -> HeaderValue {
-    HeaderValue::from_static("__Host-session=; HttpOnly; Secure; SameSite=Lax; Path=/; Max-Age=0")
-}
-
-/// The session that a request names: by one cookie, not by several.
-fn session_of(headers: &HeaderMap) -> Option<SessionId> {
-    let request = Request::new(());
-    let head = RequestHead { headers, ..RequestHead::of(&request) };
-    let cookie = CookieToken::new(COOKIE).token(head).ok()??;
-    Some(SessionId::of(cookie))
-}
-
-/// The service of [`SessionLayer`], inside of its protection against cross-site requests.
-pub struct SessionService<S, St> {
-    inner: S,
-    renewal: Arc<Renewal<St>>,
-}
-
-impl<S: Clone, St> Clone for SessionService<S, St> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), renewal: self.renewal.clone() }
-    }
-}
-
-impl<S: fmt::Debug, St> fmt::Debug for SessionService<S, St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-/// Response future of [`SessionService`].
-pub type SessionFuture<R, E> = Pin<Box<dyn Future<Output = Result<R, E>> + Send>>;
-
-impl<S, St, B, ResB> Service<Request<B>> for SessionService<S, St>
-where
-    S: Service<Request<B>, Response = Response<ResB>> + Clone + Send + 'static,
-    S::Future: Send,
-    St: SessionStore,
-    B: Send + 'static,
-    ResB: Default,
-{
-    type Response = Response<ResB>;
-    type Error = S::Error;
-    type Future = SessionFuture<Self::Response, S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut service = std::mem::replace(&mut self.inner, clone);
-        let renewal = self.renewal.clone();
-        Box::pin(async move {
-            let Some(id) = session_of(request.headers()) else {
-                return service.call(request).await;
-            };
-            match renewal.tokens(&id).await {
-                State::Tokens(tokens) => {
-                    request.headers_mut().remove(AUTHORIZATION);
-                    if let Some(value) = bearer(&tokens.access_token) {
-                        request.headers_mut().insert(AUTHORIZATION, value);
-                    }
-                    service.call(request).await
-                }
-                State::Ended => Ok(ended()),
-                State::Unknown => Ok(refused(&Rejection::unavailable(Duration::from_secs(1)))),
-            }
-        })
-    }
-}
-
-fn bearer(token: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
-    let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
-    rejection::render(&EmptyBody, rejection, head)
-}
-
-/// The session has ended: the browser has to log in.
-fn ended<B: Default>() -> Response<B> {
-    let mut response = refused(&Rejection::invalid_token("the session has ended"));
-    response.headers_mut().append(SET_COOKIE, removal());
-    response
 }

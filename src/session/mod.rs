@@ -4,6 +4,9 @@
 //! renews them by the refresh token when they are about to expire, and presents the access token to
 //! the [`AuthLayer`](crate::AuthLayer) inside of it. No token ever reaches the browser.
 //!
+//! Several processes can share a [`SessionStore`] that replaces tokens only on the condition that they are
+//! still those that were loaded.
+//!
 //! ```
 //! use axum::{Router, routing::get};
 //! use tower::ServiceBuilder;
@@ -23,9 +26,14 @@
 //! # }
 //! ```
 
+mod change;
+mod cookie;
 mod layer;
 mod renewal;
+mod service;
+mod sessions;
 mod store;
+mod tokens;
 #[cfg(feature = "tower-sessions")]
 mod tower_sessions;
 
@@ -33,6 +41,9 @@ mod tower_sessions;
 #[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions")))]
 pub use self::tower_sessions::TowerSessionsStore;
 pub use self::{
-    layer::{SessionFuture, SessionLayer, SessionLayerBuilder, SessionService, Sessions},
-    store::{MemoryStore, SessionId, SessionStore, SessionTokens},
+    layer::{SessionLayer, SessionLayerBuilder},
+    service::{SessionFuture, SessionService},
+    sessions::Sessions,
+    store::{MemoryStore, Replaced, SessionId, SessionStore},
+    tokens::SessionTokens,
 };

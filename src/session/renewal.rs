@@ -1,21 +1,32 @@
-//! Renews the tokens of a session: once for all its requests, and saved before anyone uses them.
+//! Renews the tokens of a session: once for all its requests in all processes, and stored before anyone
+//! uses them.
 
 use std::{sync::Arc, time::Duration};
 
-use moka::sync::Cache;
-use tokio::sync::watch;
-use tower::BoxError;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::store::{SessionId, SessionStore, SessionTokens};
+use super::{
+    change::Change,
+    store::{Bounded, Replaced, SessionId, SessionStore, random},
+    tokens::SessionTokens,
+};
 use crate::{
-    api::{Authlete, Secret, TokenAction, TokenRequest, TokenResponse, TokenRevokeRequest},
-    cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
+    api::{Authlete, Error, Secret, TokenAction, TokenRequest, TokenResponse},
+    cache::{Key, KeySpace},
     clock::Clock,
+    lifecycle::NewValueSink,
     observe::{LogLimit, limited},
+    single_flight::{Call, Join, Leader, SingleFlight},
 };
 
-/// How many sessions can wait to be saved again, and how many for their tokens to be revoked.
-const MAX_UNSAVED: u64 = 10_000;
+/// Of how many sessions each table holds something.
+const MAX_REMEMBERED: u64 = 10_000;
+
+/// After which pauses a request looks whether another process has finished its renewal (ms): 1.6 s in all.
+const PAUSES: [u64; 7] = [0, 25, 50, 100, 200, 400, 800];
+
+/// How often a request joins a renewal that breaks off, or that makes room for something else.
+const MAX_JOINS: usize = 3;
 
 /// What there is to go on with.
 #[derive(Clone)]
@@ -37,34 +48,52 @@ pub(super) struct Client {
     pub(super) post: bool,
 }
 
-pub(super) struct Renewal<St> {
-    pub(super) authlete: Authlete,
-    pub(super) store: St,
-    pub(super) client: Client,
+/// The times that count in a renewal.
+pub(super) struct Times {
     pub(super) clock: Clock,
-    log: LogLimit,
     /// How long before its expiry an access token is renewed.
     pub(super) margin: Duration,
-    pub(super) keys: KeySpace,
-    pub(super) flights: Flights<State>,
-    /// Tokens that could not be saved. They are used by nobody until they are.
-    pub(super) unsaved: Cache<Key, SessionTokens>,
+    /// How long a call of the store takes at most.
+    pub(super) store_deadline: Duration,
+}
+
+pub(super) struct Renewal<St> {
+    pub(super) authlete: Authlete,
+    pub(super) store: Bounded<St>,
+    pub(super) client: Client,
+    times: Times,
+    pub(super) log: LogLimit,
+    /// How this process is called in claims.
+    me: String,
+    keys: KeySpace,
+    renewals: SingleFlight<Key, State>,
+    /// Changes that could not be stored. Nobody uses their sessions until they are.
+    pub(super) unsaved: Cache<Key, Change>,
     /// Tokens of sessions that were ended, if they could not be revoked.
-    unrevoked: Cache<Key, SessionTokens>,
+    pub(super) unrevoked: Cache<Key, Vec<SessionTokens>>,
+    /// Versions of sessions whose refresh token was refused while the access token is good.
+    refused: Cache<Key, String>,
+}
+
+fn table<V: Clone + Send + Sync + 'static>() -> Cache<Key, V> {
+    Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru()).build()
 }
 
 impl<St: SessionStore> Renewal<St> {
-    pub(super) fn new(
-        authlete: Authlete,
-        store: St,
-        client: Client,
-        clock: Clock,
-        margin: Duration,
-    ) -> Self {
-        let keys = KeySpace::new(&authlete.identity(), "token", "session");
-        let (unsaved, unrevoked) = (Cache::new(MAX_UNSAVED), Cache::new(MAX_UNSAVED));
-        let (flights, log) = (Flights::new(), LogLimit::new(&clock));
-        Self { authlete, store, client, clock, log, margin, keys, flights, unsaved, unrevoked }
+    pub(super) fn new(authlete: Authlete, store: St, client: Client, times: Times) -> Self {
+        Self {
+            keys: KeySpace::new(&authlete.identity(), "token", "session"),
+            authlete,
+            store: Bounded::new(store, times.store_deadline),
+            client,
+            log: LogLimit::new(&times.clock),
+            times,
+            me: random(),
+            renewals: SingleFlight::new(),
+            unsaved: table(),
+            unrevoked: table(),
+            refused: table(),
+        }
     }
 
     fn key(&self, id: &SessionId) -> Key {
@@ -74,71 +103,63 @@ impl<St: SessionStore> Renewal<St> {
     /// The tokens of a session, renewed if they have to be.
     pub(super) async fn tokens(self: &Arc<Self>, id: &SessionId) -> State {
         let key = self.key(id);
-        if !self.unsaved.contains_key(&key) {
-            match self.load(id).await {
-                State::Tokens(tokens) if self.is_due(&tokens) => {}
-                state => return state,
-            }
-        }
-        let (flight, renewing) = {
-            let mut flights = self.flights.lock();
-            match flights.join(&key, Purpose::SHARED) {
-                Some(flight) => (flight, None),
-                None => {
-                    let (sender, flight) =
-                        flights.depart(key, Purpose::SHARED, self.clock.moment());
-                    let (renewal, id) = (self.clone(), id.clone());
-                    (flight.clone(), Some(Renewing { renewal, id, key, flight, sender }))
+        for _ in 0..MAX_JOINS {
+            if !self.unsaved.contains_key(&key) {
+                match self.load(id).await {
+                    State::Tokens(tokens) if self.is_unsettled(&key, &tokens) => {}
+                    state => return state,
                 }
             }
-        };
-        if let Some(renewing) = renewing {
-            // A task of its own: a tab that is closed must not lose the new refresh token.
-            tokio::spawn(renewing.run());
+            if let Some(state) = self.join(id, key).outcome().await {
+                return state;
+            }
         }
-        flight.outcome().await.unwrap_or(State::Unknown)
+        State::Unknown
+    }
+
+    /// The renewal of a session that is on its way, or else a new one.
+    fn join(self: &Arc<Self>, id: &SessionId, key: Key) -> Arc<Call<State>> {
+        let (call, leader) = match self.renewals.join(key) {
+            Join::Wait(call) => return call,
+            Join::Lead(call, leader) => (call, leader),
+        };
+        let (renewal, id) = (self.clone(), id.clone());
+        // A task of its own: a tab that is closed must not lose the new refresh token.
+        tokio::spawn(async move {
+            let state = renewal.renew(&id, key).await;
+            leader.complete(state);
+        });
+        call
     }
 
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
-    pub(super) async fn halt(&self, id: &SessionId) -> Berth<'_, State> {
-        self.flights.occupy(self.key(id), self.clock.moment()).await
-    }
-
-    /// Ends a session, and revokes its tokens.
-    pub(super) async fn log_out(&self, id: &SessionId) -> Result<(), BoxError> {
-        // A renewal on its way would bring the session back.
-        let _halt = self.halt(id).await;
+    pub(super) async fn halt(&self, id: &SessionId) -> (Key, Leader<Key, State>) {
         let key = self.key(id);
-        let tokens = self.last(id).await?.or_else(|| self.unrevoked.get(&key));
-        self.store.remove(id).await?;
-        self.unsaved.invalidate(&key);
-        let Some(tokens) = tokens else { return Ok(()) };
-        // To revoke either of a pair ends both, and the access token may be gone already.
-        let request = TokenRevokeRequest::new();
-        let request = match &tokens.refresh_token {
-            Some(refresh) => request.refresh_token_identifier(refresh),
-            None => request.access_token_identifier(&tokens.access_token),
-        };
-        // The session is over whether or not this succeeds; nobody else knows its tokens.
-        self.unrevoked.insert(key, tokens);
-        self.authlete.token_revoke(&request).await.inspect_err(|error| {
-            let cause = error as &dyn std::error::Error;
-            limited!(
-                error,
-                self.log,
-                error = cause,
-                "the tokens of a session that has ended live on"
-            );
-        })?;
-        self.unrevoked.invalidate(&key);
-        Ok(())
+        (key, self.renewals.occupy(key).await)
     }
 
-    /// The newest tokens of a session, saved or not.
-    pub(super) async fn last(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
-        match self.unsaved.get(&self.key(id)) {
-            Some(tokens) => Ok(Some(tokens)),
-            None => self.store.load(id).await,
+    /// Takes new values of a session's access token in place of the browser.
+    pub(super) fn sink(self: &Arc<Self>, id: &SessionId, tokens: &SessionTokens) -> NewValueSink {
+        let (renewal, id, old) = (self.clone(), id.clone(), tokens.access_token.clone());
+        NewValueSink::new(old.clone(), move |new| {
+            let (renewal, id) = (renewal.clone(), id.clone());
+            let change = Change::Rotated { old: old.clone(), new };
+            Box::pin(async move { renewal.rotated(&id, change).await })
+        })
+    }
+
+    async fn rotated(self: &Arc<Self>, id: &SessionId, change: Change) {
+        let key = self.key(id);
+        // From now on nobody presents the old value. A renewal that waits there brings other tokens.
+        self.unsaved.entry(key).or_insert(change);
+        for _ in 0..MAX_JOINS {
+            // A renewal that was on its way may not have looked there.
+            if !self.unsaved.contains_key(&key) {
+                return;
+            }
+            if let State::Unknown = self.tokens(id).await {
+                return;
+            }
         }
     }
 
@@ -158,49 +179,23 @@ impl<St: SessionStore> Renewal<St> {
         }
     }
 
+    /// Whether the tokens cannot be presented as they are.
+    fn is_unsettled(&self, key: &Key, tokens: &SessionTokens) -> bool {
+        tokens.claimant().is_some() || self.is_due(key, tokens)
+    }
+
     /// Whether the access token has expired or is about to, and can be renewed.
-    fn is_due(&self, tokens: &SessionTokens) -> bool {
-        let near = |at| self.clock.now().checked_add(self.margin).is_none_or(|until| at <= until);
-        tokens.refresh_token.is_some() && tokens.expires_at.is_some_and(near)
+    fn is_due(&self, key: &Key, tokens: &SessionTokens) -> bool {
+        let Times { clock, margin, .. } = &self.times;
+        let near = |at| clock.now().checked_add(*margin).is_none_or(|until| at <= until);
+        tokens.refresh_token.is_some()
+            && tokens.expires_at.is_some_and(near)
+            && !(self.is_good(tokens)
+                && self.refused.get(key).is_some_and(|refused| refused == tokens.version()))
     }
 
     fn is_good(&self, tokens: &SessionTokens) -> bool {
-        tokens.expires_at.is_none_or(|at| self.clock.now() < at)
-    }
-
-    /// Looks at the session once more, since somebody may have renewed it by now, and renews it.
-    async fn renew(&self, id: &SessionId, key: Key) -> State {
-        if let Some(tokens) = self.unsaved.get(&key) {
-            return self.save(id, key, tokens).await;
-        }
-        let old = match self.load(id).await {
-            State::Tokens(tokens) if self.is_due(&tokens) => tokens,
-            state => return state,
-        };
-        let Some(refresh_token) = old.refresh_token.clone() else { return State::Tokens(old) };
-        let response = match self.authlete.token(&self.request(&refresh_token)).await {
-            Ok(response) => response,
-            Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                limited!(error, self.log, error = cause, "a session could not be renewed");
-                return self.go_on(old);
-            }
-        };
-        match (response.action, SessionTokens::from_response(&response)) {
-            (TokenAction::Ok, Some(mut tokens)) => {
-                // A service that keeps refresh tokens need not send them again.
-                tokens.refresh_token = tokens.refresh_token.or(Some(refresh_token));
-                self.save(id, key, tokens).await
-            }
-            (TokenAction::BadRequest, _) if is_invalid_grant(&response) => {
-                self.end(id, &refresh_token).await
-            }
-            (action, _) => {
-                let code = response.result_code;
-                limited!(error, self.log, ?action, code, "a session could not be renewed");
-                self.go_on(old)
-            }
-        }
+        tokens.expires_at.is_none_or(|at| self.times.clock.now() < at)
     }
 
     /// The tokens that could not be renewed, for as long as they are good.
@@ -208,38 +203,146 @@ impl<St: SessionStore> Renewal<St> {
         if self.is_good(&old) { State::Tokens(old) } else { State::Unknown }
     }
 
-    /// New tokens are used by nobody before they are saved: the old refresh token is used up.
-    async fn save(&self, id: &SessionId, key: Key, tokens: SessionTokens) -> State {
-        match self.store.save(id, &tokens).await {
-            Ok(()) => {
-                self.unsaved.invalidate(&key);
-                State::Tokens(tokens)
+    /// How long a claim is good (ms): as long as a renewal can take.
+    fn lease(&self) -> u64 {
+        let calls =
+            [self.times.store_deadline, self.authlete.deadline(), self.times.store_deadline];
+        let lease = calls.into_iter().fold(Duration::ZERO, Duration::saturating_add);
+        u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether another process is renewing the tokens. What lies far ahead is of a clock that was wrong.
+    fn is_claimed_elsewhere(&self, tokens: &SessionTokens) -> bool {
+        let now = self.times.clock.now_millis();
+        let left = tokens.claimed_until().and_then(|until| until.checked_sub(now)).unwrap_or(0);
+        let theirs = tokens.claimant() != Some(&self.me);
+        theirs && left > 0 && left <= self.lease().saturating_mul(2)
+    }
+
+    /// Looks at the session once more, since somebody may have renewed it by now, and renews it.
+    async fn renew(&self, id: &SessionId, key: Key) -> State {
+        if let Some(change) = self.unsaved.get(&key) {
+            match self.apply(id, key, change, None).await {
+                State::Tokens(tokens) if self.is_unsettled(&key, &tokens) => {}
+                state => return state,
             }
+        }
+        match self.claim(id, &key).await {
+            Ok((claimed, in_doubt)) => self.refresh(id, key, claimed, in_doubt).await,
+            Err(state) => state,
+        }
+    }
+
+    /// Sees to it that no other process uses the refresh token too. In doubt is whether somebody has used
+    /// it already. It fails with the state that there is to go on with instead.
+    async fn claim(&self, id: &SessionId, key: &Key) -> Result<(SessionTokens, bool), State> {
+        for pause in PAUSES.map(Duration::from_millis) {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let old = match self.load(id).await {
+                State::Tokens(tokens) if self.is_unsettled(key, &tokens) => tokens,
+                state => return Err(state),
+            };
+            if !self.is_claimed_elsewhere(&old) {
+                let until = self.times.clock.now_millis().saturating_add(self.lease());
+                let claimed = old.claimed(&self.me, until);
+                let in_doubt = old.claimant().is_some();
+                match self.store.replace(id, &old, &claimed).await {
+                    Ok(Replaced::Done) => return Ok((claimed, in_doubt)),
+                    Ok(Replaced::Conflict) => {}
+                    Err(error) => {
+                        limited!(
+                            error,
+                            self.log,
+                            error = &*error,
+                            "a session could not be claimed"
+                        );
+                        return Err(if in_doubt { State::Unknown } else { self.go_on(old) });
+                    }
+                }
+            }
+        }
+        Err(State::Unknown)
+    }
+
+    async fn refresh(
+        &self,
+        id: &SessionId,
+        key: Key,
+        claimed: SessionTokens,
+        in_doubt: bool,
+    ) -> State {
+        // Only what can be renewed is claimed.
+        let Some(refresh_token) = claimed.refresh_token.clone() else { return State::Unknown };
+        let response = match self.authlete.token(&self.request(&refresh_token)).await {
+            Ok(response) => response,
             Err(error) => {
-                limited!(
-                    error,
-                    self.log,
-                    error = &*error,
-                    "the new tokens of a session could not be saved; they are kept in memory, and \
-                     the session waits until they can be"
-                );
-                self.unsaved.insert(key, tokens);
-                State::Unknown
+                let in_doubt = in_doubt || may_have_taken_effect(&error);
+                self.note(&error);
+                return self.give_up(id, claimed, in_doubt).await;
+            }
+        };
+        match (response.action, SessionTokens::from_response(&response)) {
+            (TokenAction::Ok, Some(mut new)) => {
+                // A service that keeps refresh tokens need not send them again.
+                new.refresh_token = new.refresh_token.or(Some(refresh_token));
+                let change = Change::Renewed { claimed: claimed.clone(), new };
+                match self.apply(id, key, change, Some(claimed)).await {
+                    State::Tokens(tokens) if tokens.claimant().is_some() => State::Unknown,
+                    state => state,
+                }
+            }
+            (TokenAction::BadRequest, _) if is_invalid_grant(&response) => {
+                self.refused(id, key, claimed, in_doubt).await
+            }
+            (action, _) => {
+                let code = response.result_code;
+                limited!(error, self.log, ?action, code, "a session could not be renewed");
+                self.give_up(id, claimed, in_doubt || action == TokenAction::Ok).await
             }
         }
     }
 
-    /// The refresh token is of no use. Unless another process has renewed the session meanwhile, it
-    /// has ended.
-    async fn end(&self, id: &SessionId, used: &Secret) -> State {
-        match self.load(id).await {
-            State::Tokens(tokens)
-                if tokens.refresh_token.as_ref().map(Secret::expose) != Some(used.expose()) =>
-            {
-                State::Tokens(tokens)
+    fn note(&self, error: &Error) {
+        let cause = error as &dyn std::error::Error;
+        limited!(error, self.log, error = cause, "a session could not be renewed");
+    }
+
+    /// The tokens were not renewed. If that is in doubt, the old ones may have ended, and nobody uses them
+    /// any more: they stay claimed.
+    async fn give_up(&self, id: &SessionId, claimed: SessionTokens, in_doubt: bool) -> State {
+        if in_doubt {
+            return State::Unknown;
+        }
+        let old = claimed.unclaimed();
+        match self.store.replace(id, &claimed, &old).await {
+            Ok(Replaced::Done) => self.go_on(old),
+            Ok(Replaced::Conflict) => match self.load(id).await {
+                State::Tokens(tokens) if tokens.claimant().is_some() => State::Unknown,
+                state => state,
+            },
+            Err(error) => {
+                limited!(error, self.log, error = &*error, "a session stays claimed");
+                self.go_on(old)
             }
-            State::Unknown => State::Unknown,
-            _ => {
+        }
+    }
+
+    /// The refresh token is of no use. The session ends: at once, or with its access token if that is good.
+    async fn refused(
+        &self,
+        id: &SessionId,
+        key: Key,
+        claimed: SessionTokens,
+        in_doubt: bool,
+    ) -> State {
+        match self.load(id).await {
+            State::Tokens(stored) if stored.claimant() == Some(&self.me) => {
+                if self.is_good(&claimed) && !in_doubt {
+                    self.refused.insert(key, claimed.unclaimed().version());
+                    return self.give_up(id, claimed, in_doubt).await;
+                }
                 if let Err(error) = self.store.remove(id).await {
                     limited!(
                         error,
@@ -250,6 +353,9 @@ impl<St: SessionStore> Renewal<St> {
                 }
                 State::Ended
             }
+            // Somebody else goes on with it.
+            State::Tokens(stored) if stored.claimant().is_some() => State::Unknown,
+            state => state,
         }
     }
 
@@ -267,31 +373,13 @@ impl<St: SessionStore> Renewal<St> {
     }
 }
 
+/// Whether Authlete may have used the refresh token up, though nobody knows the new tokens.
+fn may_have_taken_effect(error: &Error) -> bool {
+    !(error.is_unsent() || error.is_turned_away() || error.is_our_fault())
+}
+
 fn is_invalid_grant(response: &TokenResponse) -> bool {
     let content = response.response_content.as_ref().map_or("", Secret::expose);
     let body: serde_json::Value = serde_json::from_str(content).unwrap_or_default();
     body["error"] == "invalid_grant"
-}
-
-/// A renewal under way, which takes itself off the table whatever becomes of it.
-struct Renewing<St: SessionStore> {
-    renewal: Arc<Renewal<St>>,
-    id: SessionId,
-    key: Key,
-    flight: Arc<Flight<State>>,
-    sender: watch::Sender<Option<State>>,
-}
-
-impl<St: SessionStore> Renewing<St> {
-    async fn run(self) {
-        let state = self.renewal.renew(&self.id, self.key).await;
-        self.renewal.flights.lock().land(&self.key, &self.flight);
-        self.sender.send_replace(Some(state));
-    }
-}
-
-impl<St: SessionStore> Drop for Renewing<St> {
-    fn drop(&mut self) {
-        self.renewal.flights.lock().land(&self.key, &self.flight);
-    }
 }

@@ -1,13 +1,14 @@
 //! Where the tokens of sessions are kept.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use moka::sync::Cache;
+use moka::{ops::compute::Op, sync::Cache};
 use sha2::{Digest, Sha256};
 use tower::BoxError;
 
-use crate::api::{Secret, TokenResponse};
+use super::tokens::SessionTokens;
+use crate::api::Secret;
 
 /// The name of a session in a store: a digest of the cookie, from which the cookie cannot be made.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -15,16 +16,13 @@ pub struct SessionId([u8; 32]);
 
 impl SessionId {
     /// The session that a cookie names.
-    pub(crate) fn of(cookie: &str) -> Self {
+    pub(crate) fn of(cookie: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(cookie).into())
     }
 
     /// A cookie for a new session.
     pub(crate) fn new_cookie() -> Secret {
-        let mut bytes = [0; 32];
-        // As every generator of random numbers does.
-        getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
-        BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
+        random().into()
     }
 
     /// The digest: SHA-256.
@@ -46,43 +44,87 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The tokens of a session.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SessionTokens {
-    /// What is presented to the layer inside.
-    pub access_token: Secret,
-    /// When it expires; `None` if it does not.
-    pub expires_at: Option<SystemTime>,
-    /// By what it is renewed; `None` if it cannot be.
-    pub refresh_token: Option<Secret>,
+/// 256 bits that nobody can guess.
+pub(super) fn random() -> String {
+    let mut bytes = [0; 32];
+    // As every generator of random numbers does.
+    getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-impl SessionTokens {
-    /// Tokens that were issued to this server.
-    #[must_use]
-    pub fn new(
-        access_token: impl Into<Secret>,
-        expires_at: Option<SystemTime>,
-        refresh_token: Option<Secret>,
-    ) -> Self {
-        Self { access_token: access_token.into(), expires_at, refresh_token }
-    }
-
-    /// The tokens of a successful answer of `/auth/token`; `None` if it has none.
-    #[must_use]
-    pub fn from_response(response: &TokenResponse) -> Option<Self> {
-        let access_token = response.jwt_access_token.clone().or(response.access_token.clone())?;
-        Some(Self {
-            access_token,
-            expires_at: response.access_token_expires_at(),
-            refresh_token: response.refresh_token.clone(),
-        })
-    }
+/// What became of [`SessionStore::replace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Replaced {
+    /// The session has the new tokens.
+    Done,
+    /// The session does not exist any more, or has other tokens than were loaded. Nothing was changed.
+    Conflict,
 }
 
-/// Keeps the tokens of sessions. What is saved must be found by the next [`load`](Self::load), by
+/// Keeps the tokens of sessions. What is kept must be found by the next [`load`](Self::load), by
 /// whatever process.
+///
+/// Where several processes share a store, [`replace`](Self::replace) and [`remove`](Self::remove) have
+/// to be atomic: that is what keeps a session that was ended by one process ended, though another is
+/// renewing it.
+///
+/// A call that fails, or is dropped because it takes longer than
+/// [`store_deadline`](super::SessionLayerBuilder::store_deadline), may have taken effect.
+///
+/// | | SQL | Redis |
+/// |---|---|---|
+/// | `load` | `SELECT tokens … WHERE id = $1` | `HGET id tokens` |
+/// | `insert` | `INSERT … (id, version, tokens)` | `HSET id version … tokens …`, `EXPIRE` |
+/// | `replace` | `UPDATE … SET version = $3, tokens = $4 WHERE id = $1 AND version = $2`: one row, or a conflict | a script that compares `HGET id version`, then `HSET` |
+/// | `remove` | `DELETE … WHERE id = $1 RETURNING tokens` | a script: `HGET id tokens`, then `DEL` |
+///
+/// Sessions whose browser never comes back are not removed: let the store do that, after the life of
+/// refresh tokens.
+///
+/// ```
+/// use std::{collections::HashMap, sync::Mutex};
+///
+/// use tower::BoxError;
+/// use tower_authlete::session::{Replaced, SessionId, SessionStore, SessionTokens};
+///
+/// /// A table with the columns `id`, `version` and `tokens`.
+/// #[derive(Default)]
+/// struct Table(Mutex<HashMap<String, (String, String)>>);
+///
+/// impl SessionStore for Table {
+///     async fn load(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+///         let table = self.0.lock().unwrap();
+///         let Some((_, tokens)) = table.get(&id.to_base64()) else { return Ok(None) };
+///         Ok(serde_json::from_str(tokens)?)
+///     }
+///
+///     async fn insert(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
+///         let row = (tokens.version(), serde_json::to_string(tokens)?);
+///         self.0.lock().unwrap().insert(id.to_base64(), row);
+///         Ok(())
+///     }
+///
+///     async fn replace(
+///         &self,
+///         id: &SessionId,
+///         loaded: &SessionTokens,
+///         new: &SessionTokens,
+///     ) -> Result<Replaced, BoxError> {
+///         let row = (new.version(), serde_json::to_string(new)?);
+///         match self.0.lock().unwrap().get_mut(&id.to_base64()) {
+///             Some(stored) if stored.0 == loaded.version() => *stored = row,
+///             _ => return Ok(Replaced::Conflict),
+///         }
+///         Ok(Replaced::Done)
+///     }
+///
+///     async fn remove(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+///         let row = self.0.lock().unwrap().remove(&id.to_base64());
+///         Ok(row.map(|(_, tokens)| serde_json::from_str(&tokens)).transpose()?)
+///     }
+/// }
+/// ```
 pub trait SessionStore: Send + Sync + 'static {
     /// The tokens of a session; `None` if there is no such session.
     fn load(
@@ -90,19 +132,74 @@ pub trait SessionStore: Send + Sync + 'static {
         id: &SessionId,
     ) -> impl Future<Output = Result<Option<SessionTokens>, BoxError>> + Send;
 
-    /// Keeps the tokens of a session in place of those it had.
-    fn save(
+    /// Keeps the tokens of a new session.
+    fn insert(
         &self,
         id: &SessionId,
         tokens: &SessionTokens,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Ends a session; to end one that does not exist is no error.
-    fn remove(&self, id: &SessionId) -> impl Future<Output = Result<(), BoxError>> + Send;
+    /// Keeps new tokens in place of those that were loaded, if the session still has these, which their
+    /// [`version`](SessionTokens::version) tells: a compare-and-set.
+    fn replace(
+        &self,
+        id: &SessionId,
+        loaded: &SessionTokens,
+        new: &SessionTokens,
+    ) -> impl Future<Output = Result<Replaced, BoxError>> + Send;
+
+    /// Ends a session, and tells the tokens that it had; `None` if there was no such session.
+    fn remove(
+        &self,
+        id: &SessionId,
+    ) -> impl Future<Output = Result<Option<SessionTokens>, BoxError>> + Send;
 }
 
-/// Sessions in this process's memory: they end with it. Of more than 100 000 sessions, those that were
-/// not used for longest end.
+/// A store whose calls have a deadline.
+pub(super) struct Bounded<St> {
+    store: St,
+    deadline: Duration,
+}
+
+impl<St> Bounded<St> {
+    pub(super) fn new(store: St, deadline: Duration) -> Self {
+        Self { store, deadline }
+    }
+
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        let late = |_| Err(format!("no answer within {} ms", self.deadline.as_millis()).into());
+        tokio::time::timeout(self.deadline, call).await.unwrap_or_else(late)
+    }
+}
+
+impl<St: SessionStore> SessionStore for Bounded<St> {
+    async fn load(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+        self.within(self.store.load(id)).await
+    }
+
+    async fn insert(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
+        self.within(self.store.insert(id, tokens)).await
+    }
+
+    async fn replace(
+        &self,
+        id: &SessionId,
+        loaded: &SessionTokens,
+        new: &SessionTokens,
+    ) -> Result<Replaced, BoxError> {
+        self.within(self.store.replace(id, loaded, new)).await
+    }
+
+    async fn remove(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+        self.within(self.store.remove(id)).await
+    }
+}
+
+/// Sessions in this process's memory: they end with it. Clones share them. Of more than 100 000
+/// sessions, those that were not used for longest end; their tokens are not revoked.
 #[derive(Clone)]
 pub struct MemoryStore(Cache<SessionId, SessionTokens>);
 
@@ -124,13 +221,56 @@ impl SessionStore for MemoryStore {
         Ok(self.0.get(id))
     }
 
-    async fn save(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
+    async fn insert(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
         self.0.insert(id.clone(), tokens.clone());
         Ok(())
     }
 
-    async fn remove(&self, id: &SessionId) -> Result<(), BoxError> {
-        self.0.invalidate(id);
-        Ok(())
+    async fn replace(
+        &self,
+        id: &SessionId,
+        loaded: &SessionTokens,
+        new: &SessionTokens,
+    ) -> Result<Replaced, BoxError> {
+        let (loaded, mut replaced) = (loaded.version(), Replaced::Conflict);
+        // Of one session, this and `remove` take place one after the other.
+        let _ = self.0.entry_by_ref(id).and_compute_with(|stored| match stored {
+            Some(stored) if stored.value().version() == loaded => {
+                replaced = Replaced::Done;
+                Op::Put(new.clone())
+            }
+            _ => Op::Nop,
+        });
+        Ok(replaced)
+    }
+
+    async fn remove(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+        let mut removed = None;
+        let _ = self.0.entry_by_ref(id).and_compute_with(|stored| {
+            removed = stored.map(|stored| stored.into_value());
+            Op::Remove
+        });
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_replaces_only_what_was_loaded() {
+        let (store, id) = (MemoryStore::default(), SessionId::of("cookie"));
+        let [one, two, three] =
+            ["one", "two", "three"].map(|it| SessionTokens::new(it, None, None));
+        assert_eq!(store.replace(&id, &one, &two).await.unwrap(), Replaced::Conflict);
+        assert!(store.load(&id).await.unwrap().is_none());
+        store.insert(&id, &one).await.unwrap();
+        assert_eq!(store.replace(&id, &one, &two).await.unwrap(), Replaced::Done);
+        assert_eq!(store.replace(&id, &one, &three).await.unwrap(), Replaced::Conflict);
+        let removed = store.remove(&id).await.unwrap().unwrap();
+        assert_eq!(removed.version(), two.version());
+        assert_eq!(store.replace(&id, &two, &three).await.unwrap(), Replaced::Conflict);
+        assert!(store.remove(&id).await.unwrap().is_none());
     }
 }

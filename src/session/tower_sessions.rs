@@ -1,83 +1,108 @@
 //! Sessions in the stores of tower-sessions: databases, Redis and others.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio::sync::{Mutex, MutexGuard};
 use tower::BoxError;
 use tower_sessions_core::session::{Id, Record};
 
-use super::store::{SessionId, SessionStore, SessionTokens};
-use crate::{api::Secret, clock::CENTURY};
+use super::{
+    store::{Replaced, SessionId, SessionStore},
+    tokens::SessionTokens,
+};
+use crate::clock::CENTURY;
 
 /// Under which a record holds the tokens.
 const TOKENS: &str = "tower-authlete.tokens";
 
-/// Keeps sessions in a store of [tower-sessions](tower_sessions_core).
+/// In so many parts sessions are locked. A power of two.
+const LOCKS: usize = 64;
+
+/// Keeps sessions in a store of [tower-sessions](tower_sessions_core), for **one process only**.
+///
+/// The stores of tower-sessions cannot replace a session on the condition that it is still what was
+/// loaded. So this adapter holds a lock of its own meanwhile, which it shares with its clones and with
+/// nobody else: where two processes, or two adapters, use one store, a session that one of them ends while
+/// the other renews it can come back, and one can lose its tokens. Several processes take a
+/// [`SessionStore`] of your own, which is a few lines.
 ///
 /// The store holds the tokens themselves: see to it that nobody else can read it. It needs no layer of
 /// tower-sessions: the cookie is that of [`SessionLayer`](super::SessionLayer).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TowerSessionsStore<S> {
     store: S,
     life: Duration,
+    locks: Arc<[Mutex<()>; LOCKS]>,
 }
 
 impl<S> TowerSessionsStore<S> {
     /// A session ends when it was not renewed for this time, which should be the life of refresh
     /// tokens: 100 years at most.
     pub fn new(store: S, life: Duration) -> Self {
-        Self { store, life: life.min(CENTURY) }
+        let locks = Arc::new(std::array::from_fn(|_| Mutex::default()));
+        Self { store, life: life.min(CENTURY), locks }
+    }
+
+    async fn lock(&self, id: &SessionId) -> MutexGuard<'_, ()> {
+        self.locks[usize::from(id.digest()[0]) % LOCKS].lock().await
+    }
+
+    fn record(&self, id: &SessionId, tokens: &SessionTokens) -> Result<Record, BoxError> {
+        let data = [(TOKENS.to_owned(), serde_json::to_value(tokens)?)].into();
+        let expiry_date = OffsetDateTime::from(SystemTime::now() + self.life);
+        Ok(Record { id: name(id), data, expiry_date })
     }
 }
 
-/// Tokens as they are stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    access_token: Secret,
-    /// ms since the epoch
-    expires_at: Option<i64>,
-    refresh_token: Option<Secret>,
+/// The store is not shown: it holds tokens.
+impl<S> fmt::Debug for TowerSessionsStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TowerSessionsStore").field("life", &self.life).finish_non_exhaustive()
+    }
 }
 
 impl<S: tower_sessions_core::SessionStore> SessionStore for TowerSessionsStore<S> {
     async fn load(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
         let record = self.store.load(&name(id)).await?;
-        let Some(tokens) = record.and_then(|mut record| record.data.remove(TOKENS)) else {
-            return Ok(None);
-        };
+        let tokens = record.and_then(|mut record| record.data.remove(TOKENS));
         // What serde says would quote the tokens.
-        let stored: Stored = serde_json::from_value(tokens)
-            .map_err(|_| "a stored session does not have the shape of one")?;
-        let at = |millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis));
-        let expires_at = stored.expires_at.and_then(|millis| at(u64::try_from(millis).ok()?));
-        Ok(Some(SessionTokens {
-            access_token: stored.access_token,
-            expires_at,
-            refresh_token: stored.refresh_token,
-        }))
+        let tokens = tokens.map(serde_json::from_value).transpose();
+        tokens.map_err(|_| "a stored session does not have the shape of one".into())
     }
 
-    async fn save(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
-        let stored = Stored {
-            access_token: tokens.access_token.clone(),
-            expires_at: tokens.expires_at.map(crate::api::document::to_millis),
-            refresh_token: tokens.refresh_token.clone(),
-        };
-        let id = name(id);
-        let data = [(TOKENS.to_owned(), serde_json::to_value(stored)?)].into();
-        let expiry_date = OffsetDateTime::from(SystemTime::now() + self.life);
-        let mut record = Record { id, data, expiry_date };
-        // Some stores save only what is there already, and create only what is not.
-        if self.store.load(&id).await?.is_some() {
-            return Ok(self.store.save(&record).await?);
-        }
+    async fn insert(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
+        let mut record = self.record(id, tokens)?;
         self.store.create(&mut record).await?;
-        if record.id == id { Ok(()) } else { Err("the name of the session is taken".into()) }
+        if record.id == name(id) { Ok(()) } else { Err("the name of the session is taken".into()) }
     }
 
-    async fn remove(&self, id: &SessionId) -> Result<(), BoxError> {
-        Ok(self.store.delete(&name(id)).await?)
+    async fn replace(
+        &self,
+        id: &SessionId,
+        loaded: &SessionTokens,
+        new: &SessionTokens,
+    ) -> Result<Replaced, BoxError> {
+        let _lock = self.lock(id).await;
+        match self.load(id).await? {
+            Some(stored) if stored.version() == loaded.version() => {
+                self.store.save(&self.record(id, new)?).await?;
+                Ok(Replaced::Done)
+            }
+            _ => Ok(Replaced::Conflict),
+        }
+    }
+
+    async fn remove(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
+        let _lock = self.lock(id).await;
+        // A session that cannot be read has to end too.
+        let stored = self.load(id).await;
+        self.store.delete(&name(id)).await?;
+        stored
     }
 }
 
@@ -90,26 +115,53 @@ fn name(id: &SessionId) -> Id {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
     use tower_sessions_memory_store::MemoryStore;
 
     use super::*;
 
+    fn store() -> TowerSessionsStore<MemoryStore> {
+        TowerSessionsStore::new(MemoryStore::default(), Duration::from_secs(60))
+    }
+
+    fn tokens(access: &str) -> SessionTokens {
+        SessionTokens::new(access, None, Some("refresh".into()))
+    }
+
     #[tokio::test]
-    async fn what_is_saved_is_loaded_and_what_is_removed_is_gone() {
-        let store = TowerSessionsStore::new(MemoryStore::default(), Duration::from_secs(60));
-        let (one, two) = (SessionId::of("one"), SessionId::of("two"));
-        let expires_at = UNIX_EPOCH + Duration::from_millis(1_234_567);
-        for value in ["first", "second"] {
-            let refresh = Some(Secret::from("refresh"));
-            let tokens = SessionTokens::new(value, Some(expires_at), refresh);
-            store.save(&one, &tokens).await.unwrap();
-            let loaded = store.load(&one).await.unwrap().unwrap();
-            assert_eq!(loaded.access_token.expose(), value);
-            assert_eq!(loaded.expires_at, Some(expires_at));
-            assert_eq!(loaded.refresh_token.unwrap().expose(), "refresh");
-        }
+    async fn what_is_kept_is_loaded_and_what_is_removed_is_gone() {
+        let (store, one, two) = (store(), SessionId::of("one"), SessionId::of("two"));
+        store.insert(&one, &tokens("first")).await.unwrap();
+        let loaded = store.load(&one).await.unwrap().unwrap();
+        assert_eq!(loaded.version(), tokens("first").version());
+        assert_eq!(loaded.refresh_token.unwrap().expose(), "refresh");
         assert!(store.load(&two).await.unwrap().is_none());
-        store.remove(&one).await.unwrap();
+        let removed = store.remove(&one).await.unwrap().unwrap();
+        assert_eq!(removed.access_token.expose(), "first");
         assert!(store.load(&one).await.unwrap().is_none());
+        assert!(store.remove(&one).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn only_one_of_many_replaces_what_was_loaded() {
+        let (store, id) = (store(), SessionId::of("one"));
+        let first = tokens("first");
+        assert_eq!(store.replace(&id, &first, &tokens("x")).await.unwrap(), Replaced::Conflict);
+        assert!(store.load(&id).await.unwrap().is_none(), "it was not there to be replaced");
+        store.insert(&id, &first).await.unwrap();
+        let replacing = (0..10).map(|number| {
+            let (store, id, first) = (store.clone(), id.clone(), first.clone());
+            async move { store.replace(&id, &first, &tokens(&number.to_string())).await.unwrap() }
+        });
+        let done = join_all(replacing).await.into_iter().filter(|it| *it == Replaced::Done);
+        assert_eq!(done.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn debug_shows_no_tokens() {
+        let store = store();
+        store.insert(&SessionId::of("one"), &tokens("t0ken-of-alice")).await.unwrap();
+        let shown = format!("{store:?}");
+        assert!(!shown.contains("t0ken-of-alice") && !shown.contains("refresh"), "{shown}");
     }
 }

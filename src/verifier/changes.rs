@@ -105,7 +105,7 @@ impl Verifier {
 
     /// The values of a token that may be good at Authlete, as far as they are known: this one, and the
     /// newest. The token gets no other one while this lives.
-    pub(crate) async fn line(&self, token: &str) -> Line<'_> {
+    pub(crate) async fn line(&self, token: &str) -> Line {
         let key = self.key(token);
         let mut line =
             Line { values: vec![token.into()], token_id: None, reservations: Vec::new() };
@@ -113,8 +113,7 @@ impl Verifier {
             let deadline = self.caller.deadline();
             let mut value = key;
             loop {
-                let now = self.clock.moment();
-                line.reservations.push(rotator.reserve(value, now, &deadline).await);
+                line.reservations.push(rotator.reserve(value, &deadline).await);
                 let newest = self.lineages.newest(&value);
                 if newest == value {
                     break;
@@ -149,7 +148,7 @@ impl Verifier {
         ended
     }
 
-    async fn revoke_line(&self, line: &Line<'_>) -> Result<u64, Error> {
+    async fn revoke_line(&self, line: &Line) -> Result<u64, Error> {
         let mut ended = Ok(0);
         for value in &line.values {
             let revoked = self.revoke_value(value).await;
@@ -300,11 +299,11 @@ pub(crate) struct Issue {
 }
 
 /// Values of a token: the one that was asked for, then the newest.
-pub(crate) struct Line<'v> {
+pub(crate) struct Line {
     pub(crate) values: Vec<Secret>,
     /// By what Authlete names the token, if its value was changed here.
     token_id: Option<String>,
-    reservations: Vec<Reservation<'v>>,
+    reservations: Vec<Reservation>,
 }
 
 /// A change of a token under way.

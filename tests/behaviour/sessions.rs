@@ -1,124 +1,20 @@
 //! Sessions of browsers: their tokens are held here, and renewed when they have to be.
 #![cfg(feature = "session")]
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, routing::get};
-use futures_util::future::join_all;
-use http::{HeaderMap, Request, StatusCode, header};
-use tower::{BoxError, ServiceBuilder};
+use futures_util::{future::join_all, poll};
+use http::{StatusCode, header};
 use tower_authlete::{
-    TokenInfo,
-    api::{Secret, TokenRequest},
-    emulator::{Api, Fault, TokenPair},
-    session::{
-        MemoryStore, SessionId, SessionLayer, SessionLayerBuilder, SessionStore, SessionTokens,
-        Sessions,
-    },
+    api::{IntrospectionAction, IntrospectionRequest, Secret},
+    emulator::{Api, Fault},
+    session::{MemoryStore, SessionLayer, SessionTokens},
 };
 
-use crate::support::{Answer, Bench, send};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A store that can be told to fail.
-#[derive(Clone, Default)]
-struct Store {
-    memory: MemoryStore,
-    broken: Arc<AtomicBool>,
-    /// The session that was saved last.
-    last: Arc<Mutex<Option<SessionId>>>,
-}
-
-impl Store {
-    fn check(&self) -> Result<(), BoxError> {
-        if self.broken.load(Ordering::SeqCst) { Err("the store is broken".into()) } else { Ok(()) }
-    }
-}
-
-impl SessionStore for Store {
-    async fn load(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
-        self.memory.load(id).await
-    }
-
-    async fn save(&self, id: &SessionId, tokens: &SessionTokens) -> Result<(), BoxError> {
-        self.check()?;
-        *self.last.lock().unwrap() = Some(id.clone());
-        self.memory.save(id, tokens).await
-    }
-
-    async fn remove(&self, id: &SessionId) -> Result<(), BoxError> {
-        self.memory.remove(id).await
-    }
-}
-
-/// A browser that is logged in as alice, and what it talks to.
-struct Browser {
-    router: Router,
-    store: Store,
-    sessions: Sessions<Store>,
-    cookie: String,
-    pair: TokenPair,
-}
-
-impl Browser {
-    /// Its access token lives for 100 s, and is renewed 30 s before its end.
-    async fn new(bench: &Bench) -> Self {
-        Self::with(bench, |layer| layer).await
-    }
-
-    async fn with(
-        bench: &Bench,
-        settings: fn(SessionLayerBuilder<Store>) -> SessionLayerBuilder<Store>,
-    ) -> Self {
-        let store = Store::default();
-        let layer = SessionLayer::builder(bench.authlete.authlete(), store.clone())
-            .client(bench.authlete.client_id().to_string(), bench.authlete.client_secret())
-            .clock(bench.clock.clone());
-        let layer = settings(layer).build().unwrap();
-        let sessions = layer.sessions();
-        let auth = bench.layer().build().unwrap();
-        let subject = |token: TokenInfo| async move { token.subject().unwrap().to_owned() };
-        let router = Router::new()
-            .route("/", get(subject).post(subject))
-            .layer(ServiceBuilder::new().layer(layer).layer(auth));
-        let token = bench.authlete.token().subject("alice").expires_in(100 * SECOND);
-        let pair = token.issue_with_refresh().await;
-        let tokens = SessionTokens::new(
-            pair.access_token.as_str(),
-            Some(bench.clock.now() + 100 * SECOND),
-            Some(Secret::from(pair.refresh_token.as_str())),
-        );
-        let set = sessions.begin(tokens).await.unwrap();
-        assert!(set.is_sensitive());
-        let set = set.to_str().unwrap().to_owned();
-        assert!(set.ends_with("; HttpOnly; Secure; SameSite=Lax; Path=/"), "{set}");
-        let cookie = set.split(';').next().unwrap().to_owned();
-        assert!(cookie.starts_with("__Host-session="));
-        Self { router, store, sessions, cookie, pair }
-    }
-
-    async fn get(&self) -> Answer {
-        self.send("GET", &[]).await
-    }
-
-    async fn send(&self, method: &str, headers: &[(&str, &str)]) -> Answer {
-        let request = Request::builder().method(method).uri("/").header("cookie", &self.cookie);
-        let request =
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        send(self.router.clone(), request.body(Body::empty()).unwrap()).await
-    }
-}
-
-fn renewals(bench: &Bench) -> u64 {
-    bench.authlete.calls(Api::Token)
-}
+use crate::{
+    browser::{Browser, Process, alive, renewals},
+    support::{Bench, SECOND},
+};
 
 #[tokio::test]
 async fn a_cookie_stands_for_the_sessions_access_token() {
@@ -170,7 +66,7 @@ async fn ten_requests_at_once_cause_one_renewal_and_nobody_is_logged_out() {
 }
 
 #[tokio::test]
-async fn it_is_renewed_ahead_of_its_end_and_again_by_the_new_refresh_token() {
+async fn a_session_is_renewed_ahead_of_the_end_of_its_token_and_again_by_the_new_refresh_token() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(69 * SECOND);
@@ -219,43 +115,122 @@ async fn a_refresh_token_that_is_of_no_use_ends_the_session() {
 }
 
 #[tokio::test]
-async fn another_process_that_renewed_first_ends_nothing() {
+async fn renewed_tokens_that_cannot_be_saved_are_used_by_nobody_and_not_lost() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(100 * SECOND);
-    // The other process has used the refresh token, and has not saved the new tokens yet.
-    let form = format!("grant_type=refresh_token&refresh_token={}", browser.pair.refresh_token);
-    let request = TokenRequest::new()
-        .parameters(form)
-        .client_id(bench.authlete.client_id().to_string())
-        .client_secret(bench.authlete.client_secret());
-    let response = bench.authlete.authlete().token(&request).await.unwrap();
-    let renewed = SessionTokens::from_response(&response).unwrap();
-    let hold = bench.authlete.hold(Api::Token);
-    let (answer, ()) = tokio::join!(browser.get(), async {
-        // This one is told `invalid_grant`, and sees that the session was renewed.
-        bench.authlete.arrived(Api::Token, 2).await;
-        let id = browser.store.last.lock().unwrap().clone().unwrap();
-        browser.store.save(&id, &renewed).await.unwrap();
-        hold.release();
-    });
-    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
-    assert_eq!(renewals(&bench), 2);
-}
-
-#[tokio::test]
-async fn what_cannot_be_saved_is_used_by_nobody_and_not_lost() {
-    let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    bench.clock.advance(100 * SECOND);
-    browser.store.broken.store(true, Ordering::SeqCst);
+    // The claim is the last thing that is stored.
+    browser.process.store.break_after(1);
     for _ in 0..3 {
         assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!((renewals(&bench), bench.introspections()), (1, 0));
-    browser.store.broken.store(false, Ordering::SeqCst);
+    browser.process.store.mend();
     assert_eq!(browser.get().await.body, "alice");
-    assert_eq!(renewals(&bench), 1);
+    assert_eq!((renewals(&bench), alive(&bench).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_saves_nothing_uses_no_refresh_token_up() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    browser.process.store.break_after(0);
+    bench.clock.advance(80 * SECOND);
+    assert_eq!(browser.get().await.body, "alice", "near its end, but good");
+    bench.clock.advance(20 * SECOND);
+    assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(renewals(&bench), 0);
+    browser.process.store.mend();
+    assert_eq!(browser.get().await.body, "alice");
+}
+
+#[tokio::test]
+async fn tokens_that_were_saved_though_the_store_failed_are_kept() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.clock.advance(100 * SECOND);
+    browser.process.store.lose_after(1);
+    assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    browser.process.store.mend();
+    assert_eq!(browser.get().await.body, "alice");
+    assert_eq!((renewals(&bench), alive(&bench).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_makes_nobody_wait_for_ever() {
+    let bench = Bench::new().await;
+    let deadline = Duration::from_millis(20);
+    let browser = Browser::with(&bench, |layer| layer.store_deadline(deadline)).await;
+    browser.process.store.hang();
+    let answer = browser.get().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header(header::RETRY_AFTER), "1");
+    assert!(browser.process.end(&browser.cookie).await.is_err());
+    let tokens = SessionTokens::new("token", None, None);
+    assert!(browser.process.sessions.begin(tokens).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lost_answer_counts_as_a_renewal() {
+    let nothing = serde_json::json!({ "action": "OK" });
+    for (fault, used_up) in [
+        (Fault::reset(), true),
+        (Fault::truncated(), true),
+        (Fault::status(500), false),
+        (Fault::json(nothing), false),
+    ] {
+        let bench = Bench::new().await;
+        let browser = Browser::new(&bench).await;
+        // The old access token is known to the layer inside, and would be good for 20 s more.
+        assert_eq!(browser.get().await.body, "alice");
+        bench.clock.advance(80 * SECOND);
+        bench.authlete.fault(fault.clone().on(Api::Token).times(1));
+        assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE, "{fault:?}");
+        // Whether it was used up is seen by using the refresh token again.
+        let answer = browser.get().await;
+        if used_up {
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{fault:?}");
+            assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
+        } else {
+            assert_eq!(answer.body, "alice", "{fault:?}");
+        }
+        assert_eq!(browser.stored().await.is_none(), used_up);
+        assert_eq!(renewals(&bench), 2);
+    }
+}
+
+#[tokio::test]
+async fn while_an_answer_stays_lost_the_old_access_token_is_not_used() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    assert_eq!(browser.get().await.body, "alice");
+    bench.clock.advance(80 * SECOND);
+    bench.authlete.fault(Fault::reset().on(Api::Token).times(1));
+    assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    bench.authlete.fault(Fault::status(503).on(Api::Token));
+    // That Authlete turns the second call away says nothing of the first one.
+    for _ in 0..2 {
+        assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_refresh_token_does_not_end_an_access_token_that_is_good() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.clock.advance(80 * SECOND);
+    let content = r#"{"error":"invalid_grant"}"#;
+    let refusal = serde_json::json!({"action": "BAD_REQUEST", "responseContent": content});
+    bench.authlete.fault(Fault::json(refusal).on(Api::Token));
+    for _ in 0..3 {
+        assert_eq!(browser.get().await.body, "alice");
+    }
+    assert_eq!(renewals(&bench), 1, "it is not asked for again");
+    bench.clock.advance(20 * SECOND);
+    let answer = browser.get().await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
+    assert!(browser.stored().await.is_none());
 }
 
 #[tokio::test]
@@ -304,22 +279,192 @@ async fn the_browsers_own_authorization_is_not_used_beside_a_session() {
 async fn a_session_that_is_ended_is_gone_with_its_tokens() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
-    let mut headers = HeaderMap::new();
-    headers.insert("cookie", browser.cookie.parse().unwrap());
-    let removal = browser.sessions.end(&headers).await.unwrap();
-    assert!(removal.to_str().unwrap().ends_with("Max-Age=0"));
+    let removal = browser.process.end(&browser.cookie).await.unwrap();
+    assert!(removal.ends_with("Max-Age=0"));
     assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
     assert!(!bench.authlete.revoke(&browser.pair.access_token), "it was revoked");
 }
 
+#[tokio::test]
+async fn every_session_that_the_cookies_name_is_ended() {
+    let bench = Bench::new().await;
+    let one = Browser::new(&bench).await;
+    let Browser { process, cookie: first, .. } = one;
+    let two = Browser::at(&bench, process).await;
+    assert_eq!(alive(&bench).await, 2);
+    let cookies = format!("{first}; a=b; __Host-session=other; {}; {first}", two.cookie);
+    assert!(two.process.end(&cookies).await.unwrap().ends_with("Max-Age=0"));
+    assert_eq!(alive(&bench).await, 0);
+    for cookie in [&first, &two.cookie] {
+        assert_eq!(two.process.get(cookie).await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn who_names_too_many_sessions_is_told_that_not_all_have_ended() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    let many = |others: usize| {
+        let others = (0..others).map(|number| format!("; __Host-session={number}"));
+        format!("{}{}", browser.cookie, others.collect::<String>())
+    };
+    assert!(browser.process.end(&many(16)).await.is_err());
+    assert!(browser.process.end(&many(15)).await.is_ok());
+    assert_eq!(alive(&bench).await, 0);
+}
+
+#[tokio::test]
+async fn one_session_that_cannot_be_ended_does_not_keep_another_alive() {
+    let bench = Bench::new().await;
+    let Browser { process, cookie: first, .. } = Browser::new(&bench).await;
+    let two = Browser::at(&bench, process).await;
+    bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke).times(1));
+    let cookies = format!("{first}; {}", two.cookie);
+    assert!(two.process.end(&cookies).await.is_err());
+    for cookie in [&first, &two.cookie] {
+        assert_eq!(two.process.get(cookie).await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(alive(&bench).await, 1);
+    assert!(two.process.end(&cookies).await.is_ok());
+    assert_eq!(alive(&bench).await, 0);
+}
+
+#[tokio::test]
+async fn applications_on_one_host_have_cookies_of_their_own() {
+    let bench = Bench::new().await;
+    let app =
+        |name| Process::new(&bench, MemoryStore::default(), |it| it.cookie(name), |auth| auth);
+    let one = Browser::at(&bench, app("__Host-one")).await;
+    let two = Browser::at(&bench, app("__Host-two")).await;
+    assert!(one.cookie.starts_with("__Host-one=") && two.cookie.starts_with("__Host-two="));
+    let both = format!("{}; {}", one.cookie, two.cookie);
+    for process in [&one.process, &two.process] {
+        assert_eq!(process.get(&both).await.body, "alice");
+    }
+    let removal = one.process.end(&both).await.unwrap();
+    assert!(removal.starts_with("__Host-one=;"), "{removal}");
+    let answer = one.process.get(&both).await;
+    assert!(answer.header(header::SET_COOKIE).starts_with("__Host-one=;"), "{answer:?}");
+    assert_eq!(two.process.get(&both).await.body, "alice");
+}
+
+#[tokio::test]
+async fn websocket_handshakes_of_other_origins_are_refused() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("host", "app.example")];
+    let (ok, forbidden) = (StatusCode::OK, StatusCode::FORBIDDEN);
+    for (more, status) in [
+        (&[("origin", "https://app.example")][..], ok),
+        (&[("origin", "https://blog.app.example")], forbidden),
+        (&[("origin", "https://evil.example")], forbidden),
+        (&[("origin", "https://app.example:8443")], forbidden),
+        (&[("origin", "null")], forbidden),
+        (&[("origin", "https://app.example"), ("origin", "https://evil.example")], forbidden),
+        (&[("sec-fetch-site", "same-origin")], ok),
+        (&[("sec-fetch-site", "same-site"), ("origin", "https://app.example")], forbidden),
+        // Not a browser.
+        (&[], ok),
+    ] {
+        let answer = browser.send("GET", &[&upgrade[..], more].concat()).await;
+        assert_eq!(answer.status, status, "{more:?}");
+        // Without the cookie it is not a matter of sessions.
+        let answer = browser.process.send("GET", &[&upgrade[..], more].concat()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{more:?}");
+        // Other requests of safe methods pass.
+        let answer = browser.send("GET", &[&[("host", "app.example")], more].concat()).await;
+        assert_eq!(answer.status, ok, "{more:?}");
+    }
+    // Over HTTP/2 a handshake is a CONNECT (RFC 8441 §5).
+    let foreign = [("host", "app.example"), ("origin", "https://blog.app.example")];
+    assert_eq!(browser.send("CONNECT", &foreign).await.status, forbidden);
+}
+
 #[test]
-fn a_layer_without_a_client_is_refused() {
+fn a_layer_with_wrong_settings_is_refused() {
     let authlete = tower_authlete::Authlete::builder()
         .base_url("http://127.0.0.1")
         .service_id("1")
         .service_access_token("t")
         .build()
         .unwrap();
-    let error = SessionLayer::builder(authlete, MemoryStore::default()).build().unwrap_err();
-    assert_eq!(error.setting(), "client");
+    let builder = || SessionLayer::builder(authlete.clone(), MemoryStore::default());
+    let client = || builder().client("1", Secret::from("s"));
+    for (settings, setting) in [
+        (builder(), "client"),
+        (builder().client("1", ""), "client"),
+        (client().cookie("session"), "cookie"),
+        (client().cookie("__Host-"), "cookie"),
+        (client().store_deadline(Duration::ZERO), "store_deadline"),
+        (client().store_deadline(Duration::MAX), "store_deadline"),
+    ] {
+        assert_eq!(settings.build().unwrap_err().setting(), setting);
+    }
+    assert!(client().cookie("__Host-app").build().is_ok());
+}
+
+#[tokio::test]
+async fn a_session_whose_revocation_failed_can_be_ended_again() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
+    for _ in 0..2 {
+        let ended = browser.process.end(&browser.cookie).await;
+        assert!(ended.is_err(), "its tokens are not revoked yet");
+    }
+    assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
+    bench.authlete.clear_faults();
+    assert!(browser.process.end(&browser.cookie).await.is_ok());
+    assert!(!bench.authlete.revoke(&browser.pair.access_token), "its token lives on");
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_finished_though_its_caller_goes_away() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    assert!(poll!(Box::pin(browser.process.end(&browser.cookie))).is_pending());
+    bench.authlete.arrived(Api::TokenRevoke, 1).await;
+    let request = IntrospectionRequest::new().token(browser.pair.access_token.as_str());
+    let told = bench.authlete.authlete().introspection(&request).await.unwrap();
+    assert_eq!(told.action, IntrospectionAction::Unauthorized);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_it_is_renewed_stays_ended() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    assert_eq!(browser.get().await.status, StatusCode::OK);
+    bench.clock.advance(80 * SECOND);
+    let hold = bench.authlete.hold(Api::Token);
+    let renews = async {
+        browser.get().await;
+    };
+    let ends = async {
+        bench.authlete.arrived(Api::Token, 1).await;
+        let (ended, ()) = tokio::join!(browser.process.end(&browser.cookie), async {
+            hold.release();
+        });
+        ended.unwrap();
+    };
+    tokio::join!(renews, ends);
+    assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_not_answered_in_time_ends_the_session_with_a_challenge() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.clock.advance(100 * SECOND);
+    let lost = bench.authlete.hold(Api::Token);
+    let (answer, ()) = tokio::join!(browser.get(), async {
+        bench.authlete.arrived(Api::Token, 1).await;
+        // Nothing but the deadline of the call ends it.
+        tokio::time::pause();
+    });
+    tokio::time::resume();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    lost.release();
+    let answer = browser.get().await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""), "{answer:?}");
 }
