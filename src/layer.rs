@@ -650,7 +650,8 @@ impl AuthHandle {
     /// Other processes accept the token for their `max_age` at most.
     ///
     /// # Errors
-    /// If Authlete could not be asked or refused the call. The token is forgotten all the same.
+    /// If Authlete could not be asked or refused the call. The token is forgotten all the same, and a value
+    /// that it gets here later is revoked.
     pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
         let (verifier, token) = (self.verifier.clone(), Secret::from(token));
         finish(async move { verifier.revoke(token.expose()).await }).await

@@ -16,7 +16,7 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
-    lifecycle::{Extended, PendingExtension, PendingRotation},
+    lifecycle::{PendingExtension, PendingRotation},
     meter,
     observe::limited,
     policy::Require,
@@ -563,8 +563,7 @@ async fn after_extension(
     deadline: Deadline,
     token: TokenInfo,
 ) -> Resolved {
-    let extended = deadline.wait(extension.run()).await.unwrap_or(Extended::Not);
-    Resolved::known(extended.apply(token))
+    Resolved::known(extension.wait(token, deadline).await)
 }
 
 impl<R> Clone for Authenticator<R> {

@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{MAX_REMEMBERED, lineage::Lineages};
 use crate::{
     api::{ConfigError, Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
-    cache::{Flight, Key},
+    cache::{Flight, Key, shard},
     clock::{CENTURY, Moment},
     observe::{LogLimit, limited},
-    resilience::Again,
+    resilience::{Again, Deadline},
     single_flight::{Call, Join, Leader, SingleFlight},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
@@ -39,8 +39,9 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// request, which does not wait for it. A failure is logged and changes nothing.
 ///
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
-/// said that the token is good: that of this request, or one that is made for it because what is cached
-/// falls below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
+/// said that the token is good: that of this request, unless it was longer ago than
+/// [a check](crate::AuthLayerBuilder::check_deadline) may take, or one that is made for it because what is
+/// cached falls below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
@@ -115,8 +116,10 @@ impl Refresh {
 
     /// Lets the request wait until Authlete has been told, so that it sees the new expiry, but no longer
     /// than three quarters of [a check's time](crate::AuthLayerBuilder::check_deadline), which its check
-    /// is part of. The layer's own requirements are met by then; those of routes are looked at later,
-    /// so that a request which a route refuses may have extended its token.
+    /// is part of. What is learnt of the token meanwhile counts: a request that waits is refused if the
+    /// token is revoked here, if the introspection tells that it is gone, or if it no longer has what the
+    /// layer requires. The requirements of routes are looked at later, so that a request which a route
+    /// refuses may have extended its token.
     #[must_use]
     pub fn wait(self) -> Self {
         Self { wait: true, ..self }
@@ -261,7 +264,7 @@ impl Extender {
 
 /// What became of an extension.
 #[derive(Clone)]
-pub(crate) enum Extended {
+enum Extended {
     /// The token lives longer.
     Longer(Arc<(TokenUpdateRequest, TokenUpdateResponse)>),
     /// There is no such token any more.
@@ -272,11 +275,10 @@ pub(crate) enum Extended {
 
 impl Extended {
     /// The facts of a token after it.
-    pub(crate) fn apply(&self, token: TokenInfo) -> Answer {
+    fn apply(&self, token: TokenInfo) -> TokenInfo {
         match self {
-            Self::Longer(update) => Ok(token.updated(&update.0, &update.1).unwrap_or(token)),
-            Self::Gone => Err(verdict::not_found()),
-            Self::Not => Ok(token),
+            Self::Longer(update) => token.updated(&update.0, &update.1).unwrap_or(token),
+            Self::Gone | Self::Not => token,
         }
     }
 }
@@ -299,8 +301,13 @@ impl PendingExtension {
         Self { verifier: verifier.clone(), presented: presented.clone(), call }
     }
 
+    /// Begins it beside the request.
+    pub(crate) fn begin(self) {
+        let _not_waited_for = self.start();
+    }
+
     /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
-    pub(crate) fn start(self) -> Option<Arc<Call<Extended>>> {
+    fn start(self) -> Option<Arc<Call<Extended>>> {
         let Self { verifier, presented, call } = self;
         let (key, extender) = (presented.key, verifier.extender.as_ref()?);
         let (extension, leader, call, room) = {
@@ -308,9 +315,16 @@ impl PendingExtension {
             if let Some(extension) = extensions.under_way(&key) {
                 return Some(extension);
             }
-            let introspects = || extender.introspects(&key, verifier.clock.moment());
+            let now = verifier.clock.moment();
+            // One that has ended since this request was admitted is enough for it.
+            if !extender.has_rested(&extender.tried, &key, now) {
+                return None;
+            }
+            let introspects = || !presented.is_sent() && extender.introspects(&key, now);
             let ask = || introspects().then(|| verifier.ask_in_background(&presented)).flatten();
-            let call = call.or_else(ask)?;
+            // The token may have expired in the time that a response takes.
+            let recent = call.filter(|call| verifier.is_recent(call, now));
+            let call = recent.or_else(ask)?;
             let room = extender.room.clone().try_acquire_owned().ok()?;
             let Join::Lead(extension, leader) = extensions.join(key) else { return None };
             (extension, leader, call, room)
@@ -319,12 +333,26 @@ impl PendingExtension {
         Some(extension)
     }
 
-    /// Waits for it.
-    pub(crate) async fn run(self) -> Extended {
-        match self.start() {
-            Some(extension) => extension.outcome().await.unwrap_or(Extended::Not),
-            None => Extended::Not,
+    /// Waits for it until the deadline at most, and tells what is known by then of a token that was
+    /// admitted before.
+    pub(crate) async fn wait(self, token: TokenInfo, deadline: Deadline) -> Answer {
+        let (verifier, presented) = (self.verifier.clone(), self.presented.clone());
+        let epoch = verifier.epoch(shard(&presented.key));
+        let extended = match self.start() {
+            Some(extension) => deadline.wait(extension.outcome()).await.flatten(),
+            None => None,
+        };
+        let extended = extended.unwrap_or(Extended::Not);
+        if matches!(extended, Extended::Gone) {
+            return Err(verdict::not_found());
         }
+        if let Some(known) = verifier.known_by_newest_value(&presented) {
+            return known;
+        }
+        if verifier.epoch(shard(&presented.key)) != epoch {
+            return verifier.look_again(&presented).await;
+        }
+        Ok(extended.apply(token))
     }
 }
 
@@ -367,9 +395,11 @@ impl Extending {
         let response = verifier.caller.call("/auth/token/update", Again::Can, attempt).await;
         match response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                verifier.write_through(&change, key, &request, &response);
+                verifier.write_extension_through(&change, &request, &response);
                 Extended::Longer(Arc::new((request, response)))
             }
+            // By this value only.
+            Ok(response) if is_gone(&response) && verifier.has_other_value(&key) => Extended::Not,
             Ok(response) if is_gone(&response) => {
                 verifier.forget_value(key);
                 Extended::Gone

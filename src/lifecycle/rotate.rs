@@ -233,6 +233,11 @@ impl Rotator {
         reservation
     }
 
+    /// Whether a value is getting a successor.
+    pub(crate) fn is_renewing(&self, key: &Key) -> bool {
+        self.rotations.lock().under_way(key).is_some()
+    }
+
     /// Notes that a value is in use.
     pub(crate) fn see(&self, key: &Key, now: Moment) {
         self.first_seen.get_with(*key, || now);

@@ -133,9 +133,7 @@ impl Verifier {
     /// Authlete ended.
     pub(crate) async fn revoke(&self, token: &str) -> Result<u64, Error> {
         let key = self.key(token);
-        if self.rotator.is_some() {
-            self.lineages.end(&key, self.clock.moment());
-        }
+        self.lineages.end(&key, self.clock.moment());
         let line = self.line(token).await;
         let ended = self.revoke_line(&line).await;
         self.overtake_issues();
@@ -196,11 +194,17 @@ impl Verifier {
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                if let Some(value) = &response.access_token {
+                let value = response.access_token.as_ref();
+                let ended = value.filter(|value| {
                     let (new, now) = (self.key(value.expose()), self.clock.moment());
-                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now);
-                }
+                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now)
+                });
                 self.write_through(&change, change.key, &request, response);
+                // It was revoked meanwhile, by a value that it had no longer.
+                if let Some(value) = ended {
+                    self.revoke_value(value).await?;
+                    self.forget(value.expose());
+                }
             }
             // Whatever became of it, what is known may not be so any more.
             _ => self.forget(token),
@@ -236,11 +240,37 @@ impl Verifier {
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) {
+        let mut flights = self.flights.lock();
+        let newest = flights.land(&change.key, &change.flight) == Standing::Newest;
+        flights.forget(&change.key);
+        flights.forget(&new);
+        self.keep_updated(change.key, new, newest, request, response);
+    }
+
+    /// The same for a longer life, which makes no answer wrong that is on its way: it tells of less of it,
+    /// and is not kept in place of this.
+    pub(crate) fn write_extension_through(
+        &self,
+        change: &Change<'_>,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let key = change.key;
         let mut flights = self.flights.lock();
         let newest = flights.land(&key, &change.flight) == Standing::Newest;
-        flights.forget(&key);
-        flights.forget(&new);
+        flights.overtake(&key, None);
+        self.keep_updated(key, key, newest, request, response);
+    }
+
+    /// Called with the table of flights locked.
+    fn keep_updated(
+        &self,
+        key: Key,
+        new: Key,
+        newest: bool,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let Some(cache) = &self.cache else { return };
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();

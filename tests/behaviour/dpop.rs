@@ -7,6 +7,7 @@ use futures_util::{FutureExt, future::join_all};
 use http::{HeaderName, StatusCode, header::WWW_AUTHENTICATE};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower_authlete::{
     AuthLayerBuilder, Clock, Dpop, DpopAlgorithm, MemoryReplays, Origin, PeerAddr, Refresh,
     api::{TokenUpdateAction, TokenUpdateRequest},
@@ -959,6 +960,49 @@ async fn an_unbound_token_gains_nothing_by_a_proof_where_proofs_are_required() {
     assert_eq!(other.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     bench.authlete.clear_faults();
     assert_eq!(other.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn other_tokens_that_are_forgotten_meanwhile_refuse_nobody() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, |dpop| dpop, AuthLayerBuilder::no_cache).await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let (answer, ()) = tokio::join!(holder.get(), async {
+        bench.authlete.arrived(Api::Introspection, 1).await;
+        // They fall on all shards.
+        (0..20_000).for_each(|other| holder.api.handle.forget(&other.to_string()));
+        hold.release();
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_extension_refuses_no_request_of_the_same_token_that_is_under_way() {
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
+    let settings = |layer: AuthLayerBuilder| layer.no_cache().refresh(refresh.wait());
+    let holder = Holder::with(&bench, |dpop| dpop, settings).await;
+    let token = bench.authlete.token().subject("alice").expires_in(5 * SECOND);
+    let token = token.dpop_key_thumbprint(holder.key.thumbprint()).issue().await;
+    let holder = Holder { token, ..holder };
+    let (update, extended) = (bench.authlete.hold(Api::TokenUpdate), Notify::new());
+    let extends = async {
+        let answer = holder.get().await;
+        extended.notify_one();
+        answer
+    };
+    let (one, other) = tokio::join!(extends, async {
+        bench.authlete.arrived(Api::TokenUpdate, 1).await;
+        let introspection = bench.authlete.hold(Api::Introspection);
+        let (answer, ()) = tokio::join!(holder.get(), async {
+            bench.authlete.arrived(Api::Introspection, 2).await;
+            update.release();
+            extended.notified().await;
+            introspection.release();
+        });
+        answer
+    });
+    assert_eq!((one.status, other.status), (StatusCode::OK, StatusCode::OK));
 }
 
 #[tokio::test]

@@ -52,14 +52,21 @@ impl Gate {
             let held = request.uri().path().ends_with(api);
             async move {
                 let answer = transport.oneshot(request).await;
-                if held && !gate.used.swap(true, Ordering::SeqCst) {
-                    gate.reached.notify_one();
-                    gate.opened.notified().await;
+                if held {
+                    gate.pass().await;
                 }
                 answer
             }
         });
         (bench.authlete.client_builder().transport(gated).build().unwrap(), gate)
+    }
+
+    /// Holds back who comes first.
+    pub(crate) async fn pass(&self) {
+        if !self.used.swap(true, Ordering::SeqCst) {
+            self.reached.notify_one();
+            self.opened.notified().await;
+        }
     }
 
     /// Waits until an answer is held back.

@@ -14,7 +14,7 @@ use tower_authlete::{
     emulator::{Api, Fault},
 };
 
-use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED};
+use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, rotation};
 
 /// An update in a task of its own.
 fn spawn_update(
@@ -244,4 +244,22 @@ async fn details_of_scopes_that_an_update_removes_are_gone() {
     api.handle.update(&token, narrow).await.unwrap();
     assert_eq!(api.get(&token).await.body, "read");
     assert_eq!(bench.introspections(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_value_that_an_update_is_just_giving() {
+    for rotates in [false, true] {
+        let bench = Bench::new().await;
+        let rotation = rotation();
+        let api = bench.api_with(|layer| if rotates { layer.rotate(rotation) } else { layer });
+        let token = bench.authlete.token().subject("alice").issue().await;
+        let hold = bench.authlete.hold(Api::TokenUpdate);
+        let request = TokenUpdateRequest::new().access_token_value_updated(true);
+        let renews = spawn_update(&api, &token, request);
+        bench.authlete.arrived(Api::TokenUpdate, 1).await;
+        api.handle.revoke(&token).await.unwrap();
+        hold.release();
+        let new = renews.await.unwrap().access_token.unwrap();
+        assert_eq!(api.get(new.expose()).await.status, UNAUTHORIZED, "{rotates}");
+    }
 }
