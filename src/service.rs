@@ -91,8 +91,8 @@ struct Rest {
     /// The value of the token as it was presented, if values are rotated.
     value: Option<Key>,
     rotation: Option<PendingRotation>,
-    /// What became of the proof.
-    sent: Option<Sent>,
+    /// What became of the proof, and the key of its token.
+    sent: Option<(Key, Sent)>,
     /// When the check is to be over, but for what comes after an extension.
     deadline: Option<Deadline>,
     /// The token's extension has been waited for.
@@ -265,10 +265,11 @@ impl<R> Authenticator<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let outer = AuthContext::of(request.extensions(), verifier);
         let proven = outer.and_then(|context| context.proven.as_ref());
-        if let Some(Proven { token: known, sent: Some(sent) }) = proven
+        let proven = proven.filter(|proven| proven.key == key);
+        if let Some(Proven { token: known, sent, .. }) = proven
             && let Some(flight) = sent.get()
         {
-            evidence.rest().sent = Some(sent.clone());
+            evidence.rest().sent = Some((key, sent.clone()));
             let Freshness { fresh, stale } = self.freshness;
             let known = || verifier.known_since(&key, flight, known, stale);
             return Ok(match (!fresh).then(known).flatten() {
@@ -279,7 +280,7 @@ impl<R> Authenticator<R> {
                 }
             });
         }
-        evidence.rest().sent = Some(Sent::default());
+        evidence.rest().sent = Some((key, Sent::default()));
         let presented = credentials.presented(key);
         let resolving = self.prove(request, presented, proven.is_some(), &mut evidence)?;
         Ok(Begin::Pending(evidence, resolving))
@@ -339,7 +340,7 @@ impl<R> Authenticator<R> {
             presented.holder.key = Some(proof.thumbprint);
             let told = presented.request().into_owned();
             presented = presented.telling(told.dpop(text).htm(method).htu(url));
-            presented.sent = evidence.rest().sent.clone();
+            presented.sent = evidence.rest().sent.as_ref().map(|(_, sent)| sent.clone());
             let (verifier, prover) = (verifier.clone(), prover.clone());
             let presented = Arc::new(presented);
             evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
@@ -438,7 +439,7 @@ impl<R> Authenticator<R> {
         let done = AuthContext::take(request.extensions_mut(), verifier);
         let rotation = rotation.filter(|_| !done.rotates);
         // An extension by the old value would miss the token that gets a new one.
-        let extension = extension.filter(|_| rotation.is_none());
+        let extension = extension.filter(|_| rotation.is_none() && !done.rotates);
         let signs = token.needs_signed_response() && !done.signs;
         let after = AfterResponse {
             rotates: done.rotates || rotation.is_some(),
@@ -472,8 +473,8 @@ impl<R> Authenticator<R> {
             },
         });
         let sent = evidence.rest.as_ref().and_then(|rest| rest.sent.clone());
-        let proven =
-            (evidence.scheme == Scheme::Dpop).then(|| Proven { token: token.clone(), sent });
+        let sent = sent.filter(|_| evidence.scheme == Scheme::Dpop);
+        let proven = sent.map(|(key, sent)| Proven { key, token: token.clone(), sent });
         let (verifier, scheme) = (verifier.clone(), evidence.scheme);
         AuthContext { verifier, scheme, recheck, proven, after }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
-    cache::Thumbprint,
+    cache::{Key, Thumbprint},
     credentials::Scheme,
     observe::limited,
     policy::Require,
@@ -45,10 +45,12 @@ pub(crate) struct AfterResponse {
 /// A proof that is used up.
 #[derive(Clone)]
 pub(crate) struct Proven {
+    /// Of the token that it came with.
+    pub(crate) key: Key,
     /// What was known of the token.
     pub(crate) token: TokenInfo,
     /// Whether Authlete was asked with the proof.
-    pub(crate) sent: Option<Sent>,
+    pub(crate) sent: Sent,
 }
 
 impl AuthContext {

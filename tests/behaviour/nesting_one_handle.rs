@@ -14,7 +14,7 @@ use tower_authlete::{
 
 use crate::{
     holder::Holder,
-    support::{Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, rotation},
+    support::{Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, rotation, send},
 };
 
 /// A layer that takes proofs.
@@ -259,4 +259,21 @@ async fn an_inner_layer_signs_for_its_own_token() {
         assert_eq!(answer.headers.get_all("signature").iter().count(), 1);
         bench.clock.advance(20 * SECOND);
     }
+}
+
+#[tokio::test]
+async fn the_proof_of_one_token_does_not_do_for_another_that_takes_its_place() {
+    let bench = Bench::new().await;
+    let auth = proving(&bench);
+    let swaps = middleware::from_fn(|mut request: Request, next: middleware::Next| async move {
+        let other = HeaderValue::from_static("DPoP another");
+        request.headers_mut().insert(header::AUTHORIZATION, other);
+        next.run(request).await
+    });
+    let router = Protected::new(&auth).router.layer(swaps).layer(auth.clone());
+    let api = Protected { router, ..Protected::new(&auth) };
+    let holder = Holder::at(&bench, api).await;
+    let request = holder.request("/", &holder.proof(json!({})));
+    let answer = send(holder.api.router.clone(), request).await;
+    assert_eq!(answer.status, UNAUTHORIZED);
 }
