@@ -163,8 +163,9 @@ impl TokenSource for HeaderToken {
 /// A cookie that holds the bare token.
 ///
 /// Browsers send cookies on their own accord, so protect unsafe methods against cross-site
-/// requests (for example with tower-http's `csrf` layer) where this is used. The `Cookie` header
-/// is not stripped, since it can hold other cookies.
+/// requests (for example with tower-http's `csrf` layer) where this is used. A WebSocket handshake is a
+/// `GET`, which that layer lets pass: compare its `Origin`. The `Cookie` header is not stripped, since it
+/// can hold other cookies.
 #[derive(Debug, Clone)]
 pub struct CookieToken(String);
 

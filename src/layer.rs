@@ -248,7 +248,7 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// How long an answer that a token is bad may be used. Zero keeps none. Default: 10 s; at most a
-    /// day.
+    /// day. A token that has become good since is refused for so long.
     pub fn negative_max_age(mut self, max_age: Duration) -> Self {
         self.limits.negative_max_age = max_age;
         self
@@ -267,8 +267,11 @@ impl<R> AuthLayerBuilder<R> {
         self.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)
     }
 
-    /// What every request takes. Requirements that are given one after another must all be met.
-    /// Default: a good token.
+    /// What the token of every request has to meet. Requirements that are given one after another must
+    /// all be met. Default: a good token.
+    ///
+    /// Where the layer is [`optional`](Self::optional), this is for requests that present a token: those
+    /// without one pass.
     pub fn require(mut self, require: impl Into<Require>) -> Self {
         let require = require.into();
         self.options.require = Some(match self.options.require.take() {
@@ -278,8 +281,12 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// Lets requests without credentials pass, with no token in their extensions. Bad credentials
-    /// are still refused. Default: off.
+    /// Lets requests without credentials pass, with no token in their extensions, whatever the layer
+    /// [requires](Self::require): that is for requests that present a token. Bad credentials are still
+    /// refused. Default: off.
+    ///
+    /// On routes that need a token, add a [`Require`] or an extractor of axum, which refuse requests
+    /// without one with 401; or leave this out.
     pub fn optional(mut self) -> Self {
         self.options.optional = true;
         self
@@ -376,7 +383,7 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// How long a check may take in all: queueing, connecting, retries and waiting for another's call.
-    /// After that it is 503. Default: 3 s. A single call ends by the deadline of
+    /// After that it is 503. Default: 3 s; at most a day. A single call ends by the deadline of
     /// [`AuthleteBuilder`](crate::AuthleteBuilder), too.
     pub fn check_deadline(mut self, deadline: Duration) -> Self {
         self.patience.deadline = deadline;
@@ -386,7 +393,8 @@ impl<R> AuthLayerBuilder<R> {
     /// How often a check that failed is made again, if the connection broke or Authlete answered 429,
     /// 502, 503 or 504: after a random part of `backoff`, doubled each time, or when Authlete says.
     /// Retries are limited to a fifth of the calls that succeed and one a second, so that they do not
-    /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default: once, 100 ms.
+    /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default:
+    /// once, 100 ms.
     pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
         self.patience.retries = retries;
         self.patience.backoff = backoff;
@@ -399,7 +407,14 @@ impl<R> AuthLayerBuilder<R> {
     /// got no connection, no answer in time, 429 or 5xx, after its [retries](Self::retries); an answer
     /// about a token, good or bad, is none, nor is a call whose turn came late here, and what is 30 s ago
     /// does not count. What is cached serves on, and so does what
-    /// [`stale_on_error`](Self::stale_on_error) allows. Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most 30 s.
+    /// [`stale_on_error`](Self::stale_on_error) allows.
+    ///
+    /// A call that Authlete refuses because of this server's own credentials (401, or 403 in Authlete's
+    /// words) has failed as well, so that wrong credentials make 5 calls and then one for each pause.
+    /// Meanwhile checks are 500 instead of 503, and nothing out of date is used.
+    ///
+    /// Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most
+    /// 30 s.
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         self.patience.failures = failures;
         if failures > 0 {
@@ -447,7 +462,7 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// How many checks call Authlete at a time. Default: 256.
+    /// How many checks call Authlete at a time. Default: 256; at least 1.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.patience.max_in_flight = max_in_flight;
         self
@@ -459,7 +474,8 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// The clock by which expiry and the age of authentications are judged. Default: the system's.
+    /// The clock by which expiry and ages are judged. Ages of what is known also go by a clock that is
+    /// never set back. Default: the system's.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
@@ -587,14 +603,19 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
 }
 
 /// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
+///
+/// A token that Authlete takes by two texts, such as a JWT and the random string that was issued with it, is
+/// known under two keys. What is done by one text takes effect for the other within
+/// [`max_age`](AuthLayerBuilder::max_age), as if it was done elsewhere.
 #[derive(Clone)]
 pub struct AuthHandle {
     pub(crate) verifier: Arc<Verifier>,
 }
 
 impl AuthHandle {
-    /// Forgets what is known of a token: the next request with it asks Authlete. An answer that is
-    /// on its way is not used.
+    /// Forgets what is known of a token, by this value, the newest and the one before: the next request
+    /// with it asks Authlete. An answer that is on its way is not used, and an overlap of
+    /// [rotated](crate::Rotation) values ends.
     pub fn forget(&self, token: &str) {
         self.verifier.forget(token);
     }
@@ -637,17 +658,18 @@ impl AuthHandle {
         self.verifier.warm_up().await
     }
 
-    /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process. When this
-    /// returns `Ok`, no request that has not been decided yet passes with it here, even if an answer about
-    /// it is on its way. It tells how many tokens Authlete ended: 0 if there was none, which is no error
-    /// (RFC 7009 §2.2).
+    /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process, which
+    /// remembers 100 000 values. When this returns `Ok`, no request that has not been decided yet passes
+    /// with it here, even if an answer about it is on its way. It tells how many tokens Authlete ended: 0
+    /// if there was none, which is no error (RFC 7009 §2.2).
     ///
     /// A value that the token is just getting is waited for, for as long as a
     /// [check](AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
     /// kept for a minute after a rotation), Authlete is asked for another one, by which the token is
     /// revoked.
     ///
-    /// Other processes accept the token for their `max_age` at most.
+    /// Other processes accept the token for their `max_age` at most, and in an outage for their
+    /// [`stale_on_error`](AuthLayerBuilder::stale_on_error) longer.
     ///
     /// # Errors
     /// If Authlete could not be asked or refused the call. The token is forgotten all the same, and a value

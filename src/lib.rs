@@ -35,13 +35,19 @@
 //!    request. Too few scopes are 403, too weak an authentication is 401.
 //! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
 //!
+//! Where the layer is [`optional`](AuthLayerBuilder::optional), a request without credentials passes without
+//! any of this.
+//!
 //! # What is cached
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
 //! all. In an outage, and only if it is [allowed](AuthLayerBuilder::stale_on_error), a good answer serves
-//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker). Keys are digests: no token is kept. What was said to the holder of a key is never used for
+//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker).
+//! Keys are digests: the cache holds no token. What was said to the holder of a key is never used for
 //! another, nor for a bearer.
+//!
+//! `SECURITY.md` of the package lists all that is kept, and every limit, with its number ("Sizes and bounds").
 //!
 //! # Features
 //! | feature | | |

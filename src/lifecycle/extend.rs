@@ -46,7 +46,8 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
 ///
-/// At most 64 tokens are extended at a time.
+/// At most 64 tokens are extended at a time; further ones with a later request. After a failure, a token
+/// is not tried again before a quarter of `when_below` has passed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -100,9 +101,11 @@ impl Refresh {
     }
 
     /// How long a token lives in all, by whatever values: counted from the user's authentication, or if
-    /// that is not known, from when this layer first saw the token. The latter is known to this process
-    /// alone: it is forgotten when the process ends, and when there are more than 100 000 tokens, and
-    /// another process counts from when it saw the token.
+    /// that is not known, from when this layer first saw the token.
+    ///
+    /// The latter is known to this process alone: another one counts from when it saw the token. It is
+    /// forgotten when the process ends, when the token was not used for so long, and, of more than 100 000
+    /// values, for those that were not used for longest. Then the token is counted anew.
     #[must_use]
     pub fn never_beyond(self, never_beyond: Duration) -> Self {
         Self { never_beyond, ..self }

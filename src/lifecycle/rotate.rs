@@ -42,9 +42,9 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// a while.
 ///
 /// The client is told the new value in the response that it gets, and has to use it from then on: the
-/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap). In other
-/// processes, which may know the old value, it stops working within their
-/// [`max_age`](crate::AuthLayerBuilder::max_age). Only successful responses (below 400, and not refused
+/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap), which other
+/// processes do not know of. What they have cached of the old value they use for their
+/// [`max_age`](crate::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
 /// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
 /// with one token cause one rotation, and all of them learn the same new value.
 ///
@@ -53,8 +53,11 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// 64 at a time: those tokens get theirs with a later request.
 ///
 /// The new value is kept in memory for a minute, for requests that are on their way with the old one. By
-/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as its values are
-/// remembered: those of 100 000 tokens.
+/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as that is remembered: of
+/// more than 100 000 values, those that were not used for longest are forgotten. A
+/// [`RevocationEndpoint`](crate::endpoint::RevocationEndpoint) can do so for a minute after the rotation.
+///
+/// Tokens that come with a DPoP proof get no new values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -101,7 +104,8 @@ impl Rotation {
         Self::new(Place::Cookie(name.into()))
     }
 
-    /// How long a value is used, from when this layer first saw it. Default: 15 minutes.
+    /// How long a value is used, from when this layer first saw it, which each process counts for itself
+    /// and for 100 000 values at most. Default: 15 minutes.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }

@@ -169,6 +169,20 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
     assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
 }
 
+#[tokio::test]
+async fn what_an_optional_layer_requires_is_for_those_who_present_a_token() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.optional().require(RequireScopes::all(["write"])));
+    let answer = api.send(&[]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody"));
+    for (scope, status) in [("write", StatusCode::OK), ("read", StatusCode::FORBIDDEN)] {
+        let token = bench.authlete.token().scopes([scope]).issue().await;
+        assert_eq!(api.get(&token).await.status, status, "{scope}");
+    }
+    // A route that requires something takes a token in any case.
+    assert_eq!(api.send_at("/write", &[]).await.status, StatusCode::UNAUTHORIZED);
+}
+
 /// A token that the API knows by the answer that issued it, and what introspection will say of it.
 async fn issued_as(bench: &Bench, auth: &AuthLayer, facts: serde_json::Value) -> String {
     let token = issued(&bench.authlete, auth, "read").await;
