@@ -9,7 +9,6 @@ use crate::proof::{Dpop, Prover};
 use crate::{
     api::{Authlete, ConfigError, Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
     cache::{Limits, MemoryCache},
-    challenge::{Challenges, is_text},
     clock::{Clock, DAY},
     credentials::TokenSource,
     lifecycle::{Refresh, Rotation},
@@ -17,7 +16,10 @@ use crate::{
     policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
-    rejection::{EmptyBody, Guard},
+    rejection::{
+        EmptyBody, Guard,
+        challenge::{Challenges, is_text},
+    },
     resilience::{Health, Patience},
     service::AuthService,
     verifier::{Check, Freshness, Verifier},

@@ -68,7 +68,6 @@ pub mod api;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 mod cache;
-mod challenge;
 mod clock;
 mod credentials;
 pub mod delegate;

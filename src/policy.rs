@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{challenge::is_text, clock::Clock, rejection::Rejection, token::TokenInfo};
+use crate::{
+    clock::Clock,
+    rejection::{Rejection, challenge::is_text},
+    token::TokenInfo,
+};
 
 /// A requirement that a token has to meet. It is evaluated from the token's facts on every request,
 /// also when these come from the cache.

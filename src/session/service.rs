@@ -21,9 +21,8 @@ use super::{
 };
 use crate::{
     api::Secret,
-    challenge::Challenges,
     credentials::Scheme,
-    rejection::{self, EmptyBody, Protocol, Rejection},
+    rejection::{self, Challenges, EmptyBody, Protocol, Rejection},
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
