@@ -76,7 +76,6 @@ mod details;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
-mod future;
 mod layer;
 mod lifecycle;
 mod metadata;
@@ -87,9 +86,7 @@ mod precheck;
 mod proof;
 mod rejection;
 mod request;
-mod require;
 mod resilience;
-mod service;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
@@ -115,8 +112,7 @@ pub use self::{
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
     details::RequireDetails,
-    future::AuthFuture,
-    layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
+    layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     policy::{Require, RequireScopes},
@@ -125,9 +121,7 @@ pub use self::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
-    require::RequireService,
     resilience::{BreakerState, Health},
-    service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},
     verifier::Check,
 };

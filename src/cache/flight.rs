@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Holder, Key};
+use super::key::{Holder, Key};
 use crate::clock::Moment;
 
 /// What a call is for.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
-use super::{Renderer, challenge::Challenges};
+use super::{challenge::Challenges, render::Renderer};
 use crate::clock::Clock;
 
 /// How a layer refuses, for routes and extractors inside of it, which refuse in the same way.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::{Rejection, grpc::GRPC_STATUS};
+use super::{grpc::GRPC_STATUS, refusal::Rejection};
 
 /// In the extensions of every response by which one of this crate's layers or extractors refuses a
 /// request, if a layer outside wants to know. The status does not tell: gRPC is refused with 200, and renderers choose their own.

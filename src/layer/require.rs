@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     credentials::RequestHead,
-    future::{AuthFuture, Decision, Waiting},
+    layer::future::{AuthFuture, Decision, Waiting},
     policy::Require,
     rejection::Rejection,
     request::{

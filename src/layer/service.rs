@@ -14,8 +14,8 @@ use crate::proof::ProofFor;
 use crate::{
     cache::{Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
-    future::{After, AuthFuture, Decision, Finish, Waiting},
-    layer::Settings,
+    layer::future::{After, AuthFuture, Decision, Finish, Waiting},
+    layer::settings::Settings,
     lifecycle::{PendingExtension, PendingRotation},
     meter,
     observe::limited,
