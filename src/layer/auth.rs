@@ -49,7 +49,7 @@ impl<R> AuthLayer<R> {
 
     /// The same layer, sharing cache and settings, but with another bound for what may be out of date
     /// in an outage: for routes on which that should be less, or zero. It is never more than that of
-    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`].
+    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
     ///
     /// It can be used inside the layer it was made of, unless that strips credentials.
     ///

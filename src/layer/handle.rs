@@ -12,7 +12,7 @@ use crate::{
 ///
 /// A token that Authlete takes by two texts, such as a JWT and the random string that was issued with it, is
 /// known under two keys. What is done by one text takes effect for the other within
-/// [`max_age`](AuthLayerBuilder::max_age), as if it was done elsewhere.
+/// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done elsewhere.
 #[derive(Clone)]
 pub struct AuthHandle {
     pub(crate) verifier: Arc<Verifier>,
@@ -70,12 +70,12 @@ impl AuthHandle {
     /// if there was none, which is no error (RFC 7009 §2.2).
     ///
     /// A value that the token is just getting is waited for, for as long as a
-    /// [check](AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
+    /// [check](crate::AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
     /// kept for a minute after a rotation), Authlete is asked for another one, by which the token is
     /// revoked.
     ///
     /// Other processes accept the token for their `max_age` at most, and in an outage for their
-    /// [`stale_on_error`](AuthLayerBuilder::stale_on_error) longer.
+    /// [`stale_on_error`](crate::AuthLayerBuilder::stale_on_error) longer.
     ///
     /// # Errors
     /// If Authlete could not be asked or refused the call. The token is forgotten all the same, and a value
