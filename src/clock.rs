@@ -213,6 +213,7 @@ impl fmt::Debug for Clock {
 }
 
 #[cfg(test)]
+#[cfg(not(model))]
 mod tests {
     use super::*;
 

@@ -183,6 +183,7 @@ impl<K: Copy + Eq + Hash, V> Drop for Reservation<K, V> {
 }
 
 #[cfg(test)]
+#[cfg(not(model))]
 mod tests {
     use super::*;
 

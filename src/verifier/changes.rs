@@ -24,12 +24,19 @@ impl Verifier {
     }
 
     fn forget_line(&self, key: Key) {
-        for value in self.lineages.alive(key) {
-            if let Some(rotator) = &self.rotator {
-                rotator.end_overlap(&value);
-            }
-            self.forget_value(value);
+        self.forget_with_overlap(key);
+        // Only now: a change that has just landed has moved what was known to a newer value.
+        for value in self.lineages.alive(key).skip(1) {
+            self.forget_with_overlap(value);
         }
+    }
+
+    /// Forgets what is known of this value of a token, which stands for no other any more.
+    fn forget_with_overlap(&self, value: Key) {
+        if let Some(rotator) = &self.rotator {
+            rotator.end_overlap(&value);
+        }
+        self.forget_value(value);
     }
 
     /// Forgets what is known of this value of a token only.
