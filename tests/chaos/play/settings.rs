@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
-use tower_authlete::{AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, Rotation};
+use tower_authlete::{
+    AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, RequireScopes, Rotation,
+};
 
 use super::{
     holders::{Bound, ORIGIN, Shown},
+    model::SCOPES,
     pace::Pace,
 };
 
@@ -39,6 +42,14 @@ pub(crate) struct Settings {
     pub(crate) dpop: bool,
     pub(crate) certificates: bool,
     pub(crate) optional: bool,
+    /// How long tokens live at most that are extended.
+    pub(crate) never_beyond: u32,
+    /// The scope that all requests take, by its place in [`SCOPES`].
+    pub(crate) requires: Option<usize>,
+    /// For how long a proof is good, before and after it was made (s).
+    pub(crate) window: u32,
+    /// Whether the clock of the layer is set back and forth.
+    pub(crate) steps: bool,
 }
 
 impl Settings {
@@ -65,6 +76,10 @@ impl Settings {
             dpop: !by_update && one_of(&[0, 1]) == 1,
             certificates: one_of(&[0, 1]) == 1,
             optional: one_of(&[0, 0, 1]) == 1,
+            never_beyond: one_of(&[LIFE, LIFE + 80, 12 * 60 * 60]),
+            requires: [None, Some(0), Some(1)][one_of(&[0, 0, 0, 1, 2]) as usize],
+            window: one_of(&[10, 60, 60]),
+            steps: one_of(&[0, 1]) == 1,
         }
     }
 
@@ -95,6 +110,7 @@ impl Settings {
         }
         if let Some(waits) = self.extends {
             let refresh = Refresh::extend().when_below(pace.seconds(60)).to(pace.seconds(LIFE));
+            let refresh = refresh.never_beyond(pace.seconds(self.never_beyond));
             layer = layer.refresh(if waits { refresh.wait() } else { refresh });
         }
         if let Some(overlap) = self.rotates {
@@ -105,10 +121,14 @@ impl Settings {
             layer = layer.check(Check::Update);
         }
         if self.dpop {
-            layer = layer.dpop(Dpop::at(ORIGIN));
+            let window = Duration::from_secs(self.window.into());
+            layer = layer.dpop(Dpop::at(ORIGIN).window(window));
         }
         if self.certificates {
             layer = layer.client_certificates(ClientCertificates::from_connection());
+        }
+        if let Some(scope) = self.requires {
+            layer = layer.require(RequireScopes::all([SCOPES[scope]]));
         }
         if self.optional { layer.optional() } else { layer }
     }
