@@ -16,7 +16,7 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::Settings,
-    lifecycle::{Extended, PendingExtension, PendingRotation},
+    lifecycle::{Admits, Extended, PendingExtension, PendingRotation},
     meter,
     observe::limited,
     policy::Require,
@@ -379,7 +379,13 @@ impl<R> Authenticator<R> {
             }
         };
         let presented = evidence.presented.as_ref().filter(|_| !evidence.extended);
-        let follow = |it| verifier.follow(it, &token, needs_refresh, call);
+        // By what the introspection says that an extension follows.
+        let admits = || -> Admits {
+            let (admission, verifier) =
+                (self.admission(evidence.certificate, options.signs()), verifier.clone());
+            Box::new(move |token| admission.allow(token, &verifier).is_ok())
+        };
+        let follow = |it| verifier.follow(it, &token, needs_refresh, call, admits);
         let extension = presented.and_then(follow);
         match extension {
             Some(extension) if verifier.waits_for_extensions() => {
@@ -433,22 +439,24 @@ impl<R> Authenticator<R> {
     }
 
     fn context(&self, evidence: &Evidence, token: &TokenInfo, after: AfterResponse) -> AuthContext {
-        let Settings { verifier, options, .. } = &*self.settings;
+        let verifier = &self.settings.verifier;
         let presented = evidence.presented.as_ref().filter(|_| !token.is_complete());
         let recheck = presented.map(|presented| Recheck {
             presented: presented.clone(),
             freshness: self.freshness,
-            admission: Admission {
-                require: options.require.clone(),
-                certificate: evidence.certificate,
-                signs: after.signs,
-            },
+            admission: self.admission(evidence.certificate, after.signs),
         });
         let sent = evidence.sent.clone();
         let proven =
             (evidence.scheme == Scheme::Dpop).then(|| Proven { token: token.clone(), sent });
         let (verifier, scheme) = (verifier.clone(), evidence.scheme);
         AuthContext { verifier, scheme, recheck, proven, after }
+    }
+
+    /// What the layer demands of a good token that is presented over a connection with this certificate.
+    fn admission(&self, certificate: Option<Thumbprint>, signs: bool) -> Admission {
+        let require = self.settings.options.require.clone();
+        Admission { require, certificate, signs }
     }
 
     fn refuse<B, ResB>(

@@ -28,6 +28,9 @@ const MAX_UNDER_WAY: usize = 64;
 /// No update is sent for a token that has less left of its life: it could arrive after the token's expiry.
 const MARGIN: Duration = Duration::from_millis(500);
 
+/// Whether the layer lets a request pass whose token has these facts.
+pub(crate) type Admits = Box<dyn Fn(TokenInfo) -> bool + Send + Sync>;
+
 type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 
 /// How tokens are kept alive that are in use.
@@ -39,7 +42,8 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 ///
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
 /// said that the token is good: that of this request, or one that is made for it because what is cached
-/// falls below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
+/// falls below the threshold. If the layer would not admit the request by what that says, nothing is
+/// extended. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
@@ -98,7 +102,8 @@ impl Refresh {
     }
 
     /// How long a token lives in all, by whatever values: counted from the user's authentication, or if
-    /// that is not known, from when this layer first saw the token. The latter is known to this process
+    /// that is not known, from when this layer first saw the token or its
+    /// [endpoint](crate::endpoint::TokenEndpoint) issued it. The latter is known to this process
     /// alone: it is forgotten when the process ends, and when there are more than 100 000 tokens, and
     /// another process counts from when it saw the token.
     #[must_use]
@@ -286,6 +291,7 @@ pub(crate) struct PendingExtension {
     presented: Arc<Presented>,
     /// The introspection that it follows, if its request has led to one.
     call: Option<Arc<Flight<Asked>>>,
+    admits: Admits,
 }
 
 impl PendingExtension {
@@ -294,13 +300,14 @@ impl PendingExtension {
         verifier: &Arc<Verifier>,
         presented: &Arc<Presented>,
         call: Option<Arc<Flight<Asked>>>,
+        admits: Admits,
     ) -> Self {
-        Self { verifier: verifier.clone(), presented: presented.clone(), call }
+        Self { verifier: verifier.clone(), presented: presented.clone(), call, admits }
     }
 
     /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
     pub(crate) fn start(self) -> Option<Arc<Flight<Extended>>> {
-        let Self { verifier, presented, call } = self;
+        let Self { verifier, presented, call, admits } = self;
         let (key, extender) = (presented.key, verifier.extender.as_ref()?);
         let (flight, extending) = {
             let mut flights = extender.flights.lock();
@@ -314,7 +321,9 @@ impl PendingExtension {
             let room = extender.room.clone().try_acquire_owned().ok()?;
             let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
             let (verifier, own) = (verifier.clone(), flight.clone());
-            (flight, Extending { verifier, presented, call, flight: own, sender, _room: room })
+            let extending =
+                Extending { verifier, presented, call, admits, flight: own, sender, _room: room };
+            (flight, extending)
         };
         tokio::spawn(extending.run());
         Some(flight)
@@ -334,6 +343,7 @@ struct Extending {
     verifier: Arc<Verifier>,
     presented: Arc<Presented>,
     call: Arc<Flight<Asked>>,
+    admits: Admits,
     flight: Arc<Flight<Extended>>,
     sender: watch::Sender<Option<Extended>>,
     _room: OwnedSemaphorePermit,
@@ -361,6 +371,9 @@ impl Extending {
         let Some(Ok(token)) = verifier.flights.answer(&key, call, unknown).await else {
             return Extended::Not;
         };
+        if !(self.admits)(token.clone()) {
+            return Extended::Not;
+        }
         let now = verifier.clock.moment();
         let until = extender.wants(&key, &token, &verifier.lineages, now);
         let Some((until, expires_at)) = until.zip(token.expires_at()) else {

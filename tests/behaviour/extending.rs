@@ -8,7 +8,8 @@ use http::{HeaderName, Request, StatusCode};
 use serde_json::json;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Refresh, Require, RequireDetails, Rotation, TokenInfo,
+    AuthLayer, AuthLayerBuilder, Refresh, Require, RequireDetails, RequireScopes, Rotation,
+    TokenInfo,
     api::{
         AuthzDetails, AuthzDetailsElement, IntrospectionRequest, RequestBody, TlsRoots,
         TokenUpdateAction, TokenUpdateRequest, Transport,
@@ -343,6 +344,29 @@ async fn a_token_that_is_refused_is_not_extended() {
             assert_eq!(api.get(&bound).await.status, StatusCode::UNAUTHORIZED);
         }
         assert_eq!((bench.left(&for_others).await, bench.updates()), (5, 0), "{waits}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_be_used_by_its_introspection_is_not_extended() {
+    for waits in [false, true] {
+        let refresh = || if waits { refresh().wait() } else { refresh() };
+        let bench = Bench::new().await;
+        let layer = bench.layer().refresh(refresh()).require(RequireScopes::all(["read"]));
+        let api = Protected::new(&layer.build().unwrap());
+        let token = bench.authlete.token().scopes(["read"]).expires_in(15 * SECOND).issue().await;
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        let none = TokenUpdateRequest::new().scopes(Vec::<String>::new());
+        let none = none.access_token(token.as_str());
+        bench.authlete.authlete().token_update(&none).await.unwrap();
+        bench.clock.advance(6 * SECOND);
+        // Admitted by what is known, which is introspected for the extension.
+        assert_eq!(api.get(&token).await.status, StatusCode::OK);
+        while api.get(&token).await.status == StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
+        assert_eq!((bench.left(&token).await, bench.updates()), (9, 1), "{waits}");
     }
 }
 

@@ -175,6 +175,11 @@ impl Driver {
                 Route::Strict => Bounds { stale: site.bounds.stale / 2, ..site.bounds },
                 Route::Fresh | Route::Nested => Bounds { age: none, stale: none, ..site.bounds },
             },
+            late: match plan.route {
+                Route::Fresh => none,
+                // The layer outside has a cache.
+                _ => site.bounds.age + site.bounds.stale,
+            },
             optional: site.settings.optional,
             extends: site.settings.extends.is_some(),
             knows_subjects: !site.settings.by_update,

@@ -116,9 +116,9 @@ impl Driver {
             if ok {
                 self.ended(*token, order, now, &format!("layer {layer}"));
             }
-            // After a failure it is forgotten all the same.
-            self.tokens[*token].learnt[layer].push(order);
         }
+        // After a failure it is forgotten all the same.
+        self.forgotten(line[0], layer);
         self.note(format!("revoke {line:?} by {layer}: {ok}"));
     }
 
@@ -154,6 +154,14 @@ impl Driver {
         self.join_unless_held().await;
     }
 
+    /// A layer knows nothing of a token any more, by whatever value.
+    pub(super) fn forgotten(&mut self, token: usize, layer: usize) {
+        let order = self.next();
+        for token in self.tokens.relatives(token, layer) {
+            self.tokens[token].learnt[layer].push(order);
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
         let layer = self.any_layer();
         let handle = self.world.sites[layer].handle.clone();
@@ -165,8 +173,7 @@ impl Driver {
         }
         let token = self.any_token();
         handle.forget(&self.tokens[token].value);
-        let order = self.next();
-        self.tokens[token].learnt[layer].push(order);
+        self.forgotten(token, layer);
         self.note(format!("forget {token} by {layer}"));
     }
 
@@ -196,6 +203,9 @@ impl Driver {
             answer.is_some_and(|it| it.is_ok_and(|answer| answer.action == TokenUpdateAction::Ok));
         let order = self.set_scopes(token, has.map(|has| Some(has).filter(|_| ok)));
         self.tokens[token].learnt[layer].push(order);
+        if !ok {
+            self.forgotten(token, layer);
+        }
         self.note(format!("update {token} to {has:?} by {layer}: {ok}"));
     }
 

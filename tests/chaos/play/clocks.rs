@@ -29,7 +29,7 @@ pub(crate) struct SiteClock {
 }
 
 /// How a clock went for a while.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Going {
     /// How far ahead of the true time it was, at most.
     pub(crate) ahead: Duration,

@@ -119,6 +119,9 @@ impl Driver {
         if self.done.len() == REMEMBERED {
             self.done.pop_front();
         }
+        if std::env::var("DBG").is_ok() {
+            eprintln!("NOTE {what}");
+        }
         self.done.push_back(what);
     }
 

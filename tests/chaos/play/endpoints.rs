@@ -133,7 +133,9 @@ impl Driver {
         let life = self.pace().seconds(world::LIFE);
         let lives = whole_millis(begin + life)..self.now() + life;
         let pair = Some(Pair { refresh, layer, granted });
+        let number = self.tokens.end();
         self.keep(New { value, subject, bound: Bound::Nobody, has: granted, pair }, lives);
+        self.tokens[number].seen[layer] = Some(self.now());
     }
 
     /// A client uses a refresh token, at the endpoint that issued it.
@@ -172,6 +174,9 @@ impl Driver {
         self.settle().await;
         let (token, layer) = (self.any_token(), self.any_layer());
         let known = self.is_known(token, layer).await;
+        if !self.tokens.contains(token) {
+            return;
+        }
         let at_token = self.rng.random_bool(0.5);
         let (path, api) = match at_token {
             true => ("/token", Api::Token),
@@ -249,8 +254,7 @@ impl Driver {
             return None;
         }
         self.world.sites[layer].handle.forget(&self.tokens[token].value);
-        let order = self.next();
-        self.tokens[token].learnt[layer].push(order);
+        self.forgotten(token, layer);
         let since = Instant::now();
         self.probe(token, layer).await?;
         (self.probe(token, layer).await == Some(0)).then_some(since)

@@ -75,11 +75,21 @@ impl Driver {
                 let seen = &mut self.tokens[number].seen[layer];
                 *seen = Some(seen.map_or(answered.reply.until, |it| it.min(answered.reply.until)));
             }
+            if std::env::var("DBG").is_ok() {
+                eprintln!(
+                    "ANS {number} {} admitted {} going {:?} {}",
+                    answered.what,
+                    self.is_admitted(answered),
+                    self.world.sites[layer].clock.going(answered.began, answered.reply.ended),
+                    answered.reply.status
+                );
+            }
             if !self.is_admitted(answered) {
                 self.tally.rules.not_extended += 1;
                 continue;
             }
-            for token in self.tokens.line(number, layer) {
+            // It may have got another value since, by whatever layer.
+            for token in self.tokens.lineage(number) {
                 let extension = self.extensions.get_mut(&(token, layer));
                 extension.into_iter().for_each(|it| it.admitted = true);
             }
@@ -88,6 +98,14 @@ impl Driver {
         for ((token, _), extension) in &self.extensions {
             let token = &mut self.tokens[*token];
             if extension.admitted && extension.until > token.dead_from {
+                if std::env::var("DBG").is_ok() {
+                    eprintln!(
+                        "extend {} {:?} to {:?}",
+                        token.subject,
+                        token.value.len(),
+                        extension.until
+                    );
+                }
                 token.dead_from = extension.until;
             }
         }

@@ -128,6 +128,8 @@ pub(crate) struct Bounds {
     pub(crate) stale: Duration,
     /// Whether it refuses for a while after trouble because of it.
     pub(crate) breaks: bool,
+    /// For how long it accepts the old value of a token that has a new one.
+    pub(crate) overlap: Duration,
 }
 
 /// What a client came with.
@@ -152,6 +154,8 @@ pub(crate) struct Seen {
     pub(crate) replayed: bool,
     pub(crate) layer: usize,
     pub(crate) bounds: Bounds,
+    /// For how long it may refuse by what was so.
+    pub(crate) late: Duration,
     /// Whether the layer lets requests without a token pass.
     pub(crate) optional: bool,
     /// Whether the layer gives tokens a longer life.
@@ -257,7 +261,11 @@ fn reason_to_refuse(
         rules.not_the_holder += 1;
         reason = Some(format!("is bound to {:?}, by somebody else", token.bound));
     }
-    if token.alive.surely(false, seen, bound, learnt) {
+    // An old value stands for the new one for a while, where it got that.
+    let by = |(_, by): &(String, usize)| *by == seen.layer;
+    let overlaps = token.successor.as_ref().is_some_and(by);
+    let of_value = if overlaps { bound.max(seen.bounds.overlap) } else { bound };
+    if token.alive.surely(false, seen, of_value, learnt) {
         rules.ended += 1;
         let who = token.ended_by.as_deref().unwrap_or("nobody");
         reason = Some(format!("was ended by {who}"));
@@ -280,7 +288,7 @@ fn reason_to_refuse(
 
 fn is_surely_good(token: &Token, seen: &Seen) -> bool {
     let learnt = &token.learnt[seen.layer];
-    let late = seen.bounds.age + seen.bounds.stale;
+    let late = seen.late;
     let mut scopes = token.scopes.iter().zip(seen.takes);
     scopes.all(|(scope, takes)| !takes || scope.surely(true, seen, late, learnt))
         && token.alive.surely(true, seen, late, learnt)

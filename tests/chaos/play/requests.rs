@@ -65,6 +65,10 @@ impl Driver {
         layer: usize,
         again: Option<Proof>,
     ) -> Option<Proof> {
+        // It has given way to newer ones meanwhile.
+        if !self.tokens.contains(token) {
+            return None;
+        }
         let Token { value, bound, .. } = &self.tokens[token];
         let (value, shown) = (value.clone(), Shown::by_holder(*bound));
         let entitled = self.world.sites[layer].settings.admits(shown, *bound);

@@ -137,6 +137,7 @@ impl Site {
                 age,
                 stale: pace.seconds(settings.stale),
                 breaks: settings.breaker > 0,
+                overlap: pace.seconds(settings.rotates.unwrap_or_default()),
             },
             calls,
             answered: 0,
@@ -148,7 +149,8 @@ impl Site {
     /// far from Authlete's time.
     pub(crate) fn doubts_proofs(&self) -> bool {
         let window = Duration::from_secs(self.settings.window.into());
-        !self.clock.is_right() || self.clock.set_back() >= window
+        // They are made in whole seconds, and may have to wait for a while.
+        !self.clock.is_right() || self.clock.set_back() + Duration::from_secs(5) >= window
     }
 
     /// How many checks may be under way at a time, of those that can be told from other calls.
