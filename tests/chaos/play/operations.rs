@@ -28,7 +28,7 @@ impl Driver {
         if self.hold.as_ref().is_some_and(|(_, until)| *until <= self.now()) {
             self.settle().await;
         }
-        match self.rng.random_range(0..120) {
+        match self.rng.random_range(0..121) {
             0..44 => self.burst().await,
             44..55 => self.issue().await,
             55..57 => self.issue_here().await,
@@ -46,8 +46,8 @@ impl Driver {
             96..99 => self.flood().await,
             99..103 => self.step_clock(),
             103 => self.step_forth_and_back().await,
-            104..107 => self.begin_session().await,
-            107..117 => self.visit().await,
+            104..106 => self.begin_session().await,
+            106..118 => self.visit().await,
             _ => self.audit().await,
         }
     }

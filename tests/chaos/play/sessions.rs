@@ -152,7 +152,7 @@ impl Driver {
 
     fn plan_visit(&mut self) -> Visit {
         let known = self.sessions.sessions.len();
-        let session = self.rng.random_range(0..known);
+        let session = self.any_session();
         let (alone, ends) = (self.rng.random_bool(0.4), self.rng.random_bool(0.2));
         let other = (0..known).filter(|other| *other != session);
         let other = other.last().filter(|_| ends && self.rng.random_bool(0.2));
@@ -171,6 +171,14 @@ impl Driver {
         self.note(format!("{subject} visits: alone {alone}, ends {ends}, holds {holds}"));
         let (began, at) = (self.next(), self.now());
         Visit { session, began, at, other, ends, alone: alone && !ends, fails, hold }
+    }
+
+    /// Mostly one that goes on.
+    fn any_session(&mut self) -> usize {
+        let sessions = &self.sessions.sessions;
+        let good = sessions.iter().rposition(|it| it.over.is_none() && !it.doubted);
+        let any = self.rng.random_range(0..sessions.len());
+        good.filter(|_| self.rng.random_bool(0.6)).unwrap_or(any)
     }
 
     fn browse(&mut self, session: usize) -> JoinHandle<Answer> {
@@ -215,18 +223,20 @@ impl Driver {
         }
         answers.iter().for_each(|answer| self.look_at(&visit, answer));
         match ended {
-            Some(true) => self.over(&visit),
+            Some(true) => [Some(visit.session), visit.other]
+                .into_iter()
+                .flatten()
+                .for_each(|session| self.over(session)),
             Some(false) if !visit.fails => self.wrong("a session", "it could not be ended"),
             _ => {}
         }
     }
 
-    fn over(&mut self, visit: &Visit) {
+    fn over(&mut self, session: usize) {
         let order = self.next();
-        for session in [Some(visit.session), visit.other].into_iter().flatten() {
-            self.sessions.sessions[session].over.get_or_insert(order);
-            self.tally.sessions.ended += 1;
-        }
+        let over = &mut self.sessions.sessions[session].over;
+        self.tally.sessions.ended += u64::from(over.is_none());
+        over.get_or_insert(order);
     }
 
     fn look_at(&mut self, visit: &Visit, answer: &Answer) {
@@ -237,7 +247,7 @@ impl Driver {
         let accepted = answer.status == StatusCode::OK;
         let settings = &self.world.sites[answer.process].settings;
         let subject = if settings.by_update { "nobody" } else { &session.subject };
-        let anybody = Reluctant { answered: 0, stepped: true };
+        let anybody = Reluctant { answered: 0, stepped: false };
         let trouble =
             visit.fails || self.failures.just_before((visit.began, visit.at), Some(anybody));
         let mut problem = None;
@@ -268,7 +278,7 @@ impl Driver {
             self.wrong(&what, problem);
         }
         if removed {
-            self.over(visit);
+            self.over(visit.session);
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) extends: Option<bool>,
     /// Whether tokens get new values, and for how long the old ones are still accepted.
     pub(crate) rotates: Option<u32>,
+    /// How long a value is used, where tokens get new ones.
+    pub(crate) every: u32,
     /// How many calls there may be at a time.
     pub(crate) limit: usize,
     pub(crate) retries: u32,
@@ -68,6 +70,7 @@ impl Settings {
                 2 if age >= 30 => Some(10),
                 _ => Some(0),
             },
+            every: one_of(&[20, 60, 60]),
             limit: one_of(&[2, 3, 256]) as usize,
             retries: one_of(&[0, 0, 1, 2]),
             backoff: Duration::from_millis(one_of(&[0, 50]).into()),
@@ -77,10 +80,17 @@ impl Settings {
             certificates: one_of(&[0, 1]) == 1,
             optional: one_of(&[0, 0, 1]) == 1,
             never_beyond: one_of(&[LIFE, LIFE + 80, 12 * 60 * 60]),
-            requires: [None, Some(0), Some(1)][one_of(&[0, 0, 0, 1, 2]) as usize],
+            requires: [None, Some(0), Some(1)][one_of(&[0, 0, 0, 0, 1, 2]) as usize],
             window: one_of(&[10, 60, 60]),
             steps: one_of(&[0, 1]) == 1,
         }
+    }
+
+    /// The same for a layer inside of one for sessions.
+    pub(crate) fn for_sessions(self, rng: &mut StdRng, right: bool) -> Self {
+        let overlap = if self.age >= 30 && rng.random_bool(0.5) { 10 } else { 0 };
+        let rotates = rng.random_bool(0.6).then_some(overlap);
+        Self { rotates, every: 20, steps: self.steps && !right, ..self }
     }
 
     /// Whether who shows this may use a token that is bound so.
@@ -114,7 +124,7 @@ impl Settings {
             layer = layer.refresh(if waits { refresh.wait() } else { refresh });
         }
         if let Some(overlap) = self.rotates {
-            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(60));
+            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(self.every));
             layer = layer.rotate(rotation.overlap(pace.seconds(overlap)));
         }
         if self.by_update {

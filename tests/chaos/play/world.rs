@@ -81,12 +81,16 @@ impl World {
             .unwrap();
         // Where tokens are extended or get new values, they seldom expire.
         let (extends, rotates) = (rng.random_bool(0.5), rng.random_bool(0.5));
+        let right = rng.random_bool(0.7);
         let store = Arc::new(Shared::new(rng, log.clone()));
         let (mut sites, mut processes) = (Vec::new(), Vec::new());
         for number in 0..SITES {
             let mut settings = Settings::choose(rng);
             settings.extends = settings.extends.filter(|_| extends);
             settings.rotates = settings.rotates.filter(|_| rotates);
+            if number < PROCESSES {
+                settings = settings.for_sessions(rng, right);
+            }
             let (site, client, layer) = Site::new(&authlete, pace, settings);
             if number < PROCESSES {
                 let clock = site.clock.clock.clone();
