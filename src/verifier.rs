@@ -24,7 +24,9 @@ use crate::{
     },
     cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
     clock::{CENTURY, Clock, Moment},
-    lifecycle::{Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor},
+    lifecycle::{
+        Admits, Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor,
+    },
     meter,
     observe::{LogLimit, limited},
     precheck::Precheck,
@@ -399,6 +401,7 @@ impl Verifier {
         token: &TokenInfo,
         needs_refresh: bool,
         call: Option<Arc<Flight<Asked>>>,
+        admits: impl FnOnce() -> Admits,
     ) -> Option<PendingExtension> {
         let presented = &self.by_current_value(presented);
         let extends = self.is_extension_due(&presented.key, token);
@@ -406,7 +409,7 @@ impl Verifier {
         let state = || self.caller.record.breaker.state(self.clock.now_millis());
         let revalidates = needs_refresh && (!self.is_down() || state() == BreakerState::HalfOpen);
         let asked = revalidates.then(|| self.ask_in_background(presented)).flatten();
-        extends.then(|| PendingExtension::new(self, presented, call.or(asked)))
+        extends.then(|| PendingExtension::new(self, presented, call.or(asked), admits()))
     }
 
     /// Asks, unless somebody does already or too many do. The answer is that of the call.

@@ -307,6 +307,7 @@ impl Issuer {
             content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
         let verifier = &self.front.verifier;
+        verifier.see(access, &issue);
         let used = used_refresh_token(form);
         // A service may keep the refresh token, or honour it for a while (RFC 6749 §6).
         let told = body["refresh_token"].as_str();

@@ -16,7 +16,7 @@ use crate::{
     credentials::{self, RequestHead, Scheme},
     layer::future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::settings::Settings,
-    lifecycle::{PendingExtension, PendingRotation},
+    lifecycle::{Admits, PendingExtension, PendingRotation},
     meter,
     observe::limited,
     policy::Require,
@@ -402,9 +402,16 @@ impl<R> Authenticator<R> {
                 return Decision::Refuse(self.refuse(request, evidence, &rejection));
             }
         };
+        // By what the introspection says that an extension follows.
+        let (certificate, signs) = (evidence.certificate, options.signs());
+        let admits = || -> Admits {
+            let (admission, verifier) = (self.admission(certificate, signs), verifier.clone());
+            Box::new(move |token| admission.allow(token, &verifier).is_ok())
+        };
         let rest = evidence.rest.as_deref_mut().filter(|rest| !rest.extended);
         let extension = rest.as_ref().and_then(|rest| rest.presented.as_ref());
-        let extension = extension.and_then(|it| verifier.follow(it, &token, needs_refresh, call));
+        let extension =
+            extension.and_then(|it| verifier.follow(it, &token, needs_refresh, call, admits));
         match (extension, rest) {
             (Some(extension), Some(rest)) if verifier.waits_for_extensions() => {
                 rest.extended = true;
@@ -461,22 +468,24 @@ impl<R> Authenticator<R> {
     }
 
     fn context(&self, evidence: &Evidence, token: &TokenInfo, after: AfterResponse) -> AuthContext {
-        let Settings { verifier, options, .. } = &*self.settings;
+        let verifier = &self.settings.verifier;
         let presented = evidence.presented().filter(|_| !token.is_complete());
         let recheck = presented.map(|presented| Recheck {
             presented: presented.clone(),
             freshness: self.freshness,
-            admission: Admission {
-                require: options.require.clone(),
-                certificate: evidence.certificate,
-                signs: after.signs,
-            },
+            admission: self.admission(evidence.certificate, after.signs),
         });
         let sent = evidence.rest.as_ref().and_then(|rest| rest.sent.clone());
         let sent = sent.filter(|_| evidence.scheme == Scheme::Dpop);
         let proven = sent.map(|(key, sent)| Proven { key, token: token.clone(), sent });
         let (verifier, scheme) = (verifier.clone(), evidence.scheme);
         AuthContext { verifier, scheme, recheck, proven, after }
+    }
+
+    /// What the layer demands of a good token that is presented over a connection with this certificate.
+    fn admission(&self, certificate: Option<Thumbprint>, signs: bool) -> Admission {
+        let require = self.settings.options.require.clone();
+        Admission { require, certificate, signs }
     }
 
     fn refuse<B, ResB>(

@@ -29,6 +29,9 @@ const MAX_UNDER_WAY: usize = 64;
 /// No update is sent for a token that has less left of its life: it could arrive after the token's expiry.
 const MARGIN: Duration = Duration::from_millis(500);
 
+/// Whether the layer lets a request pass whose token has these facts.
+pub(crate) type Admits = Box<dyn Fn(TokenInfo) -> bool + Send + Sync>;
+
 type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 
 /// How tokens are kept alive that are in use.
@@ -41,7 +44,8 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
 /// said that the token is good: that of this request, unless it was longer ago than
 /// [a check](crate::AuthLayerBuilder::check_deadline) may take, or one that is made for it because what is
-/// cached falls below the threshold. It is not sent in the last 500 ms of the token's life, is given up before
+/// cached falls below the threshold. If the layer would not admit the request by what that says, nothing is
+/// extended. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
@@ -101,7 +105,8 @@ impl Refresh {
     }
 
     /// How long a token lives in all, by whatever values: counted from the user's authentication, or if
-    /// that is not known, from when this layer first saw the token.
+    /// that is not known, from when this layer first saw the token or its
+    /// [endpoint](crate::endpoint::TokenEndpoint) issued it.
     ///
     /// The latter is known to this process alone: another one counts from when it saw the token. It is
     /// forgotten when the process ends, when the token was not used for so long, and, of more than 100 000
@@ -292,6 +297,7 @@ pub(crate) struct PendingExtension {
     presented: Arc<Presented>,
     /// The introspection that it follows, if its request has led to one.
     call: Option<Arc<Flight<Asked>>>,
+    admits: Admits,
 }
 
 impl PendingExtension {
@@ -300,8 +306,9 @@ impl PendingExtension {
         verifier: &Arc<Verifier>,
         presented: &Arc<Presented>,
         call: Option<Arc<Flight<Asked>>>,
+        admits: Admits,
     ) -> Self {
-        Self { verifier: verifier.clone(), presented: presented.clone(), call }
+        Self { verifier: verifier.clone(), presented: presented.clone(), call, admits }
     }
 
     /// Begins it beside the request.
@@ -311,7 +318,7 @@ impl PendingExtension {
 
     /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
     fn start(self) -> Option<Arc<Call<Extended>>> {
-        let Self { verifier, presented, call } = self;
+        let Self { verifier, presented, call, admits } = self;
         let (key, extender) = (presented.key, verifier.extender.as_ref()?);
         let (extension, leader, call, room) = {
             let mut extensions = extender.extensions.lock();
@@ -332,7 +339,7 @@ impl PendingExtension {
             let Join::Lead(extension, leader) = extensions.join(key) else { return None };
             (extension, leader, call, room)
         };
-        tokio::spawn(Extending { verifier, presented, call, _room: room }.run(leader));
+        tokio::spawn(Extending { verifier, presented, call, admits, _room: room }.run(leader));
         Some(extension)
     }
 
@@ -364,6 +371,7 @@ struct Extending {
     verifier: Arc<Verifier>,
     presented: Arc<Presented>,
     call: Arc<Flight<Asked>>,
+    admits: Admits,
     _room: OwnedSemaphorePermit,
 }
 
@@ -382,6 +390,9 @@ impl Extending {
         let Some(Ok(token)) = verifier.flights.answer(&key, call, unknown).await else {
             return Extended::Not;
         };
+        if !(self.admits)(token.clone()) {
+            return Extended::Not;
+        }
         let now = verifier.clock.moment();
         let until = extender.wants(&key, &token, &verifier.lineages, now);
         let Some((until, expires_at)) = until.zip(token.expires_at()) else {

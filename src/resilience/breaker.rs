@@ -128,11 +128,11 @@ impl Breaker {
     fn answered(&self, now: u64) {
         // Calls that set out before say nothing of the time after it, however late they fail.
         self.era.fetch_add(1, Ordering::AcqRel);
-        let failures = self.run(now).failures;
-        if failures == 0 {
+        // Also failures of too long ago: they would count again by a clock that is set back.
+        if self.run.load(Ordering::Acquire) == Run::NONE.packed() {
             return;
         }
-        if self.is_open_after(failures) {
+        if self.is_open_after(self.run(now).failures) {
             tracing::info!("Authlete answers again");
         }
         self.run.store(0, Ordering::Release);
@@ -321,6 +321,14 @@ mod tests {
             assert_eq!(breaker.state(now), BreakerState::Closed);
             assert!(!breaker.is_down(now) && !breaker.enter(now).ok().unwrap().is_probe());
         }
+    }
+
+    #[test]
+    fn an_outage_that_is_over_does_not_come_back_with_a_clock_that_is_set_back() {
+        let breaker = open(START);
+        breaker.pass().end(None, START + 60 * SECOND);
+        assert_eq!(breaker.state(START), BreakerState::Closed);
+        assert!(!breaker.is_down(START));
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Verifier {
         self.endings.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The longest life of a token that was issued here begins with its issue.
+    pub(crate) fn see(&self, token: &str, issue: &Issue) {
+        if self.extender.is_some() {
+            self.lineages.first_seen(&self.key(token), issue.departed);
+        }
+    }
+
     /// Keeps what was said of a token when it was issued, which must be plain Bearer beyond doubt.
     /// What is known by asking is better, and stays.
     pub(crate) fn remember(&self, token: &str, issued: TokenInfo, issue: Issue) {

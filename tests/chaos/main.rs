@@ -2,7 +2,7 @@
 //! Authlete that fails. `play/model.rs` knows what is true of each token, `play/driver.rs` does something
 //! and `play/requests.rs` looks whether each answer fits. A seed decides how the world is and what is
 //! done; time stands still unless the driver moves it.
-#![cfg(all(feature = "axum", feature = "dpop", feature = "emulator"))]
+#![cfg(all(feature = "axum", feature = "dpop", feature = "emulator", feature = "session"))]
 
 mod play;
 

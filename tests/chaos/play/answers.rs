@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use super::{
     driver::{Driver, STEP},
+    faults::Reluctant,
     model::{Bounds, Fact, Order, Seen, Token, With, judge},
     waiting::{Answered, Plan, Reply, Route, Waiting},
 };
@@ -37,17 +38,18 @@ impl Driver {
                 answered.push(Answered { plan, began, at, what, reply });
             }
         }
+        self.end_flood().await;
         self.quiet().await;
         self.may_be_extended();
         self.learn_new_values(&answered);
+        self.end_extensions(&answered);
         answered.iter().for_each(|answered| self.learn_of_calls(answered));
         answered.into_iter().for_each(|answered| self.look(answered));
         for token in self.tokens.out_of_use() {
             self.world.authlete.revoke(&token.value);
         }
-        // While Authlete fails, calls may be made again after a while.
-        let settled = !self.failures.now();
-        self.touched.retain(|token| self.tokens.contains(*token) && !settled);
+        let tokens = &self.tokens;
+        self.extensions.retain(|(token, _), _| tokens.contains(*token));
         self.failures.forget_old();
         while self.used_up.len() > USED_UP {
             self.used_up.pop_first();
@@ -109,17 +111,20 @@ impl Driver {
                 value: new.to_owned(),
                 subject: old.subject.clone(),
                 bound: old.bound,
+                pair: old.pair.clone().filter(|pair| pair.layer == layer),
                 alive: Fact::new(order, now, true),
                 scopes: old.scopes.clone(),
                 lives_until: old.lives_until,
                 dead_from: old.dead_from,
                 learnt: old.learnt.clone(),
+                // Other layers do not know that it is the same token.
+                seen: (0..).zip(&old.seen).map(|(by, at)| at.filter(|_| by == layer)).collect(),
                 ended_by: None,
                 successor: None,
             };
             let next = self.tokens.end();
             self.tokens.push(successor);
-            self.touched.insert(next);
+            self.hand_extensions_on(number, next);
             self.note(format!("{number} becomes {next} by {layer}"));
         }
         self.ended(number, order, now, "a new value");
@@ -136,10 +141,12 @@ impl Driver {
         known.then(|| at + self.pace().deadline * checks + STEP * 4)
     }
 
-    /// When a call of a layer that may call nobody was answered last.
-    fn answered(&self, plan: &Plan) -> Option<Order> {
+    /// Whether Authlete failed a moment before, as far as it matters to a layer.
+    fn just_before(&self, plan: &Plan, began: Order, at: SystemTime) -> bool {
         let site = &self.world.sites[plan.layer];
-        site.bounds.breaks.then_some(site.answered)
+        let (answered, stepped) = (site.answered, site.clock.stepped_since(site.answered));
+        let reluctant = (site.bounds.breaks || stepped).then_some(Reluctant { answered, stepped });
+        self.failures.just_before((began, at), reluctant)
     }
 
     fn look(&mut self, answered: Answered) {
@@ -155,8 +162,9 @@ impl Driver {
         }
         self.tally.rules.replayed += u64::from(plan.replayed);
         let fault = self.failures.during(began, ended);
-        let just_before = self.failures.just_before((began, at), self.answered(&plan));
+        let just_before = self.just_before(&plan, began, at);
         let (site, none) = (&self.world.sites[plan.layer], Duration::ZERO);
+        let takes = |place| plan.scope == Some(place) || site.settings.requires == Some(place);
         let seen = Seen {
             with: plan.with,
             proven: plan.proof.is_some(),
@@ -167,10 +175,18 @@ impl Driver {
                 Route::Strict => Bounds { stale: site.bounds.stale / 2, ..site.bounds },
                 Route::Fresh | Route::Nested => Bounds { age: none, stale: none, ..site.bounds },
             },
+            late: match plan.route {
+                Route::Fresh => none,
+                // The layer outside has a cache.
+                _ => site.bounds.age + site.bounds.stale,
+            },
             optional: site.settings.optional,
             extends: site.settings.extends.is_some(),
             knows_subjects: !site.settings.by_update,
-            scope: plan.scope,
+            asks_expiry: !site.settings.by_update,
+            takes: [takes(0), takes(1)],
+            going: site.clock.going(began, ended),
+            doubts_proofs: site.doubts_proofs(),
             began,
             at,
             ended,

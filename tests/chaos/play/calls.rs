@@ -7,6 +7,7 @@ use std::sync::{
 
 use axum::extract::Request;
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 use tower::{ServiceExt, service_fn};
 use tower_authlete::{
     Authlete,
@@ -20,6 +21,7 @@ use super::pace::Pace;
 #[derive(Default)]
 pub(crate) struct Calls {
     all: AtomicUsize,
+    begun: AtomicUsize,
     checks: AtomicUsize,
     most_checks: AtomicUsize,
 }
@@ -29,6 +31,7 @@ struct Call(Arc<Calls>, bool);
 impl Calls {
     fn begin(self: &Arc<Self>, check: bool) -> Call {
         self.all.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
         if check {
             let checks = self.checks.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_checks.fetch_max(checks, Ordering::SeqCst);
@@ -38,6 +41,11 @@ impl Calls {
 
     pub(crate) fn under_way(&self) -> usize {
         self.all.load(Ordering::SeqCst)
+    }
+
+    /// How many there were so far.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// How many checks there were at a time, at most.
@@ -53,17 +61,19 @@ impl Drop for Call {
     }
 }
 
-/// Counts calls to the end of their answers.
-pub(crate) fn client(authlete: &Emulator, pace: Pace, calls: Arc<Calls>) -> Authlete {
+/// Counts calls to the end of their answers, of which there are so many at a time at most.
+pub(crate) fn client(authlete: &Emulator, pace: Pace, calls: Arc<Calls>, most: usize) -> Authlete {
+    let room = Arc::new(Semaphore::new(most));
     let transport = Transport::new(TlsRoots::None, pace.deadline).unwrap();
     let counting = service_fn(move |request: Request<_>| {
         let call = calls.begin(request.uri().path().ends_with(Api::Introspection.path()));
-        let transport = transport.clone();
+        let (transport, room) = (transport.clone(), room.clone());
         async move {
+            let place = room.acquire_owned().await?;
             let response = transport.oneshot(request).await?;
             let counted = response.map(|body| {
                 body.map_frame(move |frame| {
-                    let _ = &call;
+                    let _ = (&call, &place);
                     frame
                 })
             });

@@ -1,6 +1,9 @@
 //! What is done to tokens.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use rand::RngExt;
 use tower_authlete::{
@@ -12,15 +15,24 @@ use super::{
     driver::Driver,
     holders::{Bound, HOLDERS, certificate_thumbprint},
     log::SECRET,
-    model::{Fact, Order, SCOPES, Token},
+    model::{Fact, Order, Pair, SCOPES, Token},
 };
+
+/// A token that was issued.
+pub(super) struct New {
+    pub(super) value: String,
+    pub(super) subject: String,
+    pub(super) bound: Bound,
+    pub(super) has: [bool; 2],
+    pub(super) pair: Option<Pair>,
+}
 
 impl Driver {
     pub(crate) async fn issue(&mut self) {
         let number = self.tokens.end();
         let (value, subject) = (format!("{SECRET}-{}-{number}", self.seed), format!("u{number}"));
         let life = self.rng.random_range(20..400);
-        let has = [self.rng.random_bool(0.6), self.rng.random_bool(0.6)];
+        let has = self.any_scopes();
         let scopes = SCOPES.iter().zip(has).filter(|(_, has)| *has).map(|(scope, _)| *scope);
         let holder = self.rng.random_range(0..HOLDERS);
         let bound = match self.rng.random_range(0..10) {
@@ -39,24 +51,40 @@ impl Driver {
             }
         };
         token.scopes(scopes).expires_at(lives_until).issue().await;
-        let (order, now) = (self.next(), self.now());
+        self.keep(New { value, subject, bound, has, pair: None }, lives_until..lives_until);
+        self.note(format!("issue {number} for {life} s with {has:?}, bound to {bound:?}"));
+    }
+
+    pub(super) fn any_scopes(&mut self) -> [bool; 2] {
+        [self.rng.random_bool(0.6), self.rng.random_bool(0.6)]
+    }
+
+    /// Takes a token into use that ends between these times.
+    pub(super) fn keep(&mut self, new: New, ends: Range<SystemTime>) {
+        let New { value, subject, bound, has, pair } = new;
+        let (order, now, layers) = (self.next(), self.now(), self.world.sites.len());
         self.tokens.push(Token {
             value,
             subject,
             bound,
+            pair,
             alive: Fact::new(order, now, true),
             scopes: has.map(|has| Fact::new(order, now, has)),
-            lives_until,
-            dead_from: lives_until + self.pace().lag(),
-            learnt: vec![Vec::new(); self.world.sites.len()],
+            lives_until: ends.start,
+            dead_from: ends.end + self.pace().lag(),
+            learnt: vec![Vec::new(); layers],
+            seen: vec![None; layers],
             ended_by: None,
             successor: None,
         });
-        self.note(format!("issue {number} for {life} s with {has:?}, bound to {bound:?}"));
     }
 
     pub(crate) async fn revoke_here(&mut self) {
         let (token, layer) = (self.any_token(), self.any_layer());
+        self.revoke_at(token, layer).await;
+    }
+
+    pub(super) async fn revoke_at(&mut self, token: usize, layer: usize) {
         let line = self.begin_revocation(token, layer);
         let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
         let revocation = async move { handle.revoke(&value).await.is_ok() };
@@ -68,7 +96,7 @@ impl Driver {
         self.tokens[token].value.clone()
     }
 
-    fn maybe_ended(&mut self, token: usize) {
+    pub(super) fn maybe_ended(&mut self, token: usize) {
         let (order, now, token) = (self.next(), self.now(), &mut self.tokens[token]);
         if token.ended_by.is_none() {
             token.alive.set(order, now, None);
@@ -76,22 +104,21 @@ impl Driver {
     }
 
     /// A layer also ends what it has made of a token.
-    fn begin_revocation(&mut self, token: usize, layer: usize) -> Vec<usize> {
+    pub(super) fn begin_revocation(&mut self, token: usize, layer: usize) -> Vec<usize> {
         let line = self.tokens.line(token, layer);
         line.iter().for_each(|token| self.maybe_ended(*token));
         line
     }
 
-    fn revoked(&mut self, line: Vec<usize>, layer: usize, ok: bool) {
+    pub(super) fn revoked(&mut self, line: Vec<usize>, layer: usize, ok: bool) {
         let (order, now) = (self.next(), self.now());
-        for (place, token) in line.iter().enumerate() {
-            // What a token has become is known for a minute of real time.
-            if ok && (place == 0 || self.pace().frozen) {
+        for token in &line {
+            if ok {
                 self.ended(*token, order, now, &format!("layer {layer}"));
             }
-            // After a failure it is forgotten all the same.
-            self.tokens[*token].learnt[layer].push(order);
         }
+        // After a failure it is forgotten all the same.
+        self.forgotten(line[0], layer);
         self.note(format!("revoke {line:?} by {layer}: {ok}"));
     }
 
@@ -127,6 +154,14 @@ impl Driver {
         self.join_unless_held().await;
     }
 
+    /// A layer knows nothing of a token any more, by whatever value.
+    pub(super) fn forgotten(&mut self, token: usize, layer: usize) {
+        let order = self.next();
+        for token in self.tokens.relatives(token, layer) {
+            self.tokens[token].learnt[layer].push(order);
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
         let layer = self.any_layer();
         let handle = self.world.sites[layer].handle.clone();
@@ -138,8 +173,7 @@ impl Driver {
         }
         let token = self.any_token();
         handle.forget(&self.tokens[token].value);
-        let order = self.next();
-        self.tokens[token].learnt[layer].push(order);
+        self.forgotten(token, layer);
         self.note(format!("forget {token} by {layer}"));
     }
 
@@ -169,6 +203,9 @@ impl Driver {
             answer.is_some_and(|it| it.is_ok_and(|answer| answer.action == TokenUpdateAction::Ok));
         let order = self.set_scopes(token, has.map(|has| Some(has).filter(|_| ok)));
         self.tokens[token].learnt[layer].push(order);
+        if !ok {
+            self.forgotten(token, layer);
+        }
         self.note(format!("update {token} to {has:?} by {layer}: {ok}"));
     }
 
@@ -185,7 +222,7 @@ impl Driver {
     }
 }
 
-fn whole_millis(at: SystemTime) -> SystemTime {
+pub(super) fn whole_millis(at: SystemTime) -> SystemTime {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     at - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
 }

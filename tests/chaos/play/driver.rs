@@ -14,11 +14,13 @@ use tokio::task::JoinHandle;
 use tower_authlete::emulator::Hold;
 
 use super::{
+    endpoints::Flood,
+    extending::Extensions,
     faults::Failures,
     log::Log,
     model::Order,
     pace::Pace,
-    settings::LIFE,
+    sessions::Visitors,
     tally::Tally,
     tokens::Tokens,
     waiting::{Spare, Waiting},
@@ -45,8 +47,9 @@ pub(crate) struct Driver {
     /// Until when answers are held back, if they are: nobody waits in vain for them.
     pub(super) hold: Option<(Hold, SystemTime)>,
     pub(super) failures: Failures,
-    /// Tokens that may be extended at any time.
-    pub(super) touched: BTreeSet<usize>,
+    pub(super) extensions: Extensions,
+    pub(super) flood: Option<Flood>,
+    pub(super) sessions: Visitors,
     /// Proofs that were made of late.
     pub(super) spares: VecDeque<Spare>,
     pub(super) proofs: u64,
@@ -63,7 +66,7 @@ impl Driver {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
             seed,
-            world: World::new(pace, &mut rng).await,
+            world: World::new(pace, &mut rng, &log).await,
             rng,
             log,
             order: Arc::default(),
@@ -71,7 +74,9 @@ impl Driver {
             waiting: Vec::new(),
             hold: None,
             failures: Failures::default(),
-            touched: BTreeSet::new(),
+            extensions: Extensions::new(),
+            flood: None,
+            sessions: Visitors::default(),
             spares: VecDeque::new(),
             proofs: 0,
             used_up: BTreeSet::new(),
@@ -85,7 +90,9 @@ impl Driver {
         let sites = &self.world.sites;
         let full = sites.iter().filter(|site| site.calls.most_checks() == site.limit()).count();
         let (calls, limit_reached) = (self.world.authlete.total_calls(), full as u64);
-        Tally { calls, limit_reached, ..self.tally }
+        let mut tally = Tally { calls, limit_reached, ..self.tally };
+        self.world.store.count(&mut tally.sessions);
+        tally
     }
 
     /// What is wrong, if anything is.
@@ -111,6 +118,9 @@ impl Driver {
     pub(super) fn note(&mut self, what: String) {
         if self.done.len() == REMEMBERED {
             self.done.pop_front();
+        }
+        if std::env::var("DBG").is_ok() {
+            eprintln!("NOTE {what}");
         }
         self.done.push_back(what);
     }
@@ -145,17 +155,6 @@ impl Driver {
         self.may_be_extended();
         self.world.pass(by).await;
         self.may_be_extended();
-    }
-
-    /// Tokens in use may be extended, at any time until all is quiet.
-    pub(crate) fn may_be_extended(&mut self) {
-        let (now, life) = (self.now(), self.pace().seconds(LIFE) + self.pace().lag());
-        for token in &self.touched {
-            let token = &mut self.tokens[*token];
-            if now < token.dead_from {
-                token.dead_from = token.dead_from.max(now + life);
-            }
-        }
     }
 
     /// Lets others do what they can do by now.

@@ -14,6 +14,18 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// longest pause, and the time after which it does not count any more.
 const OPEN: Duration = Duration::from_secs(60);
 
+/// The same, if the layer's clock is set back meanwhile.
+const OPEN_BY_SLOW_CLOCKS: Duration = Duration::from_secs(600);
+
+/// A layer that may not call Authlete for a while after a failure.
+#[derive(Clone, Copy)]
+pub(crate) struct Reluctant {
+    /// When a call of it was surely answered last.
+    pub(crate) answered: Order,
+    /// Whether its clock was set since.
+    pub(crate) stepped: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct Failures(Vec<Failing>);
 
@@ -44,13 +56,21 @@ impl Failures {
     }
 
     /// Whether there was one a moment before, or longer ago if the layer breaks off and no call of it
-    /// was `answered` since.
-    pub(crate) fn just_before(&self, seen: (Order, SystemTime), answered: Option<Order>) -> bool {
-        let (began, at) = seen;
+    /// was answered since.
+    pub(crate) fn just_before(
+        &self,
+        (began, at): (Order, SystemTime),
+        layer: Option<Reluctant>,
+    ) -> bool {
         let mut ends = self.0.iter().filter_map(|failing| failing.end);
         ends.any(|(end, then)| {
-            let open = answered.is_some_and(|answered| answered < end || began <= answered);
-            end <= began && at < then + if open { OPEN } else { MOMENT }
+            let open = |it: &Reluctant| it.answered < end || began <= it.answered;
+            let moment = match layer.filter(open) {
+                Some(Reluctant { stepped: true, .. }) => OPEN_BY_SLOW_CLOCKS,
+                Some(_) => OPEN,
+                None => MOMENT,
+            };
+            end <= began && at < then + moment
         })
     }
 

@@ -2,16 +2,22 @@
 //! knows what is true.
 
 mod answers;
+mod audit;
 mod calls;
 mod changes;
+mod clocks;
 mod driver;
+mod endpoints;
+mod extending;
 mod faults;
 mod holders;
 mod log;
 mod model;
 mod operations;
 mod pace;
+mod processes;
 mod requests;
+mod sessions;
 mod settings;
 mod tally;
 mod tokens;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::{holders::Bound, tally::Rules};
+use super::{clocks::Going, holders::Bound, tally::Rules};
 
 /// The order of all that happens.
 pub(crate) type Order = u64;
@@ -30,13 +30,10 @@ impl Fact {
     }
 
     /// Whether it was changed while the request was under way.
-    fn changes(&self, seen: &Seen) -> bool {
-        self.0.iter().any(|(order, ..)| (seen.began + 1..=seen.ended).contains(order))
-            || self
-                .0
-                .iter()
-                .rfind(|(order, ..)| *order <= seen.began)
-                .is_none_or(|it| it.2.is_none())
+    fn changes(&self, began: Order, ended: Order) -> bool {
+        let before = self.0.iter().rfind(|(order, ..)| *order <= began);
+        self.0.iter().any(|(order, ..)| (began + 1..=ended).contains(order))
+            || before.is_none_or(|it| it.2.is_none())
     }
 
     /// From then on nobody knows whether it is still true.
@@ -69,10 +66,20 @@ impl Fact {
 
 pub(crate) const SCOPES: [&str; 2] = ["read", "write"];
 
+/// What came with a token that a layer's endpoint issued.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) refresh: String,
+    pub(crate) layer: usize,
+    /// The scopes that a refresh brings.
+    pub(crate) granted: [bool; 2],
+}
+
 pub(crate) struct Token {
     pub(crate) value: String,
     pub(crate) subject: String,
     pub(crate) bound: Bound,
+    pub(crate) pair: Option<Pair>,
     pub(crate) alive: Fact,
     /// Whether it has the scope of that place in [`SCOPES`].
     pub(crate) scopes: [Fact; 2],
@@ -82,6 +89,8 @@ pub(crate) struct Token {
     pub(crate) dead_from: SystemTime,
     /// By layer: when it was told to forget what it knew, or brought up to date.
     pub(crate) learnt: Vec<Vec<Order>>,
+    /// By layer: by when it has surely seen the token, by whatever value.
+    pub(crate) seen: Vec<Option<SystemTime>>,
     /// Who ended it.
     pub(crate) ended_by: Option<String>,
     /// The value that it got in place of this one, and by which layer.
@@ -92,11 +101,22 @@ impl Token {
     /// Whether anything was changed at Authlete or forgotten by the layer meanwhile, as far as it
     /// matters.
     fn is_disturbed(&self, seen: &Seen) -> bool {
-        let facts = [&self.alive, &self.scopes[0], &self.scopes[1]];
         let during = seen.began..=seen.ended;
         self.ended_by.is_some()
-            || facts.into_iter().any(|fact| fact.changes(seen))
+            || seen.going.stepped
+            || self.changes_during(seen.began, seen.ended)
             || self.learnt[seen.layer].iter().any(|learnt| during.contains(learnt))
+    }
+
+    /// Whether anything was changed at Authlete meanwhile, as far as is known.
+    pub(crate) fn changes_during(&self, began: Order, ended: Order) -> bool {
+        let facts = [&self.alive, &self.scopes[0], &self.scopes[1]];
+        facts.into_iter().any(|fact| fact.changes(began, ended))
+    }
+
+    /// Whether it is the newest value of a token that nobody ended.
+    pub(crate) fn is_current(&self) -> bool {
+        self.ended_by.is_none() && self.successor.is_none()
     }
 }
 
@@ -108,6 +128,8 @@ pub(crate) struct Bounds {
     pub(crate) stale: Duration,
     /// Whether it refuses for a while after trouble because of it.
     pub(crate) breaks: bool,
+    /// For how long it accepts the old value of a token that has a new one.
+    pub(crate) overlap: Duration,
 }
 
 /// What a client came with.
@@ -132,14 +154,22 @@ pub(crate) struct Seen {
     pub(crate) replayed: bool,
     pub(crate) layer: usize,
     pub(crate) bounds: Bounds,
+    /// For how long it may refuse by what was so.
+    pub(crate) late: Duration,
     /// Whether the layer lets requests without a token pass.
     pub(crate) optional: bool,
     /// Whether the layer gives tokens a longer life.
     pub(crate) extends: bool,
     /// Whether the layer knows whom a token is for.
     pub(crate) knows_subjects: bool,
-    /// By its place in [`SCOPES`].
-    pub(crate) scope: Option<usize>,
+    /// Whether Authlete tells the layer that a token has expired.
+    pub(crate) asks_expiry: bool,
+    /// Which scopes it takes, by their place in [`SCOPES`].
+    pub(crate) takes: [bool; 2],
+    /// How the layer's clock went meanwhile.
+    pub(crate) going: Going,
+    /// Whether proofs that are new there may be too old by a time that its clock has shown.
+    pub(crate) doubts_proofs: bool,
     pub(crate) began: Order,
     pub(crate) at: SystemTime,
     pub(crate) ended: Order,
@@ -231,29 +261,38 @@ fn reason_to_refuse(
         rules.not_the_holder += 1;
         reason = Some(format!("is bound to {:?}, by somebody else", token.bound));
     }
-    if token.alive.surely(false, seen, bound, learnt) {
+    // An old value stands for the new one for a while, where it got that.
+    let by = |(_, by): &(String, usize)| *by == seen.layer;
+    let overlaps = token.successor.as_ref().is_some_and(by);
+    let of_value = if overlaps { bound.max(seen.bounds.overlap) } else { bound };
+    if token.alive.surely(false, seen, of_value, learnt) {
         rules.ended += 1;
         let who = token.ended_by.as_deref().unwrap_or("nobody");
         reason = Some(format!("was ended by {who}"));
     }
-    if seen.at >= token.dead_from {
+    // By a clock that is behind it is still good, until somebody is asked who knows better.
+    let behind = seen.going.behind.min(if seen.asks_expiry { bound } else { Duration::MAX });
+    if seen.at >= token.dead_from + behind {
         rules.expired += 1;
+        rules.expired_by_slow_clocks += u64::from(!seen.going.behind.is_zero());
         reason = Some("had expired".into());
     }
-    if let Some(place) = seen.scope
-        && token.scopes[place].surely(false, seen, bound, learnt)
-    {
-        rules.narrowed += 1;
-        reason = Some(format!("did not have `{}` any more", SCOPES[place]));
+    for (place, scope) in token.scopes.iter().enumerate() {
+        if seen.takes[place] && scope.surely(false, seen, bound, learnt) {
+            rules.narrowed += 1;
+            reason = Some(format!("did not have `{}` any more", SCOPES[place]));
+        }
     }
     reason
 }
 
 fn is_surely_good(token: &Token, seen: &Seen) -> bool {
     let learnt = &token.learnt[seen.layer];
-    let late = seen.bounds.age + seen.bounds.stale;
-    let scope = seen.scope.map(|place| &token.scopes[place]);
-    scope.is_none_or(|scope| scope.surely(true, seen, late, learnt))
+    let late = seen.late;
+    let mut scopes = token.scopes.iter().zip(seen.takes);
+    scopes.all(|(scope, takes)| !takes || scope.surely(true, seen, late, learnt))
         && token.alive.surely(true, seen, late, learnt)
-        && seen.until < token.lives_until
+        && seen.until + seen.going.ahead < token.lives_until
+        && !seen.going.stepped
+        && !(seen.proven && seen.doubts_proofs)
 }

@@ -28,18 +28,27 @@ impl Driver {
         if self.hold.as_ref().is_some_and(|(_, until)| *until <= self.now()) {
             self.settle().await;
         }
-        match self.rng.random_range(0..100) {
-            0..50 => self.burst().await,
-            50..64 => self.issue().await,
-            64..67 => self.revoke_here().await,
-            67..70 => self.revoke_elsewhere(),
-            70..74 => self.forget(),
-            74..78 => self.update_here().await,
-            78..82 => self.update_elsewhere().await,
-            82..91 => self.let_time_pass().await,
-            91..93 => self.fail(),
-            93..99 => self.hold_or_release().await,
-            _ => self.revoke_slowly().await,
+        match self.rng.random_range(0..121) {
+            0..44 => self.burst().await,
+            44..55 => self.issue().await,
+            55..57 => self.issue_here().await,
+            57..60 => self.revoke_here().await,
+            60..62 => self.revoke_elsewhere(),
+            62 => self.revoke_by_endpoint().await,
+            63 => self.refresh_here().await,
+            64..68 => self.forget(),
+            68..72 => self.update_here().await,
+            72..76 => self.update_elsewhere().await,
+            76..86 => self.let_time_pass().await,
+            86..88 => self.fail(),
+            88..94 => self.hold_or_release().await,
+            94..96 => self.revoke_slowly().await,
+            96..99 => self.flood().await,
+            99..103 => self.step_clock(),
+            103 => self.step_forth_and_back().await,
+            104..106 => self.begin_session().await,
+            106..118 => self.visit().await,
+            _ => self.audit().await,
         }
     }
 

@@ -13,9 +13,9 @@ use super::{
     driver::Driver,
     holders::{Bound, HOLDERS, Shown, certificate, proof},
     log::SECRET,
-    model::{SCOPES, With},
+    model::{SCOPES, Token, With},
     settings::NEW_TOKEN,
-    waiting::{Plan, Reply, Route, Spare, Waiting},
+    waiting::{Plan, Proof, Reply, Route, Spare, Waiting},
 };
 
 /// How many proofs are kept to be used again.
@@ -36,15 +36,8 @@ impl Driver {
         };
         let anonymous = token.is_none() && self.rng.random_bool(0.3);
         let shown = self.shown(token);
-        let mut plan = Plan {
-            with: With::Unknown,
-            layer,
-            route,
-            scope: scope.filter(|_| !anonymous),
-            shown,
-            proof: None,
-            replayed: false,
-        };
+        let mut plan = Plan::new(With::Unknown, layer, shown);
+        (plan.route, plan.scope) = (route, scope.filter(|_| !anonymous));
         let value = match token {
             _ if anonymous => None,
             Some(token) => Some(self.tokens[token].value.clone()),
@@ -61,7 +54,31 @@ impl Driver {
         };
         let proof = shown.key.zip(value.as_deref());
         let proof = proof.map(|(key, value)| self.prove(&mut plan, token, key, value));
-        self.send(plan, value, proof);
+        self.send(plan, value, proof.map(|proof| proof.text));
+    }
+
+    /// A request of the holder's that takes no scope of its route, with a proof that was used before or a
+    /// new one, if it takes one. That is told.
+    pub(super) fn holders_request(
+        &mut self,
+        token: usize,
+        layer: usize,
+        again: Option<Proof>,
+    ) -> Option<Proof> {
+        // It has given way to newer ones meanwhile.
+        if !self.tokens.contains(token) {
+            return None;
+        }
+        let Token { value, bound, .. } = &self.tokens[token];
+        let (value, shown) = (value.clone(), Shown::by_holder(*bound));
+        let entitled = self.world.sites[layer].settings.admits(shown, *bound);
+        let mut plan = Plan::new(With::Token { number: token, entitled }, layer, shown);
+        plan.replayed = again.is_some();
+        let make = |key| again.unwrap_or_else(|| self.new_proof(&plan, key, &value));
+        let proof = shown.key.map(make);
+        plan.proof = proof.as_ref().map(|proof| proof.number);
+        self.send(plan, Some(value), proof.clone().map(|proof| proof.text));
+        proof
     }
 
     /// What is shown beside a token: mostly what its holder does.
@@ -77,7 +94,7 @@ impl Driver {
     }
 
     /// A proof, which may have been used before.
-    fn prove(&mut self, plan: &mut Plan, token: Option<usize>, key: usize, value: &str) -> String {
+    fn prove(&mut self, plan: &mut Plan, token: Option<usize>, key: usize, value: &str) -> Proof {
         if let Some(token) = token
             && self.rng.random_bool(0.15)
         {
@@ -85,36 +102,35 @@ impl Driver {
                 (spare.token, spare.layer, spare.scope, spare.key)
                     == (token, plan.layer, plan.scope, key)
             };
-            if let Some(spare) = self.spares.iter().find(fits) {
-                plan.proof = Some(spare.number);
+            if let Some(Spare { proof, .. }) = self.spares.iter().find(fits) {
+                plan.proof = Some(proof.number);
                 plan.replayed = true;
                 let same = |other: &&mut Waiting| other.plan.proof == plan.proof;
                 let others = self.waiting.iter_mut().filter(same);
                 others.for_each(|other| other.plan.replayed = true);
-                return spare.proof.clone();
+                return proof.clone();
             }
         }
-        self.proofs += 1;
-        let number = self.proofs;
-        let path = path(plan.scope);
-        let proof = proof(&self.world.keys[key], value, &path, number, self.now());
-        plan.proof = Some(number);
+        let proof = self.new_proof(plan, key, value);
+        plan.proof = Some(proof.number);
         if let Some(token) = token {
             self.spares.truncate(SPARES);
             let (layer, scope) = (plan.layer, plan.scope);
-            self.spares.push_front(Spare {
-                token,
-                layer,
-                scope,
-                key,
-                number,
-                proof: proof.clone(),
-            });
+            self.spares.push_front(Spare { token, layer, scope, key, proof: proof.clone() });
         }
         proof
     }
 
-    fn send(&mut self, plan: Plan, value: Option<String>, proof: Option<String>) {
+    /// A proof of a client whose clock goes like the layer's.
+    pub(super) fn new_proof(&mut self, plan: &Plan, key: usize, value: &str) -> Proof {
+        self.proofs += 1;
+        let (number, path) = (self.proofs, path(plan.scope));
+        let now = self.world.sites[plan.layer].clock.clock.now();
+        let text = proof(&self.world.keys[key], value, &path, number, now);
+        Proof { number, text }
+    }
+
+    pub(super) fn send(&mut self, plan: Plan, value: Option<String>, proof: Option<String>) {
         let site = &self.world.sites[plan.layer];
         let router = match plan.route {
             Route::Cached => site.router.clone(),
@@ -122,11 +138,6 @@ impl Driver {
             Route::Nested => site.nested.clone(),
             Route::Strict => site.strict.clone(),
         };
-        if let With::Token { number, .. } = plan.with
-            && site.settings.extends.is_some()
-        {
-            self.touched.insert(number);
-        }
         let path = path(plan.scope);
         let mut request = Request::get(&path);
         if let Some(value) = value {
@@ -152,7 +163,9 @@ impl Driver {
             let (ended, until) = (order.load(Ordering::SeqCst), clock.now());
             Reply { status, body, new, ended, until }
         });
-        self.may_be_extended();
+        if let With::Token { number, .. } = plan.with {
+            self.touch(number, plan.layer);
+        }
         self.note(what.clone());
         self.waiting.push(Waiting { plan, began, at, what, task });
     }

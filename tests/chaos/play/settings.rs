@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
-use tower_authlete::{AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, Rotation};
+use tower_authlete::{
+    AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, RequireScopes, Rotation,
+};
 
 use super::{
     holders::{Bound, ORIGIN, Shown},
+    model::SCOPES,
     pace::Pace,
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) extends: Option<bool>,
     /// Whether tokens get new values, and for how long the old ones are still accepted.
     pub(crate) rotates: Option<u32>,
+    /// How long a value is used, where tokens get new ones.
+    pub(crate) every: u32,
     /// How many calls there may be at a time.
     pub(crate) limit: usize,
     pub(crate) retries: u32,
@@ -39,6 +44,14 @@ pub(crate) struct Settings {
     pub(crate) dpop: bool,
     pub(crate) certificates: bool,
     pub(crate) optional: bool,
+    /// How long tokens live at most that are extended.
+    pub(crate) never_beyond: u32,
+    /// The scope that all requests take, by its place in [`SCOPES`].
+    pub(crate) requires: Option<usize>,
+    /// For how long a proof is good, before and after it was made (s).
+    pub(crate) window: u32,
+    /// Whether the clock of the layer is set back and forth.
+    pub(crate) steps: bool,
 }
 
 impl Settings {
@@ -57,6 +70,7 @@ impl Settings {
                 2 if age >= 30 => Some(10),
                 _ => Some(0),
             },
+            every: one_of(&[20, 60, 60]),
             limit: one_of(&[2, 3, 256]) as usize,
             retries: one_of(&[0, 0, 1, 2]),
             backoff: Duration::from_millis(one_of(&[0, 50]).into()),
@@ -65,7 +79,18 @@ impl Settings {
             dpop: !by_update && one_of(&[0, 1]) == 1,
             certificates: one_of(&[0, 1]) == 1,
             optional: one_of(&[0, 0, 1]) == 1,
+            never_beyond: one_of(&[LIFE, LIFE + 80, 12 * 60 * 60]),
+            requires: [None, Some(0), Some(1)][one_of(&[0, 0, 0, 0, 1, 2]) as usize],
+            window: one_of(&[10, 60, 60]),
+            steps: one_of(&[0, 1]) == 1,
         }
+    }
+
+    /// The same for a layer inside of one for sessions.
+    pub(crate) fn for_sessions(self, rng: &mut StdRng, right: bool) -> Self {
+        let overlap = if self.age >= 30 && rng.random_bool(0.5) { 10 } else { 0 };
+        let rotates = rng.random_bool(0.6).then_some(overlap);
+        Self { rotates, every: 20, steps: self.steps && !right, ..self }
     }
 
     /// Whether who shows this may use a token that is bound so.
@@ -95,20 +120,25 @@ impl Settings {
         }
         if let Some(waits) = self.extends {
             let refresh = Refresh::extend().when_below(pace.seconds(60)).to(pace.seconds(LIFE));
+            let refresh = refresh.never_beyond(pace.seconds(self.never_beyond));
             layer = layer.refresh(if waits { refresh.wait() } else { refresh });
         }
         if let Some(overlap) = self.rotates {
-            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(60));
+            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(self.every));
             layer = layer.rotate(rotation.overlap(pace.seconds(overlap)));
         }
         if self.by_update {
             layer = layer.check(Check::Update);
         }
         if self.dpop {
-            layer = layer.dpop(Dpop::at(ORIGIN));
+            let window = Duration::from_secs(self.window.into());
+            layer = layer.dpop(Dpop::at(ORIGIN).window(window));
         }
         if self.certificates {
             layer = layer.client_certificates(ClientCertificates::from_connection());
+        }
+        if let Some(scope) = self.requires {
+            layer = layer.require(RequireScopes::all([SCOPES[scope]]));
         }
         if self.optional { layer.optional() } else { layer }
     }

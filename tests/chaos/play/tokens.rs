@@ -41,10 +41,32 @@ impl Tokens {
 
     /// The token and those that it has become by this layer.
     pub(crate) fn line(&self, number: usize, layer: usize) -> Vec<usize> {
+        self.line_by(number, |by| by == layer)
+    }
+
+    /// The token and those that it has become.
+    pub(crate) fn lineage(&self, number: usize) -> Vec<usize> {
+        self.line_by(number, |_| true)
+    }
+
+    /// All values of a token that a layer knows to be of one, of those that are known from this one on and
+    /// before it.
+    pub(crate) fn relatives(&self, number: usize, layer: usize) -> Vec<usize> {
+        let mut first = number;
+        let by_layer = |token: &Token, value: &str| {
+            token.successor.as_ref().is_some_and(|(new, by)| *by == layer && new == value)
+        };
+        while let Some(place) = self.tokens.iter().position(|it| by_layer(it, &self[first].value)) {
+            first = self.first + place;
+        }
+        self.line(first, layer)
+    }
+
+    fn line_by(&self, number: usize, who: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut line = vec![number];
         let mut last = &self[number];
         while let Some((value, by)) = &last.successor
-            && *by == layer
+            && who(*by)
             && let Some(place) = self.tokens.iter().position(|token| token.value == *value)
         {
             line.push(self.first + place);

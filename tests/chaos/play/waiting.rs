@@ -30,6 +30,13 @@ pub(crate) struct Plan {
     pub(crate) replayed: bool,
 }
 
+impl Plan {
+    /// A request that needs no scope but those of the layer.
+    pub(crate) fn new(with: With, layer: usize, shown: Shown) -> Self {
+        Self { with, layer, route: Route::Cached, scope: None, shown, proof: None, replayed: false }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
     Cached,
@@ -47,14 +54,19 @@ pub(crate) struct Reply {
     pub(crate) until: SystemTime,
 }
 
+#[derive(Clone)]
+pub(crate) struct Proof {
+    pub(crate) number: u64,
+    pub(crate) text: String,
+}
+
 /// A proof that can be used again.
 pub(crate) struct Spare {
     pub(crate) token: usize,
     pub(crate) layer: usize,
     pub(crate) scope: Option<usize>,
     pub(crate) key: usize,
-    pub(crate) number: u64,
-    pub(crate) proof: String,
+    pub(crate) proof: Proof,
 }
 
 /// A request that was answered.

@@ -1,0 +1,143 @@
+//! Which tokens may live longer, since layers that extend tokens admitted requests with them.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use http::StatusCode;
+
+use super::{
+    driver::Driver,
+    model::{Order, With},
+    settings::LIFE,
+    waiting::{Answered, Route},
+};
+
+/// Extensions that may be under way, by token and layer.
+pub(crate) type Extensions = BTreeMap<(usize, usize), Extension>;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Extension {
+    since: Order,
+    /// A request was admitted that asks for it.
+    admitted: bool,
+    /// Until when the token may live by it, so far.
+    until: SystemTime,
+}
+
+impl Driver {
+    /// A request that may lead to an extension sets out.
+    pub(super) fn touch(&mut self, token: usize, layer: usize) {
+        if self.world.sites[layer].settings.extends.is_none() {
+            return;
+        }
+        let since = self.next();
+        // An old value can stand for the new one.
+        for token in self.tokens.line(token, layer) {
+            let new = Extension { since, admitted: false, until: SystemTime::UNIX_EPOCH };
+            self.extensions.entry((token, layer)).or_insert(new);
+        }
+        self.may_be_extended();
+    }
+
+    /// A token has got a new value, by which what is under way goes on.
+    pub(super) fn hand_extensions_on(&mut self, old: usize, new: usize) {
+        let of_old = self.extensions.range((old, 0)..=(old, usize::MAX));
+        let of_new: Vec<_> = of_old.map(|((_, layer), it)| ((new, *layer), *it)).collect();
+        self.extensions.extend(of_new);
+    }
+
+    /// Tokens in use may be extended now, as at any time until all is quiet.
+    pub(crate) fn may_be_extended(&mut self) {
+        let (now, order, pace) = (self.now(), self.next(), self.pace());
+        for ((token, layer), extension) in &mut self.extensions {
+            let (token, site) = (&self.tokens[*token], &self.world.sites[*layer]);
+            let going = site.clock.going(extension.since, order);
+            // Expired tokens are not brought back, but by who cannot know that they are expired.
+            if now >= token.dead_from.max(extension.until) + going.behind {
+                continue;
+            }
+            let longest = token.seen[*layer].map(|first| first + site.never_beyond(pace));
+            let until = now + pace.seconds(LIFE);
+            let until = longest.map_or(until, |longest| until.min(longest));
+            extension.until = extension.until.max(until + going.ahead + pace.lag());
+        }
+    }
+
+    /// What was under way is over, unless Authlete fails. Nothing lives longer by a request that was
+    /// refused.
+    pub(super) fn end_extensions(&mut self, answered: &[Answered]) {
+        for answered in answered {
+            let With::Token { number, .. } = answered.plan.with else { continue };
+            let layer = answered.plan.layer;
+            if answered.reply.status == StatusCode::OK {
+                let seen = &mut self.tokens[number].seen[layer];
+                *seen = Some(seen.map_or(answered.reply.until, |it| it.min(answered.reply.until)));
+            }
+            if std::env::var("DBG").is_ok() {
+                eprintln!(
+                    "ANS {number} {} admitted {} going {:?} {}",
+                    answered.what,
+                    self.is_admitted(answered),
+                    self.world.sites[layer].clock.going(answered.began, answered.reply.ended),
+                    answered.reply.status
+                );
+            }
+            if !self.is_admitted(answered) {
+                self.tally.rules.not_extended += 1;
+                continue;
+            }
+            // It may have got another value since, by whatever layer.
+            for token in self.tokens.lineage(number) {
+                let extension = self.extensions.get_mut(&(token, layer));
+                extension.into_iter().for_each(|it| it.admitted = true);
+            }
+        }
+        self.may_be_extended();
+        for ((token, _), extension) in &self.extensions {
+            let token = &mut self.tokens[*token];
+            if extension.admitted && extension.until > token.dead_from {
+                if std::env::var("DBG").is_ok() {
+                    eprintln!(
+                        "extend {} {:?} to {:?}",
+                        token.subject,
+                        token.value.len(),
+                        extension.until
+                    );
+                }
+                token.dead_from = extension.until;
+            }
+        }
+        // While Authlete fails, calls may be made again after a while.
+        let fails = self.failures.now();
+        self.extensions.retain(|_, it| fails && it.admitted);
+    }
+
+    /// Whether a request can have led to an extension.
+    fn is_admitted(&self, answered: &Answered) -> bool {
+        let Answered { plan, began, reply, .. } = answered;
+        let With::Token { number, .. } = plan.with else { return false };
+        let settings = &self.world.sites[plan.layer].settings;
+        let Some(waits) = settings.extends else { return false };
+        // It was extended before something else became known that speaks against it.
+        let late = waits && self.tokens[number].changes_during(*began, reply.ended);
+        match reply.status {
+            StatusCode::OK => true,
+            _ if late => true,
+            // Requirements of routes are looked at after an extension that is waited for.
+            StatusCode::FORBIDDEN => {
+                waits && plan.scope.is_some() && plan.scope != settings.requires
+            }
+            // By the layer inside.
+            _ => waits && plan.route == Route::Nested,
+        }
+    }
+}
+
+impl super::world::Site {
+    /// How long a token lives at most since the layer saw it first.
+    fn never_beyond(&self, pace: super::pace::Pace) -> Duration {
+        pace.seconds(self.settings.never_beyond)
+    }
+}
