@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(model)");
-    println!("cargo::rustc-check-cfg=cfg(feature, values(\"dpop\"))");
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"dpop\", \"session\"))");
+    println!("cargo::rustc-cfg=feature=\"session\"");
     println!("cargo::rustc-cfg=model");
 }

@@ -13,7 +13,8 @@ use http::request::Parts;
 
 use crate::{
     credentials::RequestHead,
-    rejection::{self, Guard, Rejection},
+    rejection::Rejection,
+    request::refuse::{guard, refuse},
     token::{Properties, Scopes, TokenInfo},
 };
 
@@ -25,7 +26,7 @@ impl ExtractError {
     fn new(parts: &Parts, rejection: &Rejection) -> Self {
         let Parts { method, uri, version, headers, extensions, .. } = parts;
         let head = RequestHead { method, uri, version: *version, headers };
-        Self(Box::new(rejection::refuse(head, extensions, rejection)))
+        Self(Box::new(refuse(head, extensions, rejection)))
     }
 }
 
@@ -36,7 +37,7 @@ impl IntoResponse for ExtractError {
 }
 
 fn find(parts: &Parts) -> Result<Option<&TokenInfo>, ExtractError> {
-    match Guard::find(&parts.extensions) {
+    match guard(&parts.extensions) {
         Ok(_) => Ok(parts.extensions.get()),
         Err(rejection) => Err(ExtractError::new(parts, &rejection)),
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 use tower_layer::Layer;
 
-use crate::{api::AuthzDetailsElement, policy::Require, require::RequireService};
+use crate::{api::AuthzDetailsElement, layer::RequireService, policy::Require};
 
 type Fits = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 

@@ -35,13 +35,19 @@
 //!    request. Too few scopes are 403, too weak an authentication is 401.
 //! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
 //!
+//! Where the layer is [`optional`](AuthLayerBuilder::optional), a request without credentials passes without
+//! any of this.
+//!
 //! # What is cached
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
 //! all. In an outage, and only if it is [allowed](AuthLayerBuilder::stale_on_error), a good answer serves
-//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker). Keys are digests: no token is kept. What was said to the holder of a key is never used for
+//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker).
+//! Keys are digests: the cache holds no token. What was said to the holder of a key is never used for
 //! another, nor for a bearer.
+//!
+//! `SECURITY.md` of the package lists all that is kept, and every limit, with its number ("Sizes and bounds").
 //!
 //! # Features
 //! | feature | | |
@@ -62,7 +68,6 @@ pub mod api;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 mod cache;
-mod challenge;
 mod clock;
 mod credentials;
 pub mod delegate;
@@ -71,7 +76,6 @@ mod details;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
-mod future;
 mod layer;
 mod lifecycle;
 mod metadata;
@@ -82,12 +86,11 @@ mod precheck;
 mod proof;
 mod rejection;
 mod request;
-mod require;
 mod resilience;
-mod service;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
+mod single_flight;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -109,8 +112,7 @@ pub use self::{
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
     details::RequireDetails,
-    future::AuthFuture,
-    layer::{AuthHandle, AuthLayer, AuthLayerBuilder},
+    layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     policy::{Require, RequireScopes},
@@ -119,9 +121,7 @@ pub use self::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
-    require::RequireService,
     resilience::{BreakerState, Health},
-    service::AuthService,
     token::{Properties, PropertiesError, Scopes, TokenInfo},
     verifier::Check,
 };

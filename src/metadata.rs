@@ -102,7 +102,8 @@ impl ProtectedResource {
     ///
     /// Clients in browsers may read it from any origin, with any header and without credentials: it is
     /// the same for everybody. MCP clients send `MCP-Protocol-Version`, which takes a preflight; that is
-    /// answered too. A CORS layer around the API itself has to answer its preflights outside of
+    /// answered too. Caches may keep the document for an hour, and browsers the answer to a preflight for a
+    /// day. A CORS layer around the API itself has to answer its preflights outside of
     /// [`AuthLayer`](crate::AuthLayer), and to expose `WWW-Authenticate`, by which challenges tell where
     /// the document is.
     #[must_use]

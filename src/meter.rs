@@ -1,10 +1,8 @@
 //! Counters for the `metrics` facade, if the feature is on. They hold no token, subject or client.
 
-use crate::rejection::Reason;
-
 /// A request was refused.
-pub(crate) fn refused(reason: Reason) {
-    count("tower_authlete_refused_total", "reason", reason.name());
+pub(crate) fn refused(reason: &'static str) {
+    count("tower_authlete_refused_total", "reason", reason);
 }
 
 /// A call to Authlete about a token has ended.

@@ -65,6 +65,7 @@ macro_rules! limited {
 pub(crate) use limited;
 
 #[cfg(test)]
+#[cfg(not(model))]
 mod tests {
     use std::time::{Duration, SystemTime};
 

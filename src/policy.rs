@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{challenge::is_text, clock::Clock, rejection::Rejection, token::TokenInfo};
+use crate::{
+    clock::Clock,
+    rejection::{Rejection, challenge::is_text},
+    token::TokenInfo,
+};
 
 /// A requirement that a token has to meet. It is evaluated from the token's facts on every request,
 /// also when these come from the cache.
@@ -11,7 +15,8 @@ use crate::{challenge::is_text, clock::Clock, rejection::Rejection, token::Token
 /// or is itself a layer for a route inside the [`AuthLayer`](crate::AuthLayer), whose renderer and
 /// realm it uses.
 ///
-/// A fact that a token does not have meets no requirement.
+/// A fact that a token does not have meets no requirement. As a layer for a route, it refuses requests
+/// without a token with 401, which an [`optional`](crate::AuthLayerBuilder::optional) layer lets pass.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,7 +53,7 @@ enum Rule {
 pub enum RequireScopes {}
 
 impl RequireScopes {
-    /// The token has all these scopes.
+    /// The token has all these scopes. Without any, every good token meets it.
     ///
     /// # Panics
     /// If a scope is not a `scope-token` of RFC 6749 §3.3: no such token could ever be issued.
@@ -326,6 +331,13 @@ mod tests {
         assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&[])), expected);
         assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["a"])), expected);
         assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["b", "a"])), None);
+    }
+
+    #[test]
+    fn no_scopes_at_all_are_met_by_every_token() {
+        let nothing = RequireScopes::all(Vec::<String>::new());
+        assert_eq!(denied(&nothing, &token(&[])), None);
+        assert_eq!(denied(&nothing, &token(&["a"])), None);
     }
 
     #[test]

@@ -12,18 +12,19 @@ use http::Extensions;
 
 use crate::{
     api::{
-        AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Scope, TokenCreateResponse,
-        TokenIssueResponse, TokenResponse, TokenUpdateRequest, TokenUpdateResponse,
+        AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, Scope,
+        TokenCreateResponse, TokenIssueResponse, TokenResponse, TokenUpdateRequest,
+        TokenUpdateResponse,
         document::{from_millis, from_seconds},
     },
-    cache::{self, Key, Thumbprint},
+    cache::{Key, Thumbprint, shard},
     rejection::Guard,
 };
 
 mod sets;
 
-use self::sets::Held;
 pub(crate) use self::sets::Interner;
+use self::sets::{Held, Holds};
 pub use self::sets::{Properties, PropertiesError, Scopes};
 
 /// The facts of the access token that came with a request. Cloning is cheap.
@@ -78,6 +79,18 @@ struct Facts {
     shard: Option<u16>,
 }
 
+impl Holds<Box<str>> for Facts {
+    fn held(&self) -> &[Box<str>] {
+        self.scopes.slice()
+    }
+}
+
+impl Holds<Property> for Facts {
+    fn held(&self) -> &[Property] {
+        self.properties.slice()
+    }
+}
+
 impl TokenInfo {
     fn new(
         mut known: IntrospectionResponse,
@@ -114,7 +127,7 @@ impl TokenInfo {
     pub(crate) fn guarded(self, guard: &Guard, key: &Key) -> Self {
         self.with(|facts| {
             facts.guard = Some(guard.clone());
-            facts.shard = Some(cache::shard(key));
+            facts.shard = Some(shard(key));
         })
     }
 
@@ -180,11 +193,13 @@ impl TokenInfo {
     #[inline]
     pub(crate) fn insert_into(self, extensions: &mut Extensions, alone: bool) {
         if alone {
-            extensions.remove::<Scopes>();
-            extensions.remove::<Properties>();
+            if !extensions.is_empty() {
+                extensions.remove::<Scopes>();
+                extensions.remove::<Properties>();
+            }
         } else {
-            extensions.insert(Scopes(Held::Of(self.clone())));
-            extensions.insert(Properties(Held::Of(self.clone())));
+            extensions.insert(Scopes(Held::Of(self.0.clone())));
+            extensions.insert(Properties(Held::Of(self.0.clone())));
         }
         extensions.insert(self);
     }

@@ -207,6 +207,36 @@ impl Verifier {
         self.cache.as_ref()?.get(key, holder, self.clock.moment())
     }
 
+    /// What is known already, by the newest value: all that can be known, or that the token is bad.
+    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Answer> {
+        let known = self.known(&self.lineages.newest(&presented.key), presented.holder);
+        known.filter(|known| known.as_ref().map_or(true, TokenInfo::is_complete))
+    }
+
+    /// Whether a token has got another value, or is getting one.
+    pub(crate) fn has_other_value(&self, key: &Key) -> bool {
+        let renews = |rotator: &Arc<Rotator>| rotator.is_renewing(key);
+        self.lineages.newest(key) != *key || self.rotator.as_ref().is_some_and(renews)
+    }
+
+    /// Whether a call set out so little time ago that a check could still wait for it.
+    pub(crate) fn is_recent(&self, call: &Flight<Asked>, now: Moment) -> bool {
+        call.departed.elapsed(now) <= self.caller.patience.deadline
+    }
+
+    /// Asks again about a token that was invalidated while a request waited for its extension: in the
+    /// part of a check's time that is kept for what comes after that.
+    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Answer {
+        let unknown = || Err(verdict::unknown());
+        // A proof is not sent twice: it would be taken for a replay.
+        if presented.is_sent() {
+            return unknown();
+        }
+        let asking = self.ask_now(presented, false);
+        let resolved = tokio::time::timeout(self.caller.patience.deadline / 4, asking).await;
+        resolved.map_or_else(|_| unknown(), |resolved| resolved.answer)
+    }
+
     /// The value that a token has got so little time ago that this one is still accepted.
     #[inline]
     fn successor(&self, key: &Key, holder: Holder) -> Option<Arc<Successor>> {
@@ -302,7 +332,8 @@ impl Verifier {
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         freshness.fresh |= foreign || prover.settings.always_remote;
         let Presented { key, holder, .. } = *presented;
-        let forgotten = self.flights.lock().forgotten(&key);
+        // On the table, it tells invalidations of this token from those of its neighbours.
+        let mark = self.change(key);
         let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
         let resolved = match known.filter(|_| !freshness.fresh) {
             Some(known) => known.into(),
@@ -316,7 +347,7 @@ impl Verifier {
             return Resolved::known(Err(rejection));
         }
         // The token may have been forgotten while that took its time.
-        if self.flights.lock().forgotten(&key) != forgotten {
+        if !mark.is_current() {
             let known = self.known(&key, holder);
             return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
         }
@@ -624,6 +655,11 @@ impl Presented {
     /// Tells by which call Authlete is asked with it.
     fn sent_by(&self, flight: &Arc<Flight<Asked>>) {
         let _ = self.sent.as_ref().map(|sent| sent.set(flight.clone()));
+    }
+
+    /// Whether Authlete has been asked with its proof.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.get().is_some())
     }
 
     pub(crate) fn token(&self) -> &str {

@@ -1,4 +1,4 @@
-//! What `src/cache/` and `src/verifier/` take from std, tokio, arc-swap, moka and tracing, made of loom's
+//! What the sources that are checked take from std, tokio, arc-swap, moka and tracing, made of loom's
 //! primitives: the tests name this crate `std`, `tokio` and so on, so that the sources are checked as they
 //! are.
 //!
@@ -10,29 +10,36 @@ pub use ::std::*;
 use ::std::sync as real;
 
 /// A value whose changes are ordered, and seen by whom they happen before.
-struct Register<T> {
+pub struct Register<T> {
     newest: sync::atomic::AtomicU64,
     /// Not loom's, so that it orders nothing.
     values: real::Mutex<Vec<T>>,
 }
 
 impl<T: Clone> Register<T> {
-    fn new(value: T) -> Self {
+    pub fn new(value: T) -> Self {
+        let register = Self::untouched(value);
+        register.newest.touch();
+        register
+    }
+
+    fn untouched(value: T) -> Self {
         let newest = sync::atomic::AtomicU64::new(0);
         Self { newest, values: real::Mutex::new(vec![value]) }
     }
 
-    fn get(&self) -> T {
+    pub fn get(&self) -> T {
         let seen = self.newest.load(real::atomic::Ordering::Acquire);
         self.values.lock().unwrap()[seen as usize].clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut T)) {
+    pub fn change<U>(&self, change: impl FnOnce(&mut T) -> U) -> U {
         let last = self.newest.fetch_add(1, real::atomic::Ordering::AcqRel);
         let mut values = self.values.lock().unwrap();
         let mut value = values[last as usize].clone();
-        change(&mut value);
+        let told = change(&mut value);
         values.push(value);
+        told
     }
 }
 
@@ -41,7 +48,7 @@ pub struct ArcSwapOption<T>(Register<Option<real::Arc<T>>>);
 
 impl<T> Default for ArcSwapOption<T> {
     fn default() -> Self {
-        Self(Register::new(None))
+        Self(Register::untouched(None))
     }
 }
 
@@ -83,10 +90,48 @@ macro_rules! warn {
     ($($_:tt)*) => {};
 }
 
-/// `tokio::spawn`: who starts a task runs it, which takes one thread less and waits for nobody.
-pub fn spawn(task: impl Future<Output = ()>) {
-    let mut context = task::Context::from_waker(task::Waker::noop());
-    assert!(pin::pin!(task).poll(&mut context).is_ready());
+/// `tracing::error!`.
+#[macro_export]
+macro_rules! error {
+    ($($_:tt)*) => {};
+}
+
+/// `tokio::spawn`: who starts a task runs it, which takes one thread less.
+pub fn spawn(task: impl Future<Output = ()>) -> Done {
+    loom::future::block_on(task);
+    Done
+}
+
+/// A task that is done.
+pub struct Done;
+
+impl IntoFuture for Done {
+    type Output = ();
+    type IntoFuture = future::Ready<()>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        future::ready(())
+    }
+}
+
+/// `moka::policy`.
+pub mod policy {
+    pub struct EvictionPolicy;
+
+    impl EvictionPolicy {
+        pub fn lru() -> Self {
+            Self
+        }
+    }
+}
+
+pub mod time {
+    pub use ::std::time::*;
+
+    /// `tokio::time::timeout`: time does not pass by itself.
+    pub async fn timeout<T>(_: Duration, run: impl Future<Output = T>) -> Result<T, ()> {
+        Ok(run.await)
+    }
 }
 
 pub mod collections {
@@ -102,9 +147,14 @@ pub mod collections {
     pub struct HashMap<K, V>(Inner<K, V>);
 
     impl<K, V> HashMap<K, V> {
-        #[expect(clippy::new_without_default, reason = "as std's is used")]
         pub fn new() -> Self {
             Self(Inner::default())
+        }
+    }
+
+    impl<K, V> Default for HashMap<K, V> {
+        fn default() -> Self {
+            Self::new()
         }
     }
 
@@ -132,18 +182,25 @@ pub mod sync {
     use super::Register;
 
     pub mod atomic {
+        /// Of the clock alone: not loom's, all agree on the time.
+        pub use ::std::sync::atomic::AtomicI64;
         pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
         use ::std::sync::OnceLock;
         use loom::sync::atomic::AtomicU64 as Checked;
 
-        /// Made when it is first touched: the most of the thousands that there are never are.
+        /// Made when it is first touched: the most of the thousands that there are never are. That is to
+        /// happen before other threads are made.
         #[derive(Default)]
         pub struct AtomicU64(u64, OnceLock<Checked>);
 
         impl AtomicU64 {
             pub fn new(value: u64) -> Self {
                 Self(value, OnceLock::new())
+            }
+
+            pub(crate) fn touch(&self) {
+                self.checked();
             }
 
             fn checked(&self) -> &Checked {
@@ -162,8 +219,13 @@ pub mod sync {
                 self.checked().fetch_add(value, order)
             }
 
-            pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
-                self.checked().fetch_max(value, order)
+            pub fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                change: impl FnMut(u64) -> Option<u64>,
+            ) -> Result<u64, u64> {
+                self.checked().fetch_update(set, fetch, change)
             }
         }
     }
@@ -188,12 +250,33 @@ pub mod sync {
             self
         }
 
+        pub fn time_to_idle(self, _: Duration) -> Self {
+            self
+        }
+
+        pub fn eviction_policy(self, _: super::policy::EvictionPolicy) -> Self {
+            self
+        }
+
         pub fn build(self) -> Self {
             self
         }
 
         pub fn get(&self, key: &K) -> Option<V> {
             self.0.get().get(&name(key)).map(|(_, value)| value.clone())
+        }
+
+        pub fn contains_key(&self, key: &K) -> bool {
+            self.get(key).is_some()
+        }
+
+        /// Whoever comes first makes the value that all get.
+        pub fn get_with(&self, key: K, make: impl FnOnce() -> V) -> V {
+            let known = self.get(&key);
+            let name = name(&key);
+            known.unwrap_or_else(|| {
+                self.0.change(|it| it.entry(name).or_insert_with(|| (key, make())).1.clone())
+            })
         }
 
         pub fn insert(&self, key: K, value: V) {
@@ -215,6 +298,16 @@ pub mod sync {
 
         pub fn entry_count(&self) -> u64 {
             self.0.get().len() as u64
+        }
+    }
+
+    impl<K: Clone, V: Clone> IntoIterator for &Cache<K, V> {
+        type Item = (Arc<K>, V);
+        type IntoIter = ::std::vec::IntoIter<Self::Item>;
+
+        fn into_iter(self) -> Self::IntoIter {
+            let entries = self.0.get().into_values().map(|(key, value)| (Arc::new(key), value));
+            entries.collect::<Vec<_>>().into_iter()
         }
     }
 
@@ -241,6 +334,10 @@ pub mod sync {
     pub struct OwnedSemaphorePermit;
 
     impl Semaphore {
+        pub fn new(_: usize) -> Self {
+            Self
+        }
+
         pub fn try_acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, ()> {
             Ok(OwnedSemaphorePermit)
         }
@@ -291,6 +388,10 @@ pub mod sync {
 
             pub fn send_modify(&self, modify: impl FnOnce(&mut T)) {
                 self.change(|state| modify(&mut state.value));
+            }
+
+            pub fn send_replace(&self, value: T) -> T {
+                self.change(|state| mem::replace(&mut state.value, value))
             }
 
             fn change<U>(&self, change: impl FnOnce(&mut State<T>) -> U) -> U {

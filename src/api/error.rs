@@ -5,10 +5,8 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+pub(crate) use super::redact::BoxError;
 use super::redact::Sent;
-
-/// A cause from below: of the transport, for example.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much of a server's message is kept.
 const MAX_MESSAGE: usize = 300;

@@ -7,13 +7,14 @@ use http::HeaderValue;
 use percent_encoding::percent_decode;
 use serde_json::Value;
 
-use super::error::BoxError;
-
 /// A shorter piece of what was sent is not taken for a secret.
 const WINDOW: usize = 8;
 
 /// How often a text can be encoded: a form in a JSON document in a URL, for example.
 const LEVELS: usize = 4;
+
+/// A cause from below: of the transport, for example.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const REDACTED: &str = "[redacted]";
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Holder, Key};
+use super::key::{Holder, Key};
 use crate::clock::Moment;
 
 /// What a call is for.
@@ -22,9 +22,6 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// A question that does not depend on who asks it.
-    pub(crate) const SHARED: Self = Self::Shared(Holder::BEARER);
-
     /// Whether what is learnt of a token may be newer than what such a flight will say. A yes is about
     /// the token, a no only about who presented it.
     fn is_overtaken(self, by_no_to: Option<Holder>) -> bool {
@@ -108,24 +105,6 @@ impl<T> Flights<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Table<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Takes the place of a flight, after waiting for one that is on its way: who joins it gets nothing.
-    pub(crate) async fn occupy(&self, key: Key, now: Moment) -> Berth<'_, T>
-    where
-        T: Clone,
-    {
-        loop {
-            let other = {
-                let mut flights = self.lock();
-                let Some(other) = flights.join(&key, Purpose::SHARED) else {
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
-                    return Berth { flights: self, key, flight, _sender: sender };
-                };
-                other
-            };
-            other.outcome().await;
-        }
-    }
 }
 
 impl<T: Clone> Flights<Landed<T>> {
@@ -175,20 +154,6 @@ impl<T> Flight<T> {
             Purpose::Shared(holder) | Purpose::Alone(holder) => holder,
             Purpose::Change => Holder::BEARER,
         }
-    }
-}
-
-/// The place of a flight that does not take place.
-pub(crate) struct Berth<'f, T> {
-    flights: &'f Flights<T>,
-    key: Key,
-    flight: Arc<Flight<T>>,
-    _sender: watch::Sender<Option<T>>,
-}
-
-impl<T> Drop for Berth<'_, T> {
-    fn drop(&mut self) {
-        self.flights.lock().land(&self.key, &self.flight);
     }
 }
 
@@ -268,10 +233,5 @@ impl<T> Table<T> {
     pub(crate) fn overtake(&mut self, key: &Key, by_no_to: Option<Holder>) {
         let places = self.flights.get_mut(key).into_iter().flatten();
         places.for_each(|it| it.overtaken |= it.flight.purpose.is_overtaken(by_no_to));
-    }
-
-    /// All tokens were forgotten, but their flights are to land.
-    pub(crate) fn overtake_all(&mut self) {
-        self.flights.values_mut().flatten().for_each(|it| it.overtaken = true);
     }
 }

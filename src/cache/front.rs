@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use siphasher::sip128::SipHasher24;
 
-use super::{Key, memory::Good};
+use super::{entry::Good, key::Key};
 
 /// How many tokens can be at hand. Those whose tags fall on the same slot take turns.
 const SLOTS: usize = 1024;

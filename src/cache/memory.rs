@@ -11,8 +11,9 @@ use std::{
 use moka::sync::Cache;
 
 use super::{
-    Holder, Key, Thumbprint,
+    entry::{Bad, Good, Known},
     front::{Front, Tag},
+    key::{Holder, Key, Thumbprint},
 };
 use crate::{
     clock::{Moment, span},
@@ -48,51 +49,6 @@ pub(crate) struct MemoryCache {
     interner: Interner,
     /// Raised when all is forgotten: what was kept before is not valid any more.
     era: AtomicU32,
-}
-
-/// What is known of a good token.
-#[derive(Clone)]
-pub(crate) struct Good {
-    token: TokenInfo,
-    /// When Authlete has to be asked again.
-    until: Moment,
-    /// The key by whose proof it was presented.
-    key: Option<Arc<Thumbprint>>,
-    weight: u32,
-    era: u32,
-}
-
-#[derive(Clone)]
-struct Bad {
-    rejection: Rejection,
-    until: Moment,
-    /// None for a bearer without a certificate.
-    holder: Option<Arc<Holder>>,
-    era: u32,
-}
-
-/// What is known of a token.
-pub(crate) struct Known {
-    pub(crate) answer: Result<TokenInfo, Rejection>,
-    /// Whether Authlete should be asked again soon.
-    pub(crate) ends: bool,
-}
-
-impl Good {
-    #[inline]
-    fn is_of(&self, holder: Holder) -> bool {
-        self.key.as_deref() == holder.key.as_ref()
-    }
-
-    /// A copy that counts for itself who uses it.
-    pub(super) fn apart(&self) -> Self {
-        Self { token: self.token.apart(), ..self.clone() }
-    }
-
-    #[inline]
-    fn is_valid(&self, now: Moment) -> bool {
-        !self.until.is_past(now) && !self.token.is_past(now.wall)
-    }
 }
 
 impl MemoryCache {

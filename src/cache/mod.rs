@@ -1,5 +1,6 @@
 //! What is known of tokens, and what is being asked about them.
 
+mod entry;
 mod flight;
 mod front;
 mod key;
@@ -8,7 +9,8 @@ mod memory;
 #[cfg(any(feature = "dpop", feature = "session"))]
 pub(crate) use self::key::digest_of;
 pub(crate) use self::{
-    flight::{Berth, Flight, Flights, Landed, Purpose, Standing, Table, Told, shard},
+    entry::Known,
+    flight::{Flight, Flights, Landed, Purpose, Standing, Table, Told, shard},
     key::{Holder, Key, KeySpace, Thumbprint},
-    memory::{Known, Limits, MemoryCache},
+    memory::{Limits, MemoryCache},
 };

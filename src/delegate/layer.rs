@@ -34,7 +34,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// but revoked. With [`as_service`](Self::as_service), it is for no user.
 ///
 /// Tokens are kept until shortly before they expire, by client, user, scopes, resources and inbound
-/// token, at most 10 000 of them, and renewed ahead of time in the background. When the other service
+/// token, and renewed ahead of time in the background: at most 10 000 for each service that the layer
+/// makes, which its clones share. When the other service
 /// answers 401, the token is dropped, and the call is made once more if it has no body.
 ///
 /// # When the inbound token is revoked
@@ -47,7 +48,7 @@ const SECOND: Duration = Duration::from_secs(1);
 ///
 /// If the inbound token is revoked elsewhere, this server learns of it within the layer's
 /// [`max_age`](crate::AuthLayerBuilder::max_age). A token made just before that ends `life` later, so that
-/// other services can be called for `max_age` and `life` together.
+/// other services can be called for `max_age` and `life` together: 6 minutes by default.
 ///
 /// The facts in a `TokenInfo` are those of when its request was let pass: whoever keeps it beyond the
 /// request can go on making calls until the inbound token's expiry, also if that was revoked.

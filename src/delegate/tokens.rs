@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use tokio::sync::watch;
 
 use crate::{
     api::{
         Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
         TokenRevokeRequest,
     },
-    cache::{Flight, Flights, Key, Purpose},
+    cache::Key,
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
+    single_flight::{Call, Join, Leader, SingleFlight},
     token::TokenInfo,
 };
 
@@ -107,7 +107,7 @@ pub(crate) struct Tokens {
     log: LogLimit,
     margin: Duration,
     kept: Cache<Key, Arc<Token>>,
-    flights: Flights<Made>,
+    calls: SingleFlight<Key, Made>,
 }
 
 impl Tokens {
@@ -116,7 +116,7 @@ impl Tokens {
         let log = LogLimit::new(&clock);
         // Whether one is used is looked at by our clock.
         let kept = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(life.min(CENTURY));
-        Self { authlete, clock, log, margin, kept: kept.build(), flights: Flights::new() }
+        Self { authlete, clock, log, margin, kept: kept.build(), calls: SingleFlight::new() }
     }
 
     /// The token that is kept, or a new one.
@@ -130,7 +130,7 @@ impl Tokens {
             }
             let token = match self.start(order, false) {
                 Ok(token) => token,
-                Err(flight) => flight.outcome().await.unwrap_or(Err(DelegateError::BrokenOff))?,
+                Err(call) => call.outcome().await.unwrap_or(Err(DelegateError::BrokenOff))?,
             };
             if self.is_usable(&token, order) {
                 return Ok(token);
@@ -141,7 +141,7 @@ impl Tokens {
 
     /// Drops a token that was of no use, unless there is a new one by now.
     pub(crate) fn drop_token(&self, key: &Key, token: &Arc<Token>) {
-        let _flights = self.flights.lock();
+        let _calls = self.calls.lock();
         if self.kept.get(key).is_some_and(|kept| Arc::ptr_eq(&kept, token)) {
             self.kept.invalidate(key);
         }
@@ -158,28 +158,48 @@ impl Tokens {
     }
 
     /// Asks for a token, unless somebody does already or, if not `ahead` of time, has.
-    fn start(
-        self: &Arc<Self>,
-        order: &Order,
-        ahead: bool,
-    ) -> Result<Arc<Token>, Arc<Flight<Made>>> {
-        let (key, now) = (order.key, self.clock.moment());
-        let (flight, asking) = {
-            let mut flights = self.flights.lock();
+    fn start(self: &Arc<Self>, order: &Order, ahead: bool) -> Result<Arc<Token>, Arc<Call<Made>>> {
+        let (call, leader) = {
+            let mut calls = self.calls.lock();
             if let Some(token) = self.kept(order)
-                && (!ahead || !token.renew_at.is_past(now))
+                && (!ahead || !token.renew_at.is_past(self.clock.moment()))
             {
                 return Ok(token);
             }
-            if let Some(flight) = flights.join(&key, Purpose::SHARED) {
-                return Err(flight);
+            match calls.join(order.key) {
+                Join::Wait(call) => return Err(call),
+                Join::Lead(call, leader) => (call, leader),
             }
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
-            let (tokens, epoch) = (self.clone(), order.epoch());
-            (flight.clone(), Asking { tokens, key, flight, sender, epoch })
         };
-        tokio::spawn(asking.run(order.clone()));
-        Err(flight)
+        let epoch = order.epoch();
+        tokio::spawn(self.clone().ask(order.clone(), epoch, leader));
+        Err(call)
+    }
+
+    /// Asks for a token. `epoch`: that of the inbound token when it set out.
+    async fn ask(self: Arc<Self>, order: Order, epoch: Option<u64>, leader: Leader<Key, Made>) {
+        let made = self.make(&order, epoch).await;
+        if let Err(error) = &made {
+            let cause = error as &dyn std::error::Error;
+            limited!(
+                warn,
+                self.log,
+                error = cause,
+                "there is no token for a call to another service"
+            );
+        }
+        let useless = leader.publish(|_| {
+            let token = made.as_ref().ok()?;
+            if epoch != order.epoch() {
+                return Some(token.named.clone());
+            }
+            self.kept.insert(order.key, token.clone());
+            None
+        });
+        leader.complete(made);
+        if let Some(token) = useless {
+            self.revoke(token);
+        }
     }
 
     async fn make(&self, order: &Order, epoch: Option<u64>) -> Made {
@@ -225,50 +245,4 @@ fn excess(order: &Order, token: &TokenCreateResponse, life: Duration) -> Option<
         return Some("scopes");
     }
     (life > order.life).then_some("a longer life")
-}
-
-/// A token that is being asked for, which takes itself off the table whatever becomes of it.
-struct Asking {
-    tokens: Arc<Tokens>,
-    key: Key,
-    flight: Arc<Flight<Made>>,
-    sender: watch::Sender<Option<Made>>,
-    /// The epoch of the inbound token when it set out.
-    epoch: Option<u64>,
-}
-
-impl Asking {
-    async fn run(self, order: Order) {
-        let made = self.tokens.make(&order, self.epoch).await;
-        if let Err(error) = &made {
-            let cause = error as &dyn std::error::Error;
-            limited!(
-                warn,
-                self.tokens.log,
-                error = cause,
-                "there is no token for a call to another service"
-            );
-        }
-        let useless = {
-            let mut flights = self.tokens.flights.lock();
-            flights.land(&self.key, &self.flight);
-            let current = self.epoch == order.epoch();
-            if let Ok(token) = made.as_ref()
-                && current
-            {
-                self.tokens.kept.insert(self.key, token.clone());
-            }
-            made.as_ref().ok().filter(|_| !current).map(|token| token.named.clone())
-        };
-        self.sender.send_replace(Some(made));
-        if let Some(token) = useless {
-            self.tokens.revoke(token);
-        }
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.tokens.flights.lock().land(&self.key, &self.flight);
-    }
 }

@@ -27,9 +27,13 @@ use crate::{
 /// A revocation endpoint (RFC 7009).
 ///
 /// Authlete is asked first. Nothing is invalidated for a client that it refuses. If it revokes the token,
-/// or does not answer, the token is forgotten before this endpoint answers, with the values that it has
-/// got since by [`Rotation`](crate::Rotation), which are revoked too. So is the access token that came
-/// with a refresh token, if it was issued by a [`TokenEndpoint`](super::TokenEndpoint) of this process.
+/// or does not answer, the token is forgotten before this endpoint answers. So is the access token that
+/// came with a refresh token, if it was issued by a [`TokenEndpoint`](super::TokenEndpoint) of this
+/// process.
+///
+/// By an old value of a token that gets new ones by [`Rotation`](crate::Rotation), the newest is revoked,
+/// too, for one minute after the rotation that gave it. Later it is not known any more, and the token lives
+/// on: [`AuthHandle::revoke`] ends it.
 #[derive(Clone)]
 pub struct RevocationEndpoint(Arc<Revocation>);
 

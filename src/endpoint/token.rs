@@ -51,6 +51,9 @@ type Decide = Box<dyn Fn(TokenResponse) -> Deciding + Send + Sync>;
 /// be bound to what the one before it was bound to. The access token that a refresh has replaced is
 /// forgotten, if it was issued here; also if Authlete was asked for that and did not answer. Nothing is
 /// forgotten for a client that Authlete refuses.
+///
+/// The layer remembers which access token came with a refresh token, for 100 000 of them. One that it does
+/// not remember is refused within [`max_age`](crate::AuthLayerBuilder::max_age) after it was replaced.
 #[derive(Clone)]
 pub struct TokenEndpoint(Arc<Issuer>);
 

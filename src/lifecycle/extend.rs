@@ -8,15 +8,16 @@ use std::{
 };
 
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{MAX_REMEMBERED, lineage::Lineages};
 use crate::{
     api::{ConfigError, Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
-    cache::{Flight, Flights, Key, Purpose},
+    cache::{Flight, Key, shard},
     clock::{CENTURY, Moment},
     observe::{LogLimit, limited},
-    resilience::Again,
+    resilience::{Again, Deadline},
+    single_flight::{Call, Join, Leader, SingleFlight},
     token::TokenInfo,
     verdict::{self, Answer, is_gone},
     verifier::{Asked, Change, Presented, Verifier},
@@ -41,14 +42,16 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// request, which does not wait for it. A failure is logged and changes nothing.
 ///
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
-/// said that the token is good: that of this request, or one that is made for it because what is cached
-/// falls below the threshold. If the layer would not admit the request by what that says, nothing is
+/// said that the token is good: that of this request, unless it was longer ago than
+/// [a check](crate::AuthLayerBuilder::check_deadline) may take, or one that is made for it because what is
+/// cached falls below the threshold. If the layer would not admit the request by what that says, nothing is
 /// extended. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
 /// [`AuthHandle::update`](crate::AuthHandle::update) has changed the token since; but one that is on its
 /// way at that moment may be applied later. To end a token, revoke it.
 ///
-/// At most 64 tokens are extended at a time.
+/// At most 64 tokens are extended at a time; further ones with a later request. After a failure, a token
+/// is not tried again before a quarter of `when_below` has passed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -103,9 +106,11 @@ impl Refresh {
 
     /// How long a token lives in all, by whatever values: counted from the user's authentication, or if
     /// that is not known, from when this layer first saw the token or its
-    /// [endpoint](crate::endpoint::TokenEndpoint) issued it. The latter is known to this process
-    /// alone: it is forgotten when the process ends, and when there are more than 100 000 tokens, and
-    /// another process counts from when it saw the token.
+    /// [endpoint](crate::endpoint::TokenEndpoint) issued it.
+    ///
+    /// The latter is known to this process alone: another one counts from when it saw the token. It is
+    /// forgotten when the process ends, when the token was not used for so long, and, of more than 100 000
+    /// values, for those that were not used for longest. Then the token is counted anew.
     #[must_use]
     pub fn never_beyond(self, never_beyond: Duration) -> Self {
         Self { never_beyond, ..self }
@@ -119,8 +124,10 @@ impl Refresh {
 
     /// Lets the request wait until Authlete has been told, so that it sees the new expiry, but no longer
     /// than three quarters of [a check's time](crate::AuthLayerBuilder::check_deadline), which its check
-    /// is part of. The layer's own requirements are met by then; those of routes are looked at later,
-    /// so that a request which a route refuses may have extended its token.
+    /// is part of. What is learnt of the token meanwhile counts: a request that waits is refused if the
+    /// token is revoked here, if the introspection tells that it is gone, or if it no longer has what the
+    /// layer requires. The requirements of routes are looked at later, so that a request which a route
+    /// refuses may have extended its token.
     #[must_use]
     pub fn wait(self) -> Self {
         Self { wait: true, ..self }
@@ -182,7 +189,7 @@ pub(super) fn remembered(idle: Duration) -> Cache<Key, Moment> {
 pub(crate) struct Extender {
     refresh: Refresh,
     log: LogLimit,
-    flights: Flights<Extended>,
+    extensions: SingleFlight<Key, Extended>,
     room: Arc<Semaphore>,
     /// When a token was last tried. A failure is not tried again by the very next request.
     tried: Cache<Key, Moment>,
@@ -195,7 +202,7 @@ impl Extender {
         Self {
             tried: remembered(refresh.when_below),
             introspected: remembered(refresh.when_below),
-            flights: Flights::new(),
+            extensions: SingleFlight::new(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             refresh,
             log,
@@ -244,7 +251,7 @@ impl Extender {
         lineages: &Lineages,
         now: Moment,
     ) -> bool {
-        let under_way = || self.flights.lock().join(key, Purpose::SHARED).is_some();
+        let under_way = || self.extensions.lock().under_way(key).is_some();
         self.wants(key, token, lineages, now).is_some()
             && (self.has_rested(&self.tried, key, now) || under_way())
     }
@@ -265,7 +272,7 @@ impl Extender {
 
 /// What became of an extension.
 #[derive(Clone)]
-pub(crate) enum Extended {
+enum Extended {
     /// The token lives longer.
     Longer(Arc<(TokenUpdateRequest, TokenUpdateResponse)>),
     /// There is no such token any more.
@@ -276,11 +283,10 @@ pub(crate) enum Extended {
 
 impl Extended {
     /// The facts of a token after it.
-    pub(crate) fn apply(&self, token: TokenInfo) -> Answer {
+    fn apply(&self, token: TokenInfo) -> TokenInfo {
         match self {
-            Self::Longer(update) => Ok(token.updated(&update.0, &update.1).unwrap_or(token)),
-            Self::Gone => Err(verdict::not_found()),
-            Self::Not => Ok(token),
+            Self::Longer(update) => token.updated(&update.0, &update.1).unwrap_or(token),
+            Self::Gone | Self::Not => token,
         }
     }
 }
@@ -305,61 +311,74 @@ impl PendingExtension {
         Self { verifier: verifier.clone(), presented: presented.clone(), call, admits }
     }
 
-    /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
-    pub(crate) fn start(self) -> Option<Arc<Flight<Extended>>> {
-        let Self { verifier, presented, call, admits } = self;
-        let (key, extender) = (presented.key, verifier.extender.as_ref()?);
-        let (flight, extending) = {
-            let mut flights = extender.flights.lock();
-            if let Some(flight) = flights.join(&key, Purpose::SHARED) {
-                return Some(flight);
-            }
-            let now = verifier.clock.moment();
-            let introspects = || extender.introspects(&key, now);
-            let ask = || introspects().then(|| verifier.ask_in_background(&presented)).flatten();
-            let call = call.or_else(ask)?;
-            let room = extender.room.clone().try_acquire_owned().ok()?;
-            let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
-            let (verifier, own) = (verifier.clone(), flight.clone());
-            let extending =
-                Extending { verifier, presented, call, admits, flight: own, sender, _room: room };
-            (flight, extending)
-        };
-        tokio::spawn(extending.run());
-        Some(flight)
+    /// Begins it beside the request.
+    pub(crate) fn begin(self) {
+        let _not_waited_for = self.start();
     }
 
-    /// Waits for it.
-    pub(crate) async fn run(self) -> Extended {
-        match self.start() {
-            Some(flight) => flight.outcome().await.unwrap_or(Extended::Not),
-            None => Extended::Not,
+    /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
+    fn start(self) -> Option<Arc<Call<Extended>>> {
+        let Self { verifier, presented, call, admits } = self;
+        let (key, extender) = (presented.key, verifier.extender.as_ref()?);
+        let (extension, leader, call, room) = {
+            let mut extensions = extender.extensions.lock();
+            if let Some(extension) = extensions.under_way(&key) {
+                return Some(extension);
+            }
+            let now = verifier.clock.moment();
+            // One that has ended since this request was admitted is enough for it.
+            if !extender.has_rested(&extender.tried, &key, now) {
+                return None;
+            }
+            let introspects = || !presented.is_sent() && extender.introspects(&key, now);
+            let ask = || introspects().then(|| verifier.ask_in_background(&presented)).flatten();
+            // The token may have expired in the time that a response takes.
+            let recent = call.filter(|call| verifier.is_recent(call, now));
+            let call = recent.or_else(ask)?;
+            let room = extender.room.clone().try_acquire_owned().ok()?;
+            let Join::Lead(extension, leader) = extensions.join(key) else { return None };
+            (extension, leader, call, room)
+        };
+        tokio::spawn(Extending { verifier, presented, call, admits, _room: room }.run(leader));
+        Some(extension)
+    }
+
+    /// Waits for it until the deadline at most, and tells what is known by then of a token that was
+    /// admitted before.
+    pub(crate) async fn wait(self, token: TokenInfo, deadline: Deadline) -> Answer {
+        let (verifier, presented) = (self.verifier.clone(), self.presented.clone());
+        let epoch = verifier.epoch(shard(&presented.key));
+        let extended = match self.start() {
+            Some(extension) => deadline.wait(extension.outcome()).await.flatten(),
+            None => None,
+        };
+        let extended = extended.unwrap_or(Extended::Not);
+        if matches!(extended, Extended::Gone) {
+            return Err(verdict::not_found());
         }
+        if let Some(known) = verifier.known_by_newest_value(&presented) {
+            return known;
+        }
+        if verifier.epoch(shard(&presented.key)) != epoch {
+            return verifier.look_again(&presented).await;
+        }
+        Ok(extended.apply(token))
     }
 }
 
-/// An extension under way, which takes itself off the table whatever becomes of it.
+/// An extension under way.
 struct Extending {
     verifier: Arc<Verifier>,
     presented: Arc<Presented>,
     call: Arc<Flight<Asked>>,
     admits: Admits,
-    flight: Arc<Flight<Extended>>,
-    sender: watch::Sender<Option<Extended>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Extending {
-    async fn run(self) {
+    async fn run(self, leader: Leader<Key, Extended>) {
         let extended = self.extend().await;
-        self.leave();
-        self.sender.send_replace(Some(extended));
-    }
-
-    fn leave(&self) {
-        let extender = self.verifier.extender.as_ref();
-        let flights = extender.map(|extender| extender.flights.lock());
-        flights.map(|mut flights| flights.land(&self.presented.key, &self.flight));
+        leader.complete(extended);
     }
 
     async fn extend(&self) -> Extended {
@@ -390,9 +409,11 @@ impl Extending {
         let response = verifier.caller.call("/auth/token/update", Again::Can, attempt).await;
         match response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                verifier.write_through(&change, key, &request, &response);
+                verifier.write_extension_through(&change, &request, &response);
                 Extended::Longer(Arc::new((request, response)))
             }
+            // By this value only.
+            Ok(response) if is_gone(&response) && verifier.has_other_value(&key) => Extended::Not,
             Ok(response) if is_gone(&response) => {
                 verifier.forget_value(key);
                 Extended::Gone
@@ -419,12 +440,6 @@ impl Extending {
                 Extended::Not
             }
         }
-    }
-}
-
-impl Drop for Extending {
-    fn drop(&mut self) {
-        self.leave();
     }
 }
 

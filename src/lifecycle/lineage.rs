@@ -111,6 +111,7 @@ impl Lineages {
 }
 
 #[cfg(test)]
+#[cfg(not(model))]
 mod tests {
     use super::*;
     use crate::cache::KeySpace;

@@ -9,7 +9,7 @@ mod sink;
 pub(crate) use self::sink::NewValueSink;
 pub use self::{extend::Refresh, rotate::Rotation};
 pub(crate) use self::{
-    extend::{Admits, Extended, Extender, PendingExtension},
+    extend::{Admits, Extender, PendingExtension},
     lineage::Lineages,
     rotate::{PendingRotation, Reservation, Rotating, Rotator, Successor},
 };

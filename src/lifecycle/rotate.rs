@@ -15,7 +15,7 @@ use http::{
     header::{CACHE_CONTROL, SET_COOKIE},
 };
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{MAX_REMEMBERED, extend::remembered, sink::NewValueSink};
 use crate::{
@@ -23,10 +23,11 @@ use crate::{
         ConfigError, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
-    cache::{Flight, Flights, Key, Purpose, Standing},
+    cache::Key,
     clock::Moment,
     observe::limited,
     resilience::{Again, Deadline},
+    single_flight::{self, Join, Leader, SingleFlight},
     verdict::is_gone,
     verifier::{Change, Verifier},
 };
@@ -41,9 +42,9 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// a while.
 ///
 /// The client is told the new value in the response that it gets, and has to use it from then on: the
-/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap). In other
-/// processes, which may know the old value, it stops working within their
-/// [`max_age`](crate::AuthLayerBuilder::max_age). Only successful responses (below 400, and not refused
+/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap), which other
+/// processes do not know of. What they have cached of the old value they use for their
+/// [`max_age`](crate::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
 /// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
 /// with one token cause one rotation, and all of them learn the same new value.
 ///
@@ -52,8 +53,11 @@ const IN_FLIGHT: Duration = Duration::from_secs(60);
 /// 64 at a time: those tokens get theirs with a later request.
 ///
 /// The new value is kept in memory for a minute, for requests that are on their way with the old one. By
-/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as its values are
-/// remembered: those of 100 000 tokens.
+/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as that is remembered: of
+/// more than 100 000 values, those that were not used for longest are forgotten. A
+/// [`RevocationEndpoint`](crate::endpoint::RevocationEndpoint) can do so for a minute after the rotation.
+///
+/// Tokens that come with a DPoP proof get no new values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -100,7 +104,8 @@ impl Rotation {
         Self::new(Place::Cookie(name.into()))
     }
 
-    /// How long a value is used, from when this layer first saw it. Default: 15 minutes.
+    /// How long a value is used, from when this layer first saw it, which each process counts for itself
+    /// and for 100 000 values at most. Default: 15 minutes.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }
@@ -171,7 +176,7 @@ pub(crate) struct Rotator {
     successors: Cache<Key, Arc<Successor>>,
     /// When a new value was last asked for in vain. The very next request does not ask again.
     tried: Cache<Key, Moment>,
-    flights: Flights<Rotated>,
+    rotations: SingleFlight<Key, Rotated>,
     room: Arc<Semaphore>,
 }
 
@@ -185,7 +190,7 @@ impl Rotator {
                 .time_to_live(IN_FLIGHT)
                 .build(),
             rotation,
-            flights: Flights::new(),
+            rotations: SingleFlight::new(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
         }
     }
@@ -204,16 +209,16 @@ impl Rotator {
 
     /// Ends the overlap of a value, also of one that is just getting a successor.
     pub(crate) fn end_overlap(&self, key: &Key) {
-        let mut flights = self.flights.lock();
-        flights.overtake(key, None);
+        let mut rotations = self.rotations.lock();
+        rotations.invalidate(key);
         if let Some(successor) = self.successors.get(key) {
             successor.overlaps.store(false, Ordering::Release);
         }
     }
 
     pub(crate) fn end_all_overlaps(&self) {
-        let mut flights = self.flights.lock();
-        flights.overtake_all();
+        let mut rotations = self.rotations.lock();
+        rotations.invalidate_all();
         for (_, successor) in &self.successors {
             successor.overlaps.store(false, Ordering::Release);
         }
@@ -221,22 +226,20 @@ impl Rotator {
 
     /// Keeps a value from getting a successor while the reservation lives, after waiting for one that is
     /// on its way, until the deadline at most. Reservations do not wait for each other.
-    pub(crate) async fn reserve(
-        &self,
-        key: Key,
-        now: Moment,
-        deadline: &Deadline,
-    ) -> Reservation<'_> {
+    pub(crate) async fn reserve(&self, key: Key, deadline: &Deadline) -> Reservation {
         let (reservation, under_way) = {
-            let mut flights = self.flights.lock();
-            let under_way = flights.join(&key, Purpose::SHARED);
-            let (_, flight) = flights.depart(key, Purpose::Change, now);
-            (Reservation { rotator: self, key, flight }, under_way)
+            let mut rotations = self.rotations.lock();
+            (rotations.reserve(key), rotations.under_way(&key))
         };
         if let Some(under_way) = under_way {
             deadline.wait(under_way.outcome()).await;
         }
         reservation
+    }
+
+    /// Whether a value is getting a successor.
+    pub(crate) fn is_renewing(&self, key: &Key) -> bool {
+        self.rotations.lock().under_way(key).is_some()
     }
 
     /// Notes that a value is in use.
@@ -256,17 +259,7 @@ impl Rotator {
 }
 
 /// While it lives, a value gets no successor.
-pub(crate) struct Reservation<'r> {
-    rotator: &'r Rotator,
-    key: Key,
-    flight: Arc<Flight<Rotated>>,
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.rotator.flights.lock().land(&self.key, &self.flight);
-    }
-}
+pub(crate) type Reservation = single_flight::Reservation<Key, Rotated>;
 
 /// The rotation that an admitted request asks for, if it is answered with success.
 pub(crate) struct PendingRotation {
@@ -313,34 +306,29 @@ impl PendingRotation {
     async fn run(self) -> Option<NewValue> {
         let Self { verifier, key, token, .. } = self;
         let rotator = verifier.rotator.clone()?;
-        let (flight, task) = {
-            let mut flights = rotator.flights.lock();
+        let (rotation, begins) = {
+            let mut rotations = rotator.rotations.lock();
             if let Some(successor) = rotator.successor(&key, verifier.clock.moment()) {
-                drop(flights);
+                drop(rotations);
                 return Some(NewValue { rotator, successor });
             }
-            match flights.join(&key, Purpose::SHARED) {
-                Some(flight) => (flight, None),
-                // The token is being revoked.
-                None if flights.join(&key, Purpose::Change).is_some() => return None,
-                // It would be in vain, or a new value would be lost.
-                None if verifier.is_down() => return None,
+            match rotations.under_way(&key) {
+                Some(rotation) => (rotation, None),
+                // The token is being revoked; or it would be in vain, or a new value would be lost.
+                None if rotations.is_reserved(&key) || verifier.is_down() => return None,
                 None => {
                     // Those for whom there is no room have their turn with another request.
                     let room = rotator.room.clone().try_acquire_owned().ok()?;
-                    let now = verifier.clock.moment();
-                    let (sender, flight) = flights.depart(key, Purpose::SHARED, now);
-                    let (rotator, own) = (rotator.clone(), flight.clone());
-                    let task =
-                        RotationTask { verifier, rotator, key, flight: own, sender, _room: room };
-                    (flight, Some(task))
+                    let Join::Lead(rotation, leader) = rotations.join(key) else { return None };
+                    (rotation, Some((leader, room)))
                 }
             }
         };
-        if let Some(task) = task {
-            tokio::spawn(task.run(token));
+        if let Some((leader, room)) = begins {
+            let rotator = rotator.clone();
+            tokio::spawn(RotationTask { verifier, rotator, key, leader, _room: room }.run(token));
         }
-        let successor = flight.outcome().await.flatten()?;
+        let successor = rotation.outcome().await.flatten()?;
         Some(NewValue { rotator, successor })
     }
 }
@@ -357,13 +345,12 @@ impl NewValue {
     }
 }
 
-/// A rotation under way, which takes itself off the table whatever becomes of it.
+/// A rotation under way.
 struct RotationTask {
     verifier: Arc<Verifier>,
     rotator: Arc<Rotator>,
     key: Key,
-    flight: Arc<Flight<Rotated>>,
-    sender: watch::Sender<Option<Rotated>>,
+    leader: Leader<Key, Rotated>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -387,31 +374,31 @@ impl RotationTask {
             }
             successor => successor,
         };
-        self.sender.send_replace(Some(successor));
+        self.leader.complete(successor);
     }
 
     /// Makes the new value known here. Tells whether the token was revoked meanwhile.
     fn publish(&self, renewed: Option<Renewed<'_>>) -> (Rotated, bool) {
         let Self { verifier, rotator, key, .. } = self;
         let now = verifier.clock.moment();
-        let mut flights = rotator.flights.lock();
-        // If the token was invalidated meanwhile, neither value is to be known.
-        let current = flights.land(key, &self.flight) == Standing::Newest;
         let Some(Renewed { change, request, response, value }) = renewed else {
-            rotator.tried.insert(*key, now);
+            self.leader.publish(|_| rotator.tried.insert(*key, now));
             return (None, false);
         };
         let new = verifier.key(value.expose());
-        let ended = verifier.lineages.renew(key, new, response.token_id.as_deref(), now);
-        let overlaps = AtomicBool::new(current && !ended);
-        let successor = Arc::new(Successor { value, key: new, at: now, overlaps });
-        if !ended {
-            rotator.successors.insert(*key, successor.clone());
-        }
-        drop(flights);
+        let (successor, invalidated, ended) = self.leader.publish(|invalidated| {
+            let ended = verifier.lineages.renew(key, new, response.token_id.as_deref(), now);
+            // If the token was invalidated meanwhile, neither value is to be known.
+            let overlaps = AtomicBool::new(!invalidated && !ended);
+            let successor = Arc::new(Successor { value, key: new, at: now, overlaps });
+            if !ended {
+                rotator.successors.insert(*key, successor.clone());
+            }
+            (successor, invalidated, ended)
+        });
         // Only now, so that the old value stands for the new one when nothing is known of it any more.
         verifier.write_through(&change, new, &request, &response);
-        if !current || ended {
+        if invalidated || ended {
             verifier.forget_value(new);
         }
         (Some(successor), ended)
@@ -487,12 +474,6 @@ impl RotationTask {
             return None;
         };
         Some(Renewed { change, request, response, value })
-    }
-}
-
-impl Drop for RotationTask {
-    fn drop(&mut self) {
-        self.rotator.flights.lock().land(&self.key, &self.flight);
     }
 }
 

@@ -55,6 +55,8 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 ///
 /// A token that is bound is refused as a bearer token, because Authlete refuses it.
 ///
+/// A proof longer than 8 KiB, or with a `jti` longer than 512 bytes, is refused with 401.
+///
 /// A used proof is refused whatever becomes of the time of day. So when this server's clock ran ahead, and
 /// proofs were used by it, they are refused after it is set back until it has caught up.
 ///

@@ -103,6 +103,8 @@ impl fmt::Debug for ClientCertificate {
 /// Where the client's certificate is found. Tokens that are bound to one (RFC 8705 §3) are refused
 /// without it, or with another.
 ///
+/// A proxy's header of more than 32 KiB, or one that is there twice, is refused with 400.
+///
 /// ```
 /// use http::HeaderName;
 /// use tower_authlete::ClientCertificates;
@@ -161,7 +163,8 @@ impl ClientCertificates {
     ///
     /// Envoy writes the names in certificates (`By`, `URI`, `DNS`) as they are, and clients choose those in
     /// theirs. So a request with another number of elements is refused with 401, and with 400 one whose
-    /// header is no such list as a whole: names with `"` or `;` make it none. Before `Cert`, there may only
+    /// header is no such list as a whole: names with `"` or `;` make it none, as do more than 16 parameters
+    /// of an element apart from those names. Before `Cert`, there may only
     /// be `By` and `Hash`, which clients do not choose; without `Cert`, there is no certificate.
     #[must_use]
     pub fn from_envoy(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -181,7 +184,7 @@ impl ClientCertificates {
     /// In a header that holds one certificate as PEM, percent-encoded, such as nginx sets from
     /// `$ssl_client_escaped_cert`; for proxies see
     /// [`from_client_cert_header`](Self::from_client_cert_header). A header with more than one, or with
-    /// anything around it, is refused with 400, as is one that is there twice.
+    /// anything around it, is refused with 400.
     #[must_use]
     pub fn from_escaped_pem(
         name: HeaderName,

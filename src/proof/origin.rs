@@ -92,7 +92,8 @@ impl Origin {
     /// Requests that do not come from these addresses or networks (CIDR), as [`PeerAddr`] tells, are
     /// refused with 500, as are those of which the proxy does not tell: it must add that element to every
     /// request, with `proto` and `host`, whatever its client sends. What clients sent of `Forwarded` before
-    /// may be anything well formed, and is otherwise refused with 400. At another host no proof is good
+    /// may be anything well formed, with 16 parameters an element at most, and is otherwise refused with
+    /// 400. At another host no proof is good
     /// (401), and no signature (400).
     #[must_use]
     pub fn forwarded_by(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
-    cache::Thumbprint,
+    cache::{Key, Thumbprint},
     credentials::Scheme,
     observe::limited,
     policy::Require,
@@ -38,15 +38,19 @@ pub(crate) struct AfterResponse {
     /// It tells a new value of the token.
     pub(crate) rotates: bool,
     pub(crate) signs: bool,
+    /// A layer outside, of whatever handle, wants to know whether the response refuses the request.
+    pub(crate) watched: bool,
 }
 
 /// A proof that is used up.
 #[derive(Clone)]
 pub(crate) struct Proven {
+    /// Of the token that it came with.
+    pub(crate) key: Key,
     /// What was known of the token.
     pub(crate) token: TokenInfo,
     /// Whether Authlete was asked with the proof.
-    pub(crate) sent: Option<Sent>,
+    pub(crate) sent: Sent,
 }
 
 impl AuthContext {
@@ -55,9 +59,23 @@ impl AuthContext {
         extensions.get::<Self>().filter(|it| Arc::ptr_eq(&it.verifier, verifier))
     }
 
-    /// Takes away the context that another layer left, and tells it if the layer is of this verifier.
-    pub(crate) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> Option<Self> {
-        extensions.remove::<Self>().filter(|it| Arc::ptr_eq(&it.verifier, verifier))
+    /// Takes away the context that another layer left, and tells what is done to the response: only what
+    /// layers of this verifier do, and whether any of all looks at it.
+    #[inline]
+    pub(crate) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> AfterResponse {
+        let context = if extensions.is_empty() { None } else { extensions.remove::<Self>() };
+        match context {
+            Some(context) if Arc::ptr_eq(&context.verifier, verifier) => context.after,
+            Some(context) => {
+                AfterResponse { watched: context.after.watched, ..AfterResponse::default() }
+            }
+            None => AfterResponse::default(),
+        }
+    }
+
+    /// Whether a layer outside wants to know whether the response refuses the request.
+    pub(crate) fn is_watched(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|context| context.after.watched)
     }
 
     /// How to refuse a request inside of the nearest layer.
@@ -75,6 +93,7 @@ impl AuthContext {
 
     /// Lets what is inside know that there is a layer, and no token.
     pub(crate) fn insert_anonymous(extensions: &mut Extensions, verifier: &Arc<Verifier>) {
+        let after = Self::take(extensions, verifier);
         extensions.remove::<TokenInfo>();
         extensions.remove::<Scopes>();
         extensions.remove::<Properties>();
@@ -83,7 +102,7 @@ impl AuthContext {
             scheme: Scheme::Bearer,
             recheck: None,
             proven: None,
-            after: AfterResponse::default(),
+            after,
         });
     }
 }

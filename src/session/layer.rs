@@ -141,7 +141,7 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
         Self { cookie: name.into(), ..self }
     }
 
-    /// How long before its expiry an access token is renewed. Default: 30 s.
+    /// How long before its expiry an access token is renewed, if there is a refresh token. Default: 30 s.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.times.margin = margin;
         self

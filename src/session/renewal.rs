@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tokio::sync::watch;
 
 use super::{
     change::Change,
@@ -13,10 +12,11 @@ use super::{
 };
 use crate::{
     api::{Authlete, Error, Secret, TokenAction, TokenRequest, TokenResponse},
-    cache::{Berth, Flight, Flights, Key, KeySpace, Purpose},
+    cache::{Key, KeySpace},
     clock::Clock,
     lifecycle::NewValueSink,
     observe::{LogLimit, limited},
+    single_flight::{Call, Join, Leader, SingleFlight},
 };
 
 /// Of how many sessions each table holds something.
@@ -66,7 +66,7 @@ pub(super) struct Renewal<St> {
     /// How this process is called in claims.
     me: String,
     keys: KeySpace,
-    flights: Flights<State>,
+    renewals: SingleFlight<Key, State>,
     /// Changes that could not be stored. Nobody uses their sessions until they are.
     pub(super) unsaved: Cache<Key, Change>,
     /// Tokens of sessions that were ended, if they could not be revoked.
@@ -89,7 +89,7 @@ impl<St: SessionStore> Renewal<St> {
             log: LogLimit::new(&times.clock),
             times,
             me: random(),
-            flights: Flights::new(),
+            renewals: SingleFlight::new(),
             unsaved: table(),
             unrevoked: table(),
             refused: table(),
@@ -118,23 +118,25 @@ impl<St: SessionStore> Renewal<St> {
     }
 
     /// The renewal of a session that is on its way, or else a new one.
-    fn join(self: &Arc<Self>, id: &SessionId, key: Key) -> Arc<Flight<State>> {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.join(&key, Purpose::SHARED) {
-            return flight;
-        }
-        let (sender, flight) = flights.depart(key, Purpose::SHARED, self.times.clock.moment());
+    fn join(self: &Arc<Self>, id: &SessionId, key: Key) -> Arc<Call<State>> {
+        let join = self.renewals.lock().join(key);
+        let (call, leader) = match join {
+            Join::Wait(call) => return call,
+            Join::Lead(call, leader) => (call, leader),
+        };
         let (renewal, id) = (self.clone(), id.clone());
-        let renewing = Renewing { renewal, id, key, flight: flight.clone(), sender };
         // A task of its own: a tab that is closed must not lose the new refresh token.
-        tokio::spawn(renewing.run());
-        flight
+        tokio::spawn(async move {
+            let state = renewal.renew(&id, key).await;
+            leader.complete(state);
+        });
+        call
     }
 
     /// Keeps a session from being renewed, after waiting for a renewal that is on its way.
-    pub(super) async fn halt(&self, id: &SessionId) -> (Key, Berth<'_, State>) {
+    pub(super) async fn halt(&self, id: &SessionId) -> (Key, Leader<Key, State>) {
         let key = self.key(id);
-        (key, self.flights.occupy(key, self.times.clock.moment()).await)
+        (key, self.renewals.occupy(key).await)
     }
 
     /// Takes new values of a session's access token in place of the browser.
@@ -381,27 +383,4 @@ fn is_invalid_grant(response: &TokenResponse) -> bool {
     let content = response.response_content.as_ref().map_or("", Secret::expose);
     let body: serde_json::Value = serde_json::from_str(content).unwrap_or_default();
     body["error"] == "invalid_grant"
-}
-
-/// A renewal under way, which takes itself off the table whatever becomes of it.
-struct Renewing<St: SessionStore> {
-    renewal: Arc<Renewal<St>>,
-    id: SessionId,
-    key: Key,
-    flight: Arc<Flight<State>>,
-    sender: watch::Sender<Option<State>>,
-}
-
-impl<St: SessionStore> Renewing<St> {
-    async fn run(self) {
-        let state = self.renewal.renew(&self.id, self.key).await;
-        self.renewal.flights.lock().land(&self.key, &self.flight);
-        self.sender.send_replace(Some(state));
-    }
-}
-
-impl<St: SessionStore> Drop for Renewing<St> {
-    fn drop(&mut self) {
-        self.renewal.flights.lock().land(&self.key, &self.flight);
-    }
 }

@@ -21,9 +21,8 @@ use super::{
 };
 use crate::{
     api::Secret,
-    challenge::Challenges,
     credentials::Scheme,
-    rejection::{self, EmptyBody, Protocol, Rejection},
+    rejection::{self, Challenges, EmptyBody, Protocol, Rejection},
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -134,7 +133,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
     let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
-    rejection::render(&EmptyBody, rejection, head)
+    rejection::render(&EmptyBody, rejection, head, true)
 }
 
 /// The session has ended: the browser has to log in.

@@ -10,7 +10,6 @@ use moka::sync::Cache;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::TokenInfo;
 use crate::api::{IntrospectionResponse, Property};
 
 /// What a pool of sets of scopes, of properties or of further facts takes by itself at most, in bytes.
@@ -19,13 +18,18 @@ const POOL_BYTES: u64 = 8 << 20;
 /// What a pool takes for an entry, roughly, in bytes.
 const ENTRY_BYTES: usize = 256;
 
+/// The facts of a token, of which these are a part.
+pub(super) trait Holds<T>: Send + Sync {
+    fn held(&self) -> &[T];
+}
+
 /// Where scopes or properties are.
 #[derive(Clone)]
 pub(super) enum Held<T> {
     /// In a place of their own.
     Own(Arc<[T]>),
-    /// In what is known of this token.
-    Of(TokenInfo),
+    /// In what is known of a token.
+    Of(Arc<dyn Holds<T>>),
 }
 
 impl<T> Default for Held<T> {
@@ -70,10 +74,10 @@ impl Scopes {
         self.slice().is_empty()
     }
 
-    fn slice(&self) -> &[Box<str>] {
+    pub(super) fn slice(&self) -> &[Box<str>] {
         match &self.0 {
             Held::Own(scopes) => scopes,
-            Held::Of(token) => token.0.scopes.slice(),
+            Held::Of(facts) => facts.held(),
         }
     }
 }
@@ -156,10 +160,10 @@ impl Properties {
         self.slice().iter()
     }
 
-    fn slice(&self) -> &[Property] {
+    pub(super) fn slice(&self) -> &[Property] {
         match &self.0 {
             Held::Own(properties) => properties,
-            Held::Of(token) => token.0.properties.slice(),
+            Held::Of(facts) => facts.held(),
         }
     }
 
@@ -277,6 +281,7 @@ pub struct PropertiesError(());
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::TokenInfo;
 
     /// The facts of a token with a property of this length.
     fn facts(number: usize, length: usize) -> TokenInfo {

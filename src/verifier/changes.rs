@@ -24,12 +24,19 @@ impl Verifier {
     }
 
     fn forget_line(&self, key: Key) {
-        for value in self.lineages.alive(key) {
-            if let Some(rotator) = &self.rotator {
-                rotator.end_overlap(&value);
-            }
-            self.forget_value(value);
+        self.forget_with_overlap(key);
+        // Only now: a change that has just landed has moved what was known to a newer value.
+        for value in self.lineages.alive(key).skip(1) {
+            self.forget_with_overlap(value);
         }
+    }
+
+    /// Forgets what is known of this value of a token, which stands for no other any more.
+    fn forget_with_overlap(&self, value: Key) {
+        if let Some(rotator) = &self.rotator {
+            rotator.end_overlap(&value);
+        }
+        self.forget_value(value);
     }
 
     /// Forgets what is known of this value of a token only.
@@ -112,7 +119,7 @@ impl Verifier {
 
     /// The values of a token that may be good at Authlete, as far as they are known: this one, and the
     /// newest. The token gets no other one while this lives.
-    pub(crate) async fn line(&self, token: &str) -> Line<'_> {
+    pub(crate) async fn line(&self, token: &str) -> Line {
         let key = self.key(token);
         let mut line =
             Line { values: vec![token.into()], token_id: None, reservations: Vec::new() };
@@ -120,8 +127,7 @@ impl Verifier {
             let deadline = self.caller.deadline();
             let mut value = key;
             loop {
-                let now = self.clock.moment();
-                line.reservations.push(rotator.reserve(value, now, &deadline).await);
+                line.reservations.push(rotator.reserve(value, &deadline).await);
                 let newest = self.lineages.newest(&value);
                 if newest == value {
                     break;
@@ -141,9 +147,7 @@ impl Verifier {
     /// Authlete ended.
     pub(crate) async fn revoke(&self, token: &str) -> Result<u64, Error> {
         let key = self.key(token);
-        if self.rotator.is_some() {
-            self.lineages.end(&key, self.clock.moment());
-        }
+        self.lineages.end(&key, self.clock.moment());
         let line = self.line(token).await;
         let ended = self.revoke_line(&line).await;
         self.overtake_issues();
@@ -158,7 +162,7 @@ impl Verifier {
         ended
     }
 
-    async fn revoke_line(&self, line: &Line<'_>) -> Result<u64, Error> {
+    async fn revoke_line(&self, line: &Line) -> Result<u64, Error> {
         let mut ended = Ok(0);
         for value in &line.values {
             let revoked = self.revoke_value(value).await;
@@ -204,11 +208,17 @@ impl Verifier {
         let response = self.authlete.token_update(&request).await;
         match &response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
-                if let Some(value) = &response.access_token {
+                let value = response.access_token.as_ref();
+                let ended = value.filter(|value| {
                     let (new, now) = (self.key(value.expose()), self.clock.moment());
-                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now);
-                }
+                    self.lineages.renew(&change.key, new, response.token_id.as_deref(), now)
+                });
                 self.write_through(&change, change.key, &request, response);
+                // It was revoked meanwhile, by a value that it had no longer.
+                if let Some(value) = ended {
+                    self.revoke_value(value).await?;
+                    self.forget(value.expose());
+                }
             }
             // Whatever became of it, what is known may not be so any more.
             _ => self.forget(token),
@@ -244,11 +254,37 @@ impl Verifier {
         request: &TokenUpdateRequest,
         response: &TokenUpdateResponse,
     ) {
+        let mut flights = self.flights.lock();
+        let newest = flights.land(&change.key, &change.flight) == Standing::Newest;
+        flights.forget(&change.key);
+        flights.forget(&new);
+        self.keep_updated(change.key, new, newest, request, response);
+    }
+
+    /// The same for a longer life, which makes no answer wrong that is on its way: it tells of less of it,
+    /// and is not kept in place of this.
+    pub(crate) fn write_extension_through(
+        &self,
+        change: &Change<'_>,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let key = change.key;
         let mut flights = self.flights.lock();
         let newest = flights.land(&key, &change.flight) == Standing::Newest;
-        flights.forget(&key);
-        flights.forget(&new);
+        flights.overtake(&key, None);
+        self.keep_updated(key, key, newest, request, response);
+    }
+
+    /// Called with the table of flights locked.
+    fn keep_updated(
+        &self,
+        key: Key,
+        new: Key,
+        newest: bool,
+        request: &TokenUpdateRequest,
+        response: &TokenUpdateResponse,
+    ) {
         let Some(cache) = &self.cache else { return };
         let bound =
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
@@ -277,11 +313,11 @@ pub(crate) struct Issue {
 }
 
 /// Values of a token: the one that was asked for, then the newest.
-pub(crate) struct Line<'v> {
+pub(crate) struct Line {
     pub(crate) values: Vec<Secret>,
     /// By what Authlete names the token, if its value was changed here.
     token_id: Option<String>,
-    reservations: Vec<Reservation<'v>>,
+    reservations: Vec<Reservation>,
 }
 
 /// A change of a token under way.

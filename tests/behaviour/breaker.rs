@@ -11,10 +11,8 @@ use tracing::Level;
 
 use crate::{
     log::logged,
-    support::{Bench, Protected},
+    support::{Bench, Protected, SECOND},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// An API whose layer makes no calls for up to a second after two that failed.
 fn breaking(bench: &Bench) -> Protected {
@@ -48,7 +46,7 @@ async fn after_failures_in_a_row_checks_are_503_at_once_and_no_call_is_made() {
 }
 
 #[tokio::test]
-async fn who_asks_about_every_request_fails_at_once_too() {
+async fn a_route_without_cache_fails_at_once_while_the_breaker_is_open() {
     let bench = Bench::new().await;
     let auth = bench.layer().breaker(2, SECOND).build().unwrap();
     let (api, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
@@ -62,7 +60,7 @@ async fn who_asks_about_every_request_fails_at_once_too() {
 }
 
 #[tokio::test]
-async fn checks_by_update_fail_at_once_too() {
+async fn checks_by_update_fail_at_once_while_the_breaker_is_open() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.check(Check::Update).breaker(2, SECOND));
     fail(&bench, &api).await;
@@ -105,19 +103,14 @@ async fn an_answer_between_failures_starts_the_count_again() {
 }
 
 #[tokio::test]
-async fn after_a_pause_one_call_at_a_time_finds_out() {
+async fn after_a_pause_one_call_at_a_time_is_a_probe() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     fail(&bench, &api).await;
     bench.clock.advance(SECOND);
     assert_eq!(api.handle.health().breaker, BreakerState::HalfOpen);
     bench.authlete.clear_faults();
-    let hold = bench.authlete.hold(Api::Introspection);
-    let probe = tokio::spawn({
-        let api = api.clone();
-        async move { api.get("probe").await.status }
-    });
-    bench.authlete.arrived(Api::Introspection, 3).await;
+    let (hold, probe) = api.held(&bench, "probe").await;
     for number in 0..10 {
         let answer = api.get(&format!("token-{number}")).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -125,13 +118,13 @@ async fn after_a_pause_one_call_at_a_time_finds_out() {
     }
     assert_eq!(bench.introspections(), 3);
     hold.release();
-    assert_eq!(probe.await.unwrap(), StatusCode::UNAUTHORIZED);
+    assert_eq!(probe.await.unwrap().status, StatusCode::UNAUTHORIZED);
     assert_eq!(api.handle.health().breaker, BreakerState::Closed);
     assert_eq!(api.get("token").await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn if_that_fails_the_next_pause_is_longer() {
+async fn each_pause_after_a_failed_probe_is_longer() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     fail(&bench, &api).await;
@@ -146,7 +139,7 @@ async fn if_that_fails_the_next_pause_is_longer() {
 }
 
 #[tokio::test]
-async fn a_call_that_finds_out_is_not_made_again() {
+async fn a_probe_is_not_retried() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.breaker(2, SECOND).retries(3, Duration::ZERO));
     fail(&bench, &api).await;
@@ -157,7 +150,7 @@ async fn a_call_that_finds_out_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_out_of_date_serves_at_once_and_its_revalidation_finds_out() {
+async fn stale_facts_serve_at_once_and_their_revalidation_is_the_probe() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -184,7 +177,7 @@ async fn what_is_out_of_date_serves_at_once_and_its_revalidation_finds_out() {
 }
 
 #[tokio::test]
-async fn who_is_told_to_come_back_late_does_not_ask_early() {
+async fn the_pause_is_as_long_as_retry_after() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     bench.authlete.fault(Fault::status(503).retry_after(17));
@@ -202,7 +195,7 @@ async fn who_is_told_to_come_back_late_does_not_ask_early() {
 }
 
 #[tokio::test]
-async fn nobody_is_kept_away_for_longer_than_the_longest_pause() {
+async fn no_pause_is_longer_than_30_s() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     bench.authlete.fault(Fault::status(503).retry_after(3600));
@@ -214,7 +207,7 @@ async fn nobody_is_kept_away_for_longer_than_the_longest_pause() {
 }
 
 #[tokio::test]
-async fn a_warm_up_is_made_in_any_case_and_its_answer_ends_it() {
+async fn a_warm_up_is_made_while_the_breaker_is_open_and_its_success_closes_it() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     fail(&bench, &api).await;
@@ -227,7 +220,7 @@ async fn a_warm_up_is_made_in_any_case_and_its_answer_ends_it() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_tried_in_any_case() {
+async fn a_revocation_is_made_while_the_breaker_is_open() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -238,7 +231,7 @@ async fn a_revocation_is_tried_in_any_case() {
 }
 
 #[tokio::test]
-async fn it_can_be_turned_off() {
+async fn the_breaker_can_be_turned_off() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.breaker(0, Duration::ZERO));
     bench.authlete.fault(Fault::status(503));
@@ -348,18 +341,6 @@ async fn nothing_stale_serves_while_our_credentials_are_refused() {
 }
 
 #[tokio::test]
-async fn a_warm_up_tells_of_wrong_credentials_too() {
-    let bench = Bench::new().await;
-    let api = breaking(&bench);
-    bench.authlete.fault(Fault::status(401));
-    assert!(api.handle.warm_up().await.unwrap_err().is_our_fault());
-    assert!(api.handle.health().credentials_refused);
-    bench.authlete.clear_faults();
-    api.handle.warm_up().await.unwrap();
-    assert!(!api.handle.health().credentials_refused);
-}
-
-#[tokio::test]
 async fn what_each_request_of_an_outage_could_log_is_logged_once_in_a_while() {
     for (fault, level, part) in [
         (Fault::status(503), Level::WARN, "an access token could not be checked"),
@@ -379,5 +360,25 @@ async fn what_each_request_of_an_outage_could_log_is_logged_once_in_a_while() {
         let lines = log.lines(level, part);
         assert!(lines.len() == 2 && lines[1].contains("left_out=99"), "{lines:?}");
         assert_eq!(bench.introspections(), 101);
+    }
+}
+
+#[tokio::test]
+async fn the_revalidation_of_a_token_in_use_can_be_the_probe() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.breaker(1, SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    api.get(&token).await;
+    bench.clock.advance(55 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get("another").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    bench.authlete.clear_faults();
+    bench.clock.advance(3 * SECOND);
+    assert_eq!(api.handle.health().breaker, BreakerState::HalfOpen);
+    let before = bench.introspections();
+    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    bench.authlete.arrived(Api::Introspection, before + 1).await;
+    while api.handle.health().breaker != BreakerState::Closed {
+        tokio::task::yield_now().await;
     }
 }

@@ -1,15 +1,12 @@
 //! A browser with a session, and the processes that it talks to.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use axum::{Router, body::Body, routing::get};
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, Request};
 use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 use tower_authlete::{
@@ -22,15 +19,7 @@ use tower_authlete::{
     },
 };
 
-use crate::support::{Answer, Bench, send};
-
-pub(crate) const SECOND: Duration = Duration::from_secs(1);
-pub(crate) const NEW: HeaderName = HeaderName::from_static("x-new-token");
-
-/// New values after 20 s.
-pub(crate) fn rotation() -> Rotation {
-    Rotation::in_header(NEW).every(20 * SECOND)
-}
+use crate::support::{Answer, Bench, SECOND, send};
 
 /// The way of one process to a store, which can be told to go wrong. Its calls of `replace` are counted:
 /// of a renewal, the first is the claim, and the second saves the new tokens.

@@ -6,12 +6,10 @@ use http::StatusCode;
 use serde_json::json;
 use tower_authlete::emulator::{Api, Fault};
 
-use crate::support::{Bench, Protected};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{Bench, Protected, SECOND};
 
 #[tokio::test]
-async fn a_good_token_is_asked_about_once() {
+async fn a_good_token_is_introspected_once() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -42,7 +40,7 @@ async fn an_answer_is_used_for_max_age_at_most() {
 }
 
 #[tokio::test]
-async fn its_age_counts_from_when_it_was_asked_for() {
+async fn the_age_of_an_answer_counts_from_when_its_call_was_made() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -51,11 +49,11 @@ async fn its_age_counts_from_when_it_was_asked_for() {
         bench.authlete.arrived(Api::Introspection, 1).await;
         // Revoked elsewhere, after it was decided and before it is told.
         assert!(bench.authlete.revoke(&token));
-        bench.clock.advance(Duration::from_secs(2));
+        bench.clock.advance(2 * SECOND);
         hold.release();
     });
     assert_eq!(request.status, StatusCode::OK);
-    bench.clock.advance(Duration::from_secs(58));
+    bench.clock.advance(58 * SECOND);
     assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -107,7 +105,7 @@ async fn no_expiry_whatever_breaks_the_cache() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_asked_about_once_in_a_while() {
+async fn a_bad_token_is_introspected_once_in_a_while() {
     let bench = Bench::new().await;
     let api = bench.api();
     for _ in 0..3 {
@@ -122,7 +120,7 @@ async fn a_bad_token_is_asked_about_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn a_token_that_comes_to_exist_is_found_once_it_is_asked_about_again() {
+async fn a_token_that_comes_to_exist_is_found_once_its_negative_entry_has_expired() {
     let bench = Bench::new().await;
     let api = bench.api();
     assert_eq!(api.get("chosen").await.status, StatusCode::UNAUTHORIZED);
@@ -132,7 +130,7 @@ async fn a_token_that_comes_to_exist_is_found_once_it_is_asked_about_again() {
 }
 
 #[tokio::test]
-async fn bad_tokens_cannot_push_out_good_ones() {
+async fn bad_tokens_evict_no_good_ones() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_entries(10).negative_max_entries(10));
     let good = bench.authlete.token().issue().await;
@@ -158,7 +156,7 @@ async fn policy_is_evaluated_on_a_hit_and_its_refusals_are_not_cached() {
 }
 
 #[tokio::test]
-async fn what_is_checked_is_never_asked_of_authlete() {
+async fn requirements_are_never_sent_to_authlete() {
     // A service that does not know a scope drops it from its check: asked, it would say OK.
     let bench = Bench::new().await;
     let authlete = tower_authlete::emulator::Emulator::builder().scopes(["read"]).start().await;
@@ -241,19 +239,6 @@ async fn two_services_do_not_share_what_is_known() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_is_forgotten_with_all_else() {
-    let bench = Bench::new().await;
-    let api = bench.api();
-    let token = bench.authlete.token().subject("alice").issue().await;
-    for _ in 0..5 {
-        assert_eq!(api.get(&token).await.status, StatusCode::OK);
-    }
-    assert!(bench.authlete.revoke(&token));
-    api.handle.forget_all();
-    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
 async fn of_many_tokens_in_use_none_is_taken_for_another() {
     let bench = Bench::new().await;
     let api = bench.api();
@@ -275,7 +260,7 @@ async fn of_many_tokens_in_use_none_is_taken_for_another() {
 }
 
 #[tokio::test]
-async fn nothing_is_used_for_longer_because_the_time_of_day_is_set_back() {
+async fn a_clock_that_is_set_back_makes_no_entry_live_longer() {
     let bench = Bench::new().await;
     let api = bench.api();
     let good = bench.authlete.token().issue().await;
@@ -293,4 +278,17 @@ async fn nothing_is_used_for_longer_because_the_time_of_day_is_set_back() {
     assert_eq!(bench.introspections(), before + 1);
     bench.clock.advance(Duration::from_secs(50));
     assert_eq!(api.get(&good).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_its_answer_is_on_its_way_is_refused() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").expires_in(10 * SECOND).issue().await;
+    let (hold, first) = api.held(&bench, &token).await;
+    bench.clock.advance(10 * SECOND);
+    let second = api.spawn_get(&token);
+    hold.release();
+    assert_eq!(first.await.unwrap().status, StatusCode::UNAUTHORIZED);
+    assert_eq!(second.await.unwrap().status, StatusCode::UNAUTHORIZED);
 }

@@ -4,21 +4,21 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::body::Body;
 use futures_util::future::join_all;
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, Rotation, TokenInfo,
+    AuthLayer, TokenInfo,
     api::{IntrospectionRequest, IntrospectionResponse, TokenListRequest, TokenUpdateRequest},
     delegate::{DelegateError, DelegateLayer},
     emulator::{Api, Fault},
-    endpoint::RevocationEndpoint,
 };
 
-use crate::support::{Answer, Bench, Protected};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::{
+    authorization_server::revoke,
+    support::{Answer, Bench, NEW, Protected, SECOND, rotation},
+};
 
 impl Bench {
     fn delegate(&self) -> DelegateLayer {
@@ -231,11 +231,9 @@ async fn a_token_of_an_inbound_one_that_ends_later_does_not_do() {
 async fn an_invalidated_inbound_token_drops_what_was_made_for_it() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
-    let (handle, authlete) = (auth.handle(), bench.authlete.authlete());
+    let handle = auth.handle();
     let (api, mut seen) = elsewhere(&bench);
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
-    let endpoint = RevocationEndpoint::new(authlete, &handle);
-    let client = (bench.authlete.client_id(), bench.authlete.client_secret());
     for way in ["forget", "forget_all", "revoke", "update", "endpoint"] {
         let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
         let inbound = admitted(&auth, &token).await;
@@ -251,15 +249,7 @@ async fn an_invalidated_inbound_token_drops_what_was_made_for_it() {
                 handle.revoke(&token).await.unwrap();
             }
             "update" => drop(handle.update(&token, TokenUpdateRequest::new()).await.unwrap()),
-            _ => {
-                let form =
-                    format!("token={token}&client_id={}&client_secret={}", client.0, client.1);
-                let request = Request::post("/")
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .body(Body::from(form));
-                let response = endpoint.clone().oneshot(request.unwrap()).await.unwrap();
-                assert_eq!(response.status(), StatusCode::OK);
-            }
+            _ => assert_eq!(revoke(&bench, &handle, &token).await, StatusCode::OK),
         }
         caller.call("/", Some(&inbound)).await.unwrap();
         assert_ne!(seen.recv().await.unwrap(), first, "{way}");
@@ -270,13 +260,11 @@ async fn an_invalidated_inbound_token_drops_what_was_made_for_it() {
 #[tokio::test]
 async fn a_new_value_of_the_inbound_token_is_invalidated_by_itself() {
     let bench = Bench::new().await;
-    let name = HeaderName::from_static("x-new-token");
-    let rotation = Rotation::in_header(name.clone()).every(20 * SECOND);
-    let auth = bench.layer().rotate(rotation).build().unwrap();
+    let auth = bench.layer().rotate(rotation()).build().unwrap();
     let old = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
     Protected::new(&auth).get(&old).await;
     bench.clock.advance(20 * SECOND);
-    let new = Protected::new(&auth).get(&old).await.headers[&name].to_str().unwrap().to_owned();
+    let new = Protected::new(&auth).get(&old).await.header(NEW).to_owned();
     let before = bench.introspections();
     let inbound = admitted(&auth, &new).await;
     assert_eq!(bench.introspections(), before);

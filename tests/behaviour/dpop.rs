@@ -5,7 +5,9 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use futures_util::{FutureExt, future::join_all};
 use http::{HeaderName, StatusCode, header::WWW_AUTHENTICATE};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower_authlete::{
     AuthLayerBuilder, Clock, Dpop, DpopAlgorithm, MemoryReplays, Origin, PeerAddr, Refresh,
     api::{TokenUpdateAction, TokenUpdateRequest},
@@ -13,90 +15,13 @@ use tower_authlete::{
 };
 
 use crate::{
+    holder::{Holder, assert_refused},
     keys::{Key, merged},
     log::logged,
-    support::{Answer, Bench, Protected},
+    support::{Answer, Bench, ORIGIN, Protected, SECOND},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const ORIGIN: &str = "https://api.example.com";
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
-
-/// A key, a token that is bound to it, and an API that takes proofs.
-struct Holder<'b> {
-    bench: &'b Bench,
-    api: Protected,
-    key: Key,
-    token: String,
-}
-
-impl<'b> Holder<'b> {
-    async fn new(bench: &'b Bench) -> Self {
-        Self::with(bench, |dpop| dpop, |layer| layer).await
-    }
-
-    async fn with(
-        bench: &'b Bench,
-        dpop: impl FnOnce(Dpop) -> Dpop,
-        layer: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
-    ) -> Self {
-        let api = bench.api_with(|settings| layer(settings.dpop(dpop(Dpop::at(ORIGIN)))));
-        let key = Key::es256();
-        let token = Self::bound(bench, &key).await;
-        Self { bench, api, key, token }
-    }
-
-    async fn bound(bench: &Bench, key: &Key) -> String {
-        let token = bench.authlete.token().subject("alice").scopes(["read"]);
-        token.dpop_key_thumbprint(key.thumbprint()).issue().await
-    }
-
-    /// A proof for `GET /`, with these claims.
-    fn proof(&self, changes: Value) -> String {
-        self.proof_of(&self.key, changes)
-    }
-
-    fn proof_of(&self, key: &Key, changes: Value) -> String {
-        let claims = json!({ "htu": format!("{ORIGIN}/") });
-        let now = self.bench.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let claims = merged(claims, json!({ "iat": now }));
-        key.proof_for(&self.token, merged(claims, changes))
-    }
-
-    async fn present(&self, proof: &str) -> Answer {
-        self.api.send(&[("authorization", &format!("DPoP {}", self.token)), ("dpop", proof)]).await
-    }
-
-    async fn get(&self) -> Answer {
-        self.present(&self.proof(json!({}))).await
-    }
-
-    /// `GET` of a path through a proxy that adds these headers, with a proof for this URL.
-    async fn through_proxy(&self, path: &str, headers: &[(&str, &str)], url: &str) -> Answer {
-        let mut request = http::Request::get(path)
-            .header("authorization", format!("DPoP {}", self.token))
-            .header("dpop", self.proof(json!({ "htu": url })));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(axum::body::Body::empty()).unwrap();
-        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
-        crate::support::send(self.api.router.clone(), request).await
-    }
-
-    /// Sends a proof with these claims, which is refused.
-    async fn refused(&self, changes: Value) {
-        let answer = self.present(&self.proof(changes.clone())).await;
-        assert_refused(&answer, "invalid_dpop_proof", &changes.to_string());
-    }
-}
-
-fn assert_refused(answer: &Answer, error: &str, why: &str) {
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{why}");
-    let expected = format!("DPoP error=\"{error}\"");
-    assert!(answer.challenge().starts_with(&expected), "{why}: {}", answer.challenge());
-    assert!(answer.challenge().contains("algs=\"ES256 ES384 Ed25519 EdDSA PS256 RS256\""), "{why}");
-}
 
 #[tokio::test]
 async fn further_proofs_by_the_same_key_are_answered_from_the_cache() {
@@ -128,7 +53,7 @@ async fn a_bound_token_is_no_bearer_token_though_it_is_cached() {
 }
 
 #[tokio::test]
-async fn nor_is_it_for_another_key() {
+async fn a_bound_token_is_refused_with_a_proof_of_another_key() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     assert_eq!(holder.get().await.status, StatusCode::OK);
@@ -265,7 +190,7 @@ async fn headers_of_proofs_are_checked() {
 }
 
 #[tokio::test]
-async fn there_is_exactly_one_proof() {
+async fn a_request_has_exactly_one_proof() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     let token = format!("DPoP {}", holder.token);
@@ -349,7 +274,7 @@ fn assert_refused_token(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_revoked_token_dies_at_once() {
+async fn a_revoked_bound_token_is_refused_at_once() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     holder.get().await;
@@ -372,10 +297,7 @@ async fn every_proof_can_be_sent_to_authlete() {
 async fn a_route_without_cache_inside_uses_the_same_proof() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let inner = Protected::new(&auth.no_cache());
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     assert_eq!(holder.get().await.status, StatusCode::OK);
     let proof = holder.proof(json!({}));
     assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
@@ -408,7 +330,7 @@ async fn authletes_nonce_is_relayed_and_asked_for() {
 }
 
 #[tokio::test]
-async fn an_older_yes_is_not_kept_in_place_of_a_newer_no() {
+async fn an_older_positive_answer_does_not_replace_a_newer_negative_one() {
     let bench = Bench::new().await;
     let mut holder = Holder::new(&bench).await;
     // Which of the answers comes first is left to chance.
@@ -518,7 +440,7 @@ async fn bearer_tokens_can_be_refused() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_scheme_is_none_of_ours() {
+async fn without_the_setting_credentials_of_dpop_are_none() {
     let bench = Bench::new().await;
     let holder = Holder::new(&bench).await;
     for optional in [false, true] {
@@ -593,7 +515,7 @@ async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_refused() {
+async fn wrong_settings_of_dpop_are_refused() {
     let bench = Bench::new().await;
     let wrong = [
         Dpop::at("api.example.com"),
@@ -693,7 +615,7 @@ async fn the_nonce_of_a_server_whose_clock_is_ahead_by_one_period_is_known() {
 }
 
 #[tokio::test]
-async fn who_is_to_be_asked_about_does_not_go_by_what_another_request_made_known() {
+async fn a_proof_that_is_always_checked_remotely_does_not_go_by_the_call_of_another_request() {
     let bench = Bench::new().await;
     let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
     let mut waiting = Box::pin(holder.get());
@@ -713,9 +635,7 @@ async fn a_layer_believes_no_layer_of_another_make() {
         other.layer().dpop(Dpop::at(ORIGIN)).build().unwrap(),
         bench.layer().dpop(Dpop::at("https://other.example")).build().unwrap(),
     ] {
-        let inner = Protected::new(&inner);
-        let router = inner.router.layer(outer.clone());
-        let api = Protected { router, ..inner };
+        let api = Protected::nested(&outer, &inner);
         let proof = holder.proof(json!({}));
         let headers = [("authorization", &*format!("DPoP {}", holder.token)), ("dpop", &proof)];
         assert_eq!(api.send(&headers).await.status, StatusCode::UNAUTHORIZED);
@@ -727,10 +647,7 @@ async fn a_layer_believes_no_layer_of_another_make() {
 async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let inner = Protected::new(&auth.no_cache());
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let holder = Holder { api: Protected { router, ..inner }, ..holder };
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     for asked in 1..=3 {
         assert_eq!(holder.get().await.status, StatusCode::OK);
         assert_eq!(bench.introspections(), asked);
@@ -743,10 +660,8 @@ async fn a_route_without_cache_inside_asks_unless_that_was_just_done() {
 async fn a_route_without_cache_inside_waits_for_what_is_asked_in_the_background() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let (outer, inner) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
-    let router = inner.router.layer(auth);
-    let holder = Holder::new(&bench).await;
-    let nested = Holder { api: Protected { router, ..inner }, ..holder };
+    let outer = Protected::new(&auth);
+    let nested = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
     for good in [true, false] {
         let proof = nested.proof(json!({}));
         let headers = [("authorization", &*format!("DPoP {}", nested.token)), ("dpop", &proof)];
@@ -770,15 +685,9 @@ async fn of_several_headers_of_proxies_the_last_one_counts() {
     let dpop = by_forwarded();
     let holder = Holder::with(&bench, |_| dpop, |layer| layer).await;
     let send = async |hosts: [&str; 2]| {
-        let request = http::Request::get("/")
-            .header("authorization", format!("DPoP {}", holder.token))
-            .header("dpop", holder.proof(json!({})));
-        let request = hosts.iter().fold(request, |request, host| {
-            request.header("forwarded", format!("proto=https;host={host}"))
-        });
-        let mut request = request.body(axum::body::Body::empty()).unwrap();
-        request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
-        crate::support::send(holder.api.router.clone(), request).await.status
+        let lines = hosts.map(|host| format!("proto=https;host={host}"));
+        let lines = lines.each_ref().map(|line| ("forwarded", line.as_str()));
+        holder.through_proxy("/", &lines, &format!("{ORIGIN}/")).await.status
     };
     assert_eq!(send(["evil.example", "api.example.com"]).await, StatusCode::OK);
     assert_eq!(send(["api.example.com", "evil.example"]).await, StatusCode::UNAUTHORIZED);
@@ -1051,4 +960,81 @@ async fn an_unbound_token_gains_nothing_by_a_proof_where_proofs_are_required() {
     assert_eq!(other.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     bench.authlete.clear_faults();
     assert_eq!(other.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn other_tokens_that_are_forgotten_meanwhile_refuse_nobody() {
+    let bench = Bench::new().await;
+    let holder = Holder::with(&bench, |dpop| dpop, AuthLayerBuilder::no_cache).await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let (answer, ()) = tokio::join!(holder.get(), async {
+        bench.authlete.arrived(Api::Introspection, 1).await;
+        // They fall on all shards.
+        (0..20_000).for_each(|other| holder.api.handle.forget(&other.to_string()));
+        hold.release();
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_extension_refuses_no_request_of_the_same_token_that_is_under_way() {
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
+    let settings = |layer: AuthLayerBuilder| layer.no_cache().refresh(refresh.wait());
+    let holder = Holder::with(&bench, |dpop| dpop, settings).await;
+    let token = bench.authlete.token().subject("alice").expires_in(5 * SECOND);
+    let token = token.dpop_key_thumbprint(holder.key.thumbprint()).issue().await;
+    let holder = Holder { token, ..holder };
+    let (update, extended) = (bench.authlete.hold(Api::TokenUpdate), Notify::new());
+    let extends = async {
+        let answer = holder.get().await;
+        extended.notify_one();
+        answer
+    };
+    let (one, other) = tokio::join!(extends, async {
+        bench.authlete.arrived(Api::TokenUpdate, 1).await;
+        let introspection = bench.authlete.hold(Api::Introspection);
+        let (answer, ()) = tokio::join!(holder.get(), async {
+            bench.authlete.arrived(Api::Introspection, 2).await;
+            update.release();
+            extended.notified().await;
+            introspection.release();
+        });
+        answer
+    });
+    assert_eq!((one.status, other.status), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test]
+async fn only_the_header_that_was_chosen_tells_the_origin() {
+    let bench = Bench::new().await;
+    let hosts = ["api.example.com"];
+    let holder = Holder::with(&bench, |_| by_x_forwarded(&hosts), |layer| layer).await;
+    let headers = [
+        ("forwarded", "proto=https;host=evil.example"),
+        ("x-forwarded-host", "api.example.com"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let answer = holder.through_proxy("/", &headers, "https://evil.example/").await;
+    assert_ne!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_url_in_a_proof_panics() {
+    let bench = Bench::new().await;
+    let holder = Holder::new(&bench).await;
+    let key = Key::ed25519();
+    let holder = Holder { token: Holder::bound(&bench, &key).await, key, ..holder };
+    let pieces = "http https : / // @ [ ] ::1 v1.a % %4 %41 %zz é a .. . ? # :99999999999 \
+                  [::ffff:1.2.3.4] [fe80::1%25eth0] - HTTP urn \\ api.example.com %C3%A9 [v1.fe] :80 : 0";
+    let pieces: Vec<_> = pieces.split(' ').chain([" "]).collect();
+    let mut random = StdRng::seed_from_u64(12345);
+    for _ in 0..2000 {
+        let mut url = if random.random() { "https://".to_owned() } else { String::new() };
+        for _ in 0..random.random_range(0..9) {
+            url += pieces[random.random_range(0..pieces.len())];
+        }
+        let status = holder.present(&holder.proof(json!({ "htu": url }))).await.status;
+        assert!([StatusCode::UNAUTHORIZED, StatusCode::OK].contains(&status), "{url}");
+    }
 }

@@ -3,110 +3,28 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body};
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Refresh, Require,
+    AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Require,
     RequireScopes,
-    api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
+    api::{GrantType, TokenCreateRequest},
     emulator::{Api, Emulator, Fault},
     endpoint::{Decision, Limits, RevocationEndpoint, TokenEndpoint},
 };
 use tracing::Level;
 
 use crate::{
+    authorization_server::{
+        PASSWORD, Server, basic_of, body_of, post, refresh, spawn_post, with_credentials,
+    },
+    keys::Key,
     log::logged,
-    support::{Answer, Bench, Protected, send},
+    support::{Bench, Protected, rotation, send},
 };
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-
-/// An API, and beside it the endpoints.
-struct Server<'b> {
-    bench: &'b Bench,
-    api: Protected,
-    endpoints: Router,
-}
-
-impl<'b> Server<'b> {
-    fn new(bench: &'b Bench) -> Self {
-        Self::with(bench, |layer| layer)
-    }
-
-    fn with(bench: &'b Bench, settings: fn(AuthLayerBuilder) -> AuthLayerBuilder) -> Self {
-        let auth: AuthLayer = settings(bench.layer()).build().unwrap();
-        let (authlete, handle) = (bench.authlete.authlete(), auth.handle());
-        let client = bench.authlete.client_id();
-        let token =
-            TokenEndpoint::builder(authlete.clone(), &handle).decide(move |request| async move {
-                match request.action {
-                    TokenAction::Password if request.username.as_deref() == Some("alice") => {
-                        Decision::issue_with("alice", [("plan", "gold")])
-                    }
-                    TokenAction::Password => {
-                        Decision::refuse(TokenFailReason::InvalidResourceOwnerCredentials)
-                    }
-                    TokenAction::TokenExchange => Decision::create(
-                        TokenCreateRequest::new()
-                            .grant_type(GrantType::TokenExchange)
-                            .client_id(client)
-                            .subject(request.subject_token_info.unwrap().subject.unwrap())
-                            .scopes(request.scopes),
-                    ),
-                    _ => Decision::refuse(TokenFailReason::Unknown),
-                }
-            });
-        let endpoints = Router::new()
-            .route_service("/token", token.build().unwrap())
-            .route_service("/revoke", RevocationEndpoint::new(authlete, &handle));
-        Self { bench, api: Protected::new(&auth), endpoints }
-    }
-
-    fn basic(&self) -> String {
-        use base64::{Engine, prelude::BASE64_STANDARD};
-
-        let authlete = &self.bench.authlete;
-        let pair = format!("{}:{}", authlete.client_id(), authlete.client_secret());
-        format!("Basic {}", BASE64_STANDARD.encode(pair))
-    }
-
-    async fn post(&self, path: &str, form: &str) -> Answer {
-        self.post_with(path, form, &[("authorization", &self.basic())]).await
-    }
-
-    async fn post_with(&self, path: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
-        let request =
-            Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        let request =
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let request = request.body(Body::from(form.to_owned())).unwrap();
-        let answer = send(self.endpoints.clone(), request).await;
-        assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
-        assert_eq!(answer.header(header::PRAGMA), "no-cache");
-        answer
-    }
-
-    /// The tokens of a successful answer.
-    async fn tokens(&self, form: &str) -> (String, String) {
-        let answer = self.post("/token", form).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let body = body_of(&answer);
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        (text("access_token"), text("refresh_token"))
-    }
-}
-
-fn body_of(answer: &Answer) -> Value {
-    assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
-    serde_json::from_str(&answer.body).unwrap()
-}
-
-fn refresh(token: &str) -> String {
-    format!("grant_type=refresh_token&refresh_token={token}")
-}
-
-const PASSWORD: &str = "grant_type=password&username=alice&password=x&scope=read";
 
 #[tokio::test]
 async fn the_first_use_of_an_issued_token_asks_nobody() {
@@ -222,7 +140,7 @@ fn issue_bare(bench: &Bench, token: &str) {
 }
 
 #[tokio::test]
-async fn what_is_known_by_asking_is_not_overwritten_by_less() {
+async fn what_an_introspection_told_is_not_overwritten_by_an_issue() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -234,7 +152,7 @@ async fn what_is_known_by_asking_is_not_overwritten_by_less() {
 }
 
 #[tokio::test]
-async fn a_token_that_now_exists_leaves_the_bad_ones() {
+async fn an_issue_replaces_the_negative_entry_of_its_value() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     assert_eq!(server.api.get("chosen").await.status, StatusCode::UNAUTHORIZED);
@@ -245,7 +163,7 @@ async fn a_token_that_now_exists_leaves_the_bad_ones() {
 }
 
 #[tokio::test]
-async fn a_token_that_a_refresh_replaced_is_forgotten() {
+async fn a_token_that_a_refresh_replaced_is_invalidated() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     let (old, refresh_token) = server.tokens(PASSWORD).await;
@@ -258,7 +176,7 @@ async fn a_token_that_a_refresh_replaced_is_forgotten() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_is_forgotten_before_the_answer() {
+async fn a_revoked_token_is_invalidated_before_the_answer() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     for by_refresh_token in [false, true] {
@@ -370,7 +288,7 @@ async fn requests_of_an_outage_do_not_log_a_line_each() {
 }
 
 #[tokio::test]
-async fn without_a_decision_what_takes_one_is_unsupported() {
+async fn without_decide_grants_that_take_a_decision_are_unsupported() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let token = TokenEndpoint::new(bench.authlete.authlete(), &auth.handle());
@@ -411,27 +329,7 @@ async fn an_issued_token_is_not_good_beyond_its_expiry() {
 }
 
 #[tokio::test]
-async fn the_longest_life_of_an_issued_token_begins_with_its_issue() {
-    let bench = Bench::new().await;
-    let server = Server::with(&bench, |layer| {
-        let seconds = Duration::from_secs;
-        let refresh = Refresh::extend().when_below(seconds(600)).to(seconds(900));
-        layer.refresh(refresh.never_beyond(seconds(3600)).wait())
-    });
-    // It lives for 3600 s.
-    let (access, refresh_token) = server.tokens(PASSWORD).await;
-    let (refreshed, _) = server.tokens(&refresh(&refresh_token)).await;
-    let (issued, _) = server.tokens(PASSWORD).await;
-    assert_ne!(access, refreshed);
-    bench.clock.advance(Duration::from_secs(3100));
-    for token in [issued, refreshed] {
-        assert_eq!(server.api.get(&token).await.status, StatusCode::OK);
-    }
-    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
-}
-
-#[tokio::test]
-async fn what_the_issue_told_is_not_used_when_it_is_out_of_date() {
+async fn an_issued_token_is_not_served_stale() {
     let bench = Bench::new().await;
     let server = Server::with(&bench, |layer| layer.stale_on_error(Duration::from_secs(600)));
     let (token, _) = server.tokens(PASSWORD).await;
@@ -464,12 +362,6 @@ async fn a_token_that_turns_out_to_take_signed_responses_is_refused_by_its_route
         bench.authlete.fault(Fault::json(body).on(Api::Introspection).times(1));
         assert_eq!(server.api.get(&token).await.status, expected, "{signed}");
     }
-}
-
-fn basic_of(id: &str, secret: &str) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")))
 }
 
 /// Every byte percent-encoded, as a client may do (RFC 6749 Appendix B).
@@ -563,7 +455,7 @@ async fn unreadable_credentials_are_refused_before_anybody_is_asked() {
 }
 
 #[tokio::test]
-async fn what_was_asked_and_not_answered_counts_as_done() {
+async fn a_call_that_is_not_answered_counts_as_done() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     for fault in [Fault::truncated(), Fault::reset()] {
@@ -596,7 +488,7 @@ fn half_answers() -> [(Fault, bool); 8] {
 }
 
 #[tokio::test]
-async fn a_refused_client_ends_nothing_and_an_unanswered_one_what_it_asked_for() {
+async fn a_refused_call_invalidates_nothing_and_an_unanswered_one_what_it_names() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     for (fault, may_be_done) in half_answers() {
@@ -639,16 +531,12 @@ async fn a_strangers_revocation_invalidates_nothing() {
 #[tokio::test]
 async fn a_strangers_revocation_does_not_delay_another() {
     let bench = Bench::new().await;
-    let rotation = tower_authlete::Rotation::in_header(http::HeaderName::from_static("x-new"));
-    let auth = bench.layer().rotate(rotation).build().unwrap();
+    let auth = bench.layer().rotate(rotation()).build().unwrap();
     let revoke = RevocationEndpoint::new(bench.authlete.authlete(), &auth.handle());
     let endpoints = Router::new().route_service("/revoke", revoke);
     let token = bench.authlete.token().issue().await;
     let hold = bench.authlete.hold(Api::Revocation);
-    let request = Request::post("/revoke")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Body::from(format!("token={token}")))
-        .unwrap();
+    let request = post("/revoke", &format!("token={token}"), &[]);
     let stranger = tokio::spawn(send(endpoints, request));
     bench.authlete.arrived(Api::Revocation, 1).await;
     auth.handle().revoke(&token).await.unwrap();
@@ -658,7 +546,7 @@ async fn a_strangers_revocation_does_not_delay_another() {
 }
 
 #[tokio::test]
-async fn a_call_that_never_reached_authlete_ends_nothing() {
+async fn a_call_that_never_reached_authlete_invalidates_nothing() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     let (access, used) = server.tokens(PASSWORD).await;
@@ -724,16 +612,6 @@ async fn the_access_token_of_a_refresh_token_that_is_kept_or_honoured_once_more_
     assert_eq!(server.api.get(access).await.status, StatusCode::UNAUTHORIZED);
 }
 
-/// `POST /token` or `POST /revoke`, from a task of its own.
-fn spawn_post(server: &Server<'_>, path: &str, form: &str) -> tokio::task::JoinHandle<Answer> {
-    let request = Request::post(path)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("authorization", server.basic())
-        .body(Body::from(form.to_owned()))
-        .unwrap();
-    tokio::spawn(send(server.endpoints.clone(), request))
-}
-
 /// Endpoints with these limits.
 fn limited<'b>(bench: &'b Bench, limits: Limits) -> Server<'b> {
     let server = Server::new(bench);
@@ -749,7 +627,7 @@ fn limited<'b>(bench: &'b Bench, limits: Limits) -> Server<'b> {
 }
 
 #[tokio::test]
-async fn what_is_not_answered_by_the_deadline_counts_as_done() {
+async fn a_call_that_is_not_answered_by_the_deadline_counts_as_done() {
     for (path, api) in [("/token", Api::Token), ("/revoke", Api::Revocation)] {
         let bench = Bench::new().await;
         // Less than a call to Authlete may take.
@@ -860,11 +738,8 @@ async fn a_token_is_bound_to_the_certificate_that_its_client_presented() {
     let server = Server { bench: &bench, api: Protected::new(&auth), endpoints };
     let holder = ClientCertificate::from_der(&b"0\x03\x02\x01\x05"[..]);
 
-    let mut request = Request::post("/token")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("authorization", server.basic())
-        .body(Body::from("grant_type=client_credentials&scope=read"))
-        .unwrap();
+    let form = "grant_type=client_credentials&scope=read";
+    let mut request = post("/token", form, &[("authorization", &server.basic())]);
     request.extensions_mut().insert(holder.clone());
     let answer = send(server.endpoints.clone(), request).await;
     let token = body_of(&answer)["access_token"].as_str().unwrap().to_owned();
@@ -892,11 +767,7 @@ async fn a_certificate_that_a_proxy_garbles_is_refused_before_anybody_is_asked()
         .route_service("/token", token.build().unwrap())
         .route_service("/revoke", revoke.build().unwrap());
     for path in ["/token", "/revoke"] {
-        let mut request = Request::post(path)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .header("client-cert", "rubbish")
-            .body(Body::from("token=abc"))
-            .unwrap();
+        let mut request = post(path, "token=abc", &[("client-cert", "rubbish")]);
         request.extensions_mut().insert(PeerAddr("10.0.0.1:1".parse().unwrap()));
         let answer = send(endpoints.clone(), request).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
@@ -928,18 +799,12 @@ async fn a_wrong_setting_is_named_when_the_endpoint_is_built() {
 async fn authlete_is_told_the_path_of_a_clients_certificate() {
     use base64::{Engine, prelude::BASE64_STANDARD};
     use http_body_util::BodyExt;
-    use tower_authlete::api::{RequestBody, TlsRoots, Transport};
 
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let transport = Transport::new(TlsRoots::None, Duration::from_secs(1)).unwrap();
-    let transport =
-        tower::util::MapRequest::new(transport, move |request: Request<RequestBody>| {
-            told.send(request.body().clone()).unwrap();
-            request
-        });
-    let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
+    let authlete = bench.watched(move |request| told.send(request.body().clone()).unwrap());
+    let authlete = authlete.build().unwrap();
     let (certificates, handle) = (ClientCertificates::from_connection, auth.handle());
     let token =
         TokenEndpoint::builder(authlete.clone(), &handle).client_certificates(certificates());
@@ -950,10 +815,7 @@ async fn authlete_is_told_the_path_of_a_clients_certificate() {
     let path = [&b"0\x01\x02"[..], &b"0\x01\x03"[..]];
     let certificate = ClientCertificate::from_der(&b"0\x01\x01"[..]).with_path(path);
     for endpoint in ["/token", "/revoke"] {
-        let mut request = Request::post(endpoint)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Body::from("token=abc"))
-            .unwrap();
+        let mut request = post(endpoint, "token=abc", &[]);
         request.extensions_mut().insert(certificate.clone());
         send(endpoints.clone(), request).await;
         let body = heard.recv().await.unwrap().collect().await.unwrap().to_bytes();
@@ -962,5 +824,27 @@ async fn authlete_is_told_the_path_of_a_clients_certificate() {
         let told = body["clientCertificatePath"].as_array().unwrap().iter();
         let told: Vec<_> = told.map(|pem| pem.as_str().unwrap().lines().nth(1).unwrap()).collect();
         assert_eq!(told, path.map(|der| BASE64_STANDARD.encode(der)), "{endpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_request_has_at_most_one_proof_of_legal_characters() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let endpoint = TokenEndpoint::builder(bench.authlete.authlete(), &auth.handle())
+        .url("https://as.example.com/token")
+        .build()
+        .unwrap();
+    let key = Key::es256();
+    let one = key.proof(json!({ "htm": "POST", "htu": "https://as.example.com/token" }));
+    let form = with_credentials(&bench.authlete, "grant_type=client_credentials&scope=read");
+    for proofs in [&[&*one, "garbage"][..], &["\u{e9}"]] {
+        let mut request = post("/token", &form, &[]);
+        for proof in proofs {
+            let proof = HeaderValue::from_bytes(proof.as_bytes()).unwrap();
+            request.headers_mut().append("dpop", proof);
+        }
+        let answer = send(Router::new().route_service("/token", endpoint.clone()), request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{proofs:?}: {}", answer.body);
     }
 }

@@ -146,7 +146,7 @@ async fn extractors_find_what_the_layer_left() {
 }
 
 async fn extractors_find(bench: &Bench, auth: AuthLayer) {
-    let api = Protected { router: extracting().layer(auth.clone()), ..Protected::new(&auth) };
+    let api = Protected::with_routes(&auth, extracting());
     let token = bench.authlete.token().issue().await;
     for kind in KINDS {
         assert_eq!(api.get_at(&format!("/{kind}"), &token).await.status, StatusCode::OK);

@@ -1,22 +1,20 @@
 //! Made-up tokens and requests of strangers do no harm to good ones.
 
-use std::time::Duration;
-
-use axum::{Router, body::Body};
+use axum::Router;
 use futures_util::{FutureExt, future::join_all};
-use http::{Request, StatusCode, header::RETRY_AFTER};
+use http::{StatusCode, header::RETRY_AFTER};
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
 use tower_authlete::{
     AuthLayer, BreakerState,
-    api::{TlsRoots, Transport},
     emulator::Api,
     endpoint::{RevocationEndpoint, TokenEndpoint},
 };
 
-use crate::support::{Bench, Protected, send};
-
-const OK: StatusCode = StatusCode::OK;
-const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+use crate::{
+    authorization_server::post,
+    support::{Bench, OK, Protected, UNAVAILABLE, send},
+    transports::transport,
+};
 
 /// Good tokens are served at once, which they cannot be by a call.
 async fn are_at_hand(api: &Protected, tokens: &[String]) {
@@ -83,9 +81,8 @@ async fn five_thousand_made_up_tokens_neither_evict_nor_delay_a_good_one() {
 async fn checks_do_not_wait_behind_endpoints() {
     const LIMIT: usize = 64;
     let bench = Bench::new().await;
-    let transport = Transport::new(TlsRoots::None, Duration::from_secs(1)).unwrap();
-    let transport =
-        ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(LIMIT)).service(transport);
+    let transport = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(LIMIT));
+    let transport = transport.service(self::transport());
     let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
     let auth: AuthLayer =
         AuthLayer::builder(authlete.clone()).clock(bench.clock.clone()).build().unwrap();
@@ -100,11 +97,7 @@ async fn checks_do_not_wait_behind_endpoints() {
             0 => ("/token", "grant_type=client_credentials"),
             _ => ("/revoke", "token=abc"),
         };
-        let request = Request::post(path)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Body::from(form))
-            .unwrap();
-        flood.push(tokio::spawn(send(endpoints.clone(), request)));
+        flood.push(tokio::spawn(send(endpoints.clone(), post(path, form, &[]))));
     }
     bench.authlete.arrived(Api::Token, 16).await;
     bench.authlete.arrived(Api::Revocation, 16).await;

@@ -1,15 +1,13 @@
 //! Requests of gRPC are refused as gRPC says: by trailers only.
 
-use std::time::Duration;
-
 use axum::{Router, body::Body, routing::any};
-use http::{HeaderName, Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use tower_authlete::{
-    AuthLayer, ProblemDetails, Rejection, Renderer, RequireScopes, Rotation, TokenInfo,
-    emulator::{Api, Fault},
+    AuthLayer, MessageSignatures, ProblemDetails, Rejection, Renderer, RequireScopes, TokenInfo,
+    emulator::Fault,
 };
 
-use crate::support::{Answer, Bench, Protected, send};
+use crate::support::{Answer, Bench, NEW, Protected, SECOND, rotation, send};
 
 /// A request of gRPC, as its protocol demands it to be.
 async fn call(api: &Protected, path: &str, token: &str, content_type: &str) -> Answer {
@@ -71,7 +69,7 @@ fn protected<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Protected {
 }
 
 #[tokio::test]
-async fn statuses_messages_and_challenges_are_told() {
+async fn refusals_of_grpc_tell_status_message_and_challenge() {
     let bench = Bench::new().await;
     refusals(&bench, &protected(&bench.layer().build().unwrap())).await;
     refusals(&bench, &protected(&bench.layer().renderer(ProblemDetails).build().unwrap())).await;
@@ -130,33 +128,39 @@ async fn a_content_type_alone_makes_no_request_one_of_grpc() {
 #[tokio::test]
 async fn a_refusal_by_trailers_gives_the_token_no_new_value() {
     let bench = Bench::new().await;
-    let name = HeaderName::from_static("x-new-token");
-    let every = Duration::from_secs(20);
-    let rotation = Rotation::in_header(name.clone()).every(every);
-    let api = protected(&bench.layer().rotate(rotation).build().unwrap());
+    let api = protected(&bench.layer().rotate(rotation()).build().unwrap());
     let token = bench.authlete.token().issue().await;
     call(&api, "/", &token, "application/grpc").await;
-    bench.clock.advance(every);
+    bench.clock.advance(20 * SECOND);
     let refused = call(&api, "/write", &token, "application/grpc").await;
     assert_eq!((outcome(&refused).0, refused.status), ("7", StatusCode::OK));
-    assert_eq!(refused.headers.get(&name), None);
-    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
-    assert!(call(&api, "/", &token, "application/grpc").await.headers.contains_key(&name));
+    assert_eq!(refused.headers.get(NEW), None);
+    assert_eq!(bench.updates(), 0);
+    assert!(call(&api, "/", &token, "application/grpc").await.headers.contains_key(NEW));
 }
 
 #[tokio::test]
-async fn a_refusal_in_disguise_gives_the_token_no_new_value() {
+async fn a_refusal_that_is_rendered_as_200_gives_the_token_no_new_value() {
     let bench = Bench::new().await;
-    let name = HeaderName::from_static("x-new-token");
-    let every = Duration::from_secs(20);
-    let rotation = Rotation::in_header(name.clone()).every(every);
     let disguised = |_: &Rejection, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
-    let layer = bench.layer().rotate(rotation).renderer(disguised);
+    let layer = bench.layer().rotate(rotation()).renderer(disguised);
     let api = protected(&layer.build().unwrap());
     let token = bench.authlete.token().issue().await;
     api.get(&token).await;
-    bench.clock.advance(every);
+    bench.clock.advance(20 * SECOND);
     let refused = api.get_at("/write", &token).await;
-    assert_eq!((refused.status, refused.headers.get(&name)), (StatusCode::OK, None));
-    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
+    assert_eq!((refused.status, refused.headers.get(NEW)), (StatusCode::OK, None));
+    assert_eq!(bench.updates(), 0);
+}
+
+#[tokio::test]
+async fn a_response_of_grpc_that_cannot_be_signed_is_a_refusal_of_grpc() {
+    let bench = Bench::new().await;
+    let failing =
+        MessageSignatures::at("https://api.example.com").signer(|_, _, _| Err("no".into()));
+    let api = bench.api_with(|layer| layer.message_signatures(failing));
+    let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
+    let answer = call(&api, "/", &token, "application/grpc").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(!outcome(&answer).0.is_empty(), "{answer:?}");
 }

@@ -2,8 +2,7 @@
 //! is a clock that stands still unless it is moved.
 #![cfg(all(feature = "emulator", feature = "axum"))]
 
-mod again;
-mod audited;
+mod authorization_server;
 mod breaker;
 #[cfg(feature = "session")]
 mod browser;
@@ -13,29 +12,32 @@ mod credentials;
 mod deadlines;
 mod delegating;
 mod dpop;
-mod endings;
 mod endpoints;
 mod extending;
 mod extensions;
-mod flights;
 mod floods;
 mod grpc;
+mod health;
+mod holder;
+mod invalidation;
+mod issued_tokens;
 #[path = "../shared/keys.rs"]
 mod keys;
+mod limits;
 mod log;
-mod loopholes;
-mod lost_answers;
 mod metadata;
 mod mtls;
 mod nesting;
+mod nesting_one_handle;
 mod outages;
-mod overlooked;
-mod patience;
+mod panics;
 mod policy;
 mod prechecks;
-mod racing;
 mod readiness;
 mod refusals;
+mod replays;
+mod retries;
+mod revalidation;
 mod revocation;
 mod rotating;
 mod secrets;
@@ -44,6 +46,11 @@ mod sessions;
 mod sessions_rotated;
 mod sessions_shared;
 mod settings;
+mod shutdown;
 mod signatures;
+mod single_flight;
 mod stale;
+mod stale_routes;
 mod support;
+mod transports;
+mod updates;

@@ -25,9 +25,9 @@ use tokio_rustls::{
     },
 };
 use tower::{Layer, service_fn};
-use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, PeerAddr};
+use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, PeerAddr, Refresh};
 
-use crate::support::{Answer, Bench, Protected, send};
+use crate::support::{Answer, Bench, Protected, SECOND, send};
 
 /// Certificates made for the test, and a server that lets clients do without one.
 struct Tls {
@@ -315,9 +315,15 @@ async fn what_a_client_has_in_its_certificate_brings_no_other_certificate_in() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{sans}");
     }
     // A subject stands in quotes, and its own are escaped.
-    let subject = format!(r#"CN=m\",{bare};x=\""#);
-    let status = proxied.status(&element(MALLORY, &subject, "URI=")).await;
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    for subject in [
+        "CN=m".to_owned(),
+        format!(r#"CN=m\",{bare};x=\""#),
+        // What OpenSSL's RFC 2253 form of `CN=m",Cert=…;x="` is: quotes and commas with a backslash.
+        format!(r#"CN=m\"\,{bare}\;x=\""#),
+    ] {
+        let status = proxied.status(&element(MALLORY, &subject, "URI=")).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{subject}");
+    }
     // Where the proxy does not tell the certificate, the client does not either.
     for chosen in ["Subject=\"CN=m\";URI=x", "URI=x", "Subject=\"CN=m\";DNS=a;DNS=b", "X=y"] {
         let status = proxied.status(&format!("By=y;Hash=0;{chosen};{cert}")).await;
@@ -399,4 +405,50 @@ async fn a_header_holds_one_certificate_and_nothing_else() {
     }
     let lines = [("x-cert", &*mallory), ("x-cert", &*victim)];
     assert_eq!(nginx.get(&lines).await.status, StatusCode::BAD_REQUEST, "two lines");
+}
+
+/// A token of alice's that ends in 15 s and is bound to the victim's certificate, and `GET /` with it over a
+/// connection with that certificate, or with none.
+async fn presents(bench: &Bench) -> impl AsyncFn(&Protected, bool) -> StatusCode {
+    let token = bench.authlete.token().subject("alice").expires_in(15 * SECOND);
+    let token = token.certificate_thumbprint(BASE64.encode(Sha256::digest(VICTIM))).issue().await;
+    async move |api, with_certificate| {
+        let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        if with_certificate {
+            request.extensions_mut().insert(ClientCertificate::from_der(VICTIM));
+        }
+        send(api.router.clone(), request).await.status
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_the_certificate_leaves_the_holders_entry_as_it_is() {
+    let bench = Bench::new().await;
+    let settings = bench.layer().client_certificates(ClientCertificates::from_connection());
+    let auth: AuthLayer = settings.build().unwrap();
+    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let get = presents(&bench).await;
+    assert_eq!(get(&cached, true).await, StatusCode::OK);
+    assert_eq!(get(&fresh, false).await, StatusCode::UNAUTHORIZED);
+    let before = bench.introspections();
+    assert_eq!(get(&cached, true).await, StatusCode::OK);
+    assert_eq!(bench.introspections(), before, "the entry was lost");
+}
+
+#[tokio::test]
+async fn a_request_without_the_certificate_asks_nobody_in_the_background() {
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
+    let settings = bench.layer().client_certificates(ClientCertificates::from_connection());
+    let api = Protected::new(&settings.refresh(refresh).build().unwrap());
+    let get = presents(&bench).await;
+    assert_eq!(get(&api, true).await, StatusCode::OK);
+    // An admitted request would extend the token now.
+    bench.clock.advance(6 * SECOND);
+    assert_eq!(get(&api, false).await, StatusCode::UNAUTHORIZED);
+    // A call that is answered: one that was made before it would have arrived, too.
+    api.get("another").await;
+    assert_eq!(bench.introspections(), 2, "a request that is refused asked Authlete");
+    assert_eq!(get(&api, true).await, StatusCode::OK);
 }

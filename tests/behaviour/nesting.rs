@@ -5,28 +5,15 @@ use std::time::Duration;
 use axum::{Router, body::Body, extract::Request, routing::get};
 use http::{HeaderName, StatusCode};
 use tower_authlete::{
-    AuthLayer, HeaderToken, Properties, RequireScopes, Scopes, TokenInfo,
-    emulator::{Api, Emulator},
-    endpoint::TokenEndpoint,
+    AuthLayer, HeaderToken, Properties, RequireScopes, Scopes, TokenInfo, emulator::Api,
 };
 
-use crate::support::{Answer, Bench, send};
+use crate::{
+    authorization_server::issued,
+    support::{Answer, Bench, send},
+};
 
 const INNER: HeaderName = HeaderName::from_static("x-inner-token");
-
-/// A token that the layer knows by the answer that issued it, without having asked about it.
-pub(crate) async fn issued(authlete: &Emulator, auth: &AuthLayer, scope: &str) -> String {
-    let endpoint = TokenEndpoint::new(authlete.authlete(), &auth.handle());
-    let (id, secret) = (authlete.client_id(), authlete.client_secret());
-    let client = format!("client_id={id}&client_secret={secret}");
-    let request = Request::post("/token")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Body::from(format!("grant_type=client_credentials&scope={scope}&{client}")));
-    let answer = send(Router::new().route_service("/token", endpoint), request.unwrap()).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    body["access_token"].as_str().unwrap().to_owned()
-}
 
 /// Two services, the layer of the one inside that of the other, which takes the `Authorization` header
 /// away; the inner one looks at a header of its own.

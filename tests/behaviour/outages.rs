@@ -139,7 +139,7 @@ async fn when_authlete_says_when_to_come_back_the_client_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_cached_outlives_an_outage_until_it_expires() {
+async fn cached_facts_serve_in_an_outage_until_max_age() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;

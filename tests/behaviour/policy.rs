@@ -10,14 +10,16 @@ use tower_authlete::{
     emulator::{Api, Fault},
 };
 
-use crate::support::{Bench, Protected};
+use crate::{
+    authorization_server::issued,
+    support::{Bench, Protected},
+};
 
 /// A route that takes `require`, behind a layer that takes nothing but a token.
 fn route(bench: &Bench, require: Require) -> Protected {
     let auth = bench.layer().build().unwrap();
-    let router =
-        Router::new().route("/", get(|| async { "in" }).route_layer(require)).layer(auth.clone());
-    Protected { router, ..Protected::new(&auth) }
+    let handler = get(|| async { "in" }).route_layer(require);
+    Protected::with_routes(&auth, Router::new().route("/", handler))
 }
 
 /// The same, but it is the layer that takes it.
@@ -167,9 +169,23 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
     assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
 }
 
+#[tokio::test]
+async fn what_an_optional_layer_requires_is_for_those_who_present_a_token() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.optional().require(RequireScopes::all(["write"])));
+    let answer = api.send(&[]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody"));
+    for (scope, status) in [("write", StatusCode::OK), ("read", StatusCode::FORBIDDEN)] {
+        let token = bench.authlete.token().scopes([scope]).issue().await;
+        assert_eq!(api.get(&token).await.status, status, "{scope}");
+    }
+    // A route that requires something takes a token in any case.
+    assert_eq!(api.send_at("/write", &[]).await.status, StatusCode::UNAUTHORIZED);
+}
+
 /// A token that the API knows by the answer that issued it, and what introspection will say of it.
 async fn issued_as(bench: &Bench, auth: &AuthLayer, facts: serde_json::Value) -> String {
-    let token = crate::nesting::issued(&bench.authlete, auth, "read").await;
+    let token = issued(&bench.authlete, auth, "read").await;
     let mut answer = json!({ "action": "OK", "existent": true, "usable": true, "clientId": 1 });
     let facts = facts.as_object().unwrap().clone();
     answer.as_object_mut().unwrap().extend(facts);
@@ -193,7 +209,7 @@ async fn a_route_that_asks_again_goes_by_what_the_layer_takes() {
     let alice = Require::when("for alice", |token| token.scopes().contains("read"));
     let auth = bench.layer().require(RequireScopes::any(["read", "all"])).build().unwrap();
     let router = Router::new().route("/", get(|| async { "in" }).route_layer(alice));
-    let api = Protected { router: router.layer(auth.clone()), ..Protected::new(&auth) };
+    let api = Protected::with_routes(&auth, router);
     let token = issued_as(&bench, &auth, json!({ "scopes": [] })).await;
     assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
 }
@@ -208,8 +224,7 @@ async fn a_test_is_not_passed_by_what_is_missing_from_what_an_issue_told() {
         let auth = layer.build().unwrap();
         let handler = get(|| async { "in" });
         let handler = if by_layer { handler } else { handler.route_layer(no_robots()) };
-        let router = Router::new().route("/", handler).layer(auth.clone());
-        let api = Protected { router, ..Protected::new(&auth) };
+        let api = Protected::with_routes(&auth, Router::new().route("/", handler));
         for (acr, status) in [("robot", StatusCode::FORBIDDEN), ("human", StatusCode::OK)] {
             let token = issued_as(&bench, &auth, json!({ "acr": acr })).await;
             assert_eq!(api.get(&token).await.status, status, "{acr} {by_layer}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tower_authlete::{
@@ -10,14 +11,11 @@ use tower_authlete::{
 
 use crate::{
     keys::{Key, merged},
-    support::{Answer, Bench, Protected},
+    support::{Answer, Bench, OK, Protected, UNAUTHORIZED},
 };
 
 /// When the tests begin, in s since the epoch.
 const NOW: u64 = 2_000_000_000;
-
-const OK: StatusCode = StatusCode::OK;
-const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
 
 /// A key set of these keys, by these names.
 fn set(keys: &[(&str, &Key)]) -> String {
@@ -78,7 +76,7 @@ async fn what_does_not_look_like_a_token_of_the_service_costs_no_call() {
 }
 
 #[tokio::test]
-async fn what_is_given_one_after_another_must_all_fit() {
+async fn several_prechecks_must_all_pass() {
     let bench = Bench::new().await;
     let settings = |layer: AuthLayerBuilder| {
         layer.precheck(Precheck::prefix("a")).precheck(Precheck::length(..=3))
@@ -91,7 +89,7 @@ async fn what_is_given_one_after_another_must_all_fit() {
 }
 
 #[tokio::test]
-async fn a_token_that_fits_is_still_asked_about() {
+async fn a_token_that_passes_is_still_introspected() {
     let service = Signing::new().await;
     let api = service.api(|jwt| jwt.known_keys_only().issuer("https://as.example.com"));
     let token = jwt(&service.key, "one", json!({}), json!({}));
@@ -256,7 +254,7 @@ async fn signatures_are_not_looked_at_again_while_the_token_is_known() {
 }
 
 #[tokio::test]
-async fn the_same_goes_for_tokens_that_come_with_a_proof() {
+async fn a_precheck_is_made_of_tokens_that_come_with_a_proof() {
     let service = Signing::new().await;
     let precheck = JwtPrecheck::new(&service.keys).known_keys_only();
     let dpop = Dpop::at("https://api.example.com");
@@ -306,7 +304,7 @@ async fn a_token_whose_life_was_extended_is_asked_about() {
 }
 
 #[tokio::test]
-async fn in_an_outage_nonsense_is_still_refused_and_the_rest_is_not_known() {
+async fn in_an_outage_prechecks_still_refuse_and_other_tokens_are_503() {
     let service = Signing::new().await;
     let api = service.api(|jwt| jwt);
     service.bench.authlete.fault(Fault::status(503));
@@ -318,7 +316,7 @@ async fn in_an_outage_nonsense_is_still_refused_and_the_rest_is_not_known() {
 
 #[cfg(feature = "metrics")]
 #[tokio::test]
-async fn what_is_refused_is_counted() {
+async fn refusals_of_prechecks_are_counted() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
@@ -370,4 +368,39 @@ async fn illegal_syntax_is_refused_before_anything_else_is_looked_at() {
     }
     assert_eq!(looked_at.load(std::sync::atomic::Ordering::Relaxed), 0);
     assert_eq!((bench.authlete.total_calls(), api.handle.health().entries), (0, 0));
+}
+
+#[tokio::test]
+async fn a_closure_can_be_a_precheck() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.precheck(|token: &str| token.len() == 43));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, OK);
+    let answer = api.get("made-up").await;
+    assert_eq!(answer.status, UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""));
+    assert_eq!(bench.introspections(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_can_verify_nothing_are_left_out() {
+    let key = Key::es256();
+    let x = BASE64.decode(key.jwk["x"].as_str().unwrap()).unwrap();
+    let rsa = |n: &[u8]| json!({ "kty": "RSA", "e": "AQAB", "kid": "one", "n": BASE64.encode(n) });
+    let zero = [&[0][..], &[0xff; 256]].concat();
+    let low = [&[0x7f][..], &[0xff; 255]].concat();
+    for odd in [
+        merged(key.jwk.clone(), json!({ "x": BASE64.encode(&x[1..]) })),
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64.encode(&x[1..]) }),
+        rsa(&zero),
+        rsa(&low),
+    ] {
+        let keys = JwtKeys::from_json(json!({ "keys": [odd] }).to_string());
+        assert!(keys.is_err(), "{odd}");
+    }
+}
+
+#[test]
+fn an_alphabet_without_characters_panics() {
+    assert!(std::panic::catch_unwind(|| Precheck::alphabet([])).is_err());
 }

@@ -45,7 +45,7 @@ fn request(token: &str) -> Request<()> {
 }
 
 #[tokio::test]
-async fn on_a_miss_on_a_hit_and_without_credentials() {
+async fn a_service_is_called_when_it_was_polled_ready_on_a_miss_and_on_a_hit() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().scopes(["read"]).issue().await;
     let mut service = ServiceBuilder::new()

@@ -1,53 +1,56 @@
-//! A token that is revoked or forgotten is gone at once, also for answers that are on their way.
+//! A token that is revoked is gone at once, by any value that it has had, also for answers that are on
+//! their way.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderName, StatusCode};
-use tokio::task::JoinHandle;
+use futures_util::FutureExt;
+use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayer, Rotation,
+    AuthLayer, MemoryReplays, ProofId, Remembering, ReplayStore,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
 
-use crate::support::{Answer, Bench, Protected};
-
-fn spawn(api: &Protected, token: &str) -> JoinHandle<Answer> {
-    let (api, token) = (api.clone(), token.to_owned());
-    tokio::spawn(async move { api.get(&token).await })
-}
+use crate::{
+    authorization_server::revoke,
+    holder::Holder,
+    support::{Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, due, rotation},
+};
 
 #[tokio::test]
-async fn a_revoked_token_dies_at_once() {
+async fn a_revoked_token_is_refused_at_once() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
-    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(api.get(&token).await.status, OK);
     api.handle.revoke(&token).await.unwrap();
     let answer = api.get(&token).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.status, UNAUTHORIZED);
     assert!(answer.challenge().contains("error=\"invalid_token\""));
     // It is known to be gone, so that nobody has to ask.
     assert_eq!(bench.introspections(), 1);
-    bench.clock.advance(std::time::Duration::from_secs(10));
-    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+    bench.clock.advance(10 * SECOND);
+    assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
 }
 
-/// A call sets out, Authlete decides OK, the token is revoked, and only then does OK arrive.
+/// A call is made, Authlete decides OK, the token is revoked, and only then does OK arrive.
 async fn revoked_while_asked(bench: &Bench, auth: &AuthLayer) {
     let api = Protected::new(auth);
     let before = bench.introspections();
     let token = bench.authlete.token().issue().await;
     let hold = bench.authlete.hold(Api::Introspection);
-    let requests = [spawn(&api, &token), spawn(&api, &token)];
+    let requests = [api.spawn_get(&token), api.spawn_get(&token)];
     bench.authlete.arrived(Api::Introspection, before + 1).await;
     tokio::task::yield_now().await;
     api.handle.revoke(&token).await.unwrap();
     hold.release();
     for request in requests {
-        assert_eq!(request.await.unwrap().status, StatusCode::UNAUTHORIZED);
+        assert_eq!(request.await.unwrap().status, UNAUTHORIZED);
     }
-    assert_eq!(api.get(&token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -57,50 +60,10 @@ async fn an_answer_on_its_way_does_not_bring_a_revoked_token_back() {
 }
 
 #[tokio::test]
-async fn nor_does_it_without_a_cache_or_on_a_route_without_one() {
+async fn an_answer_on_its_way_does_not_bring_a_revoked_token_back_where_nothing_is_cached() {
     let bench = Bench::new().await;
     revoked_while_asked(&bench, &bench.layer().no_cache().build().unwrap()).await;
     revoked_while_asked(&bench, &bench.layer().build().unwrap().no_cache()).await;
-}
-
-#[tokio::test]
-async fn a_forgotten_token_is_asked_about_again() {
-    let bench = Bench::new().await;
-    let api = bench.api();
-    let token = bench.authlete.token().issue().await;
-    let other = bench.authlete.token().issue().await;
-    api.get(&token).await;
-    api.get(&other).await;
-    api.handle.forget(&token);
-    api.get(&token).await;
-    api.get(&other).await;
-    assert_eq!(bench.introspections(), 3);
-    api.handle.forget_all();
-    api.get(&token).await;
-    api.get(&other).await;
-    assert_eq!(bench.introspections(), 5);
-}
-
-#[tokio::test]
-async fn an_answer_on_its_way_is_not_used_for_a_forgotten_token() {
-    for forget_all in [false, true] {
-        let bench = Bench::new().await;
-        let api = bench.api();
-        let token = bench.authlete.token().issue().await;
-        let hold = bench.authlete.hold(Api::Introspection);
-        let request = spawn(&api, &token);
-        bench.authlete.arrived(Api::Introspection, 1).await;
-        // Somebody else ends the token, and tells us.
-        bench.authlete.revoke(&token);
-        if forget_all {
-            api.handle.forget_all();
-        } else {
-            api.handle.forget(&token);
-        }
-        hold.release();
-        assert_eq!(request.await.unwrap().status, StatusCode::UNAUTHORIZED);
-        assert_eq!(bench.introspections(), 2);
-    }
 }
 
 #[tokio::test]
@@ -111,7 +74,7 @@ async fn a_revocation_that_fails_says_so_and_forgets_all_the_same() {
     api.get(&token).await;
     bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     assert!(api.handle.revoke(&token).await.unwrap_err().is_retryable());
-    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(api.get(&token).await.status, OK);
     assert_eq!(bench.introspections(), 2);
 }
 
@@ -120,7 +83,7 @@ async fn a_revocation_is_finished_even_if_its_caller_goes_away() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
-    assert_eq!(api.get(&token).await.status, StatusCode::OK);
+    assert_eq!(api.get(&token).await.status, OK);
     let hold = bench.authlete.hold(Api::TokenRevoke);
     let caller = tokio::spawn({
         let (handle, token) = (api.handle.clone(), token.clone());
@@ -132,19 +95,19 @@ async fn a_revocation_is_finished_even_if_its_caller_goes_away() {
     hold.release();
     // A second one takes its turn after the first on the same connection, or on one that is slower.
     let _ = api.handle.revoke("another").await;
-    let mut status = StatusCode::OK;
+    let mut status = OK;
     for _ in 0..1000 {
         status = api.get(&token).await.status;
-        if status != StatusCode::OK {
+        if status != OK {
             break;
         }
         let _ = api.handle.revoke("another").await;
     }
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(status, UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn it_tells_how_many_tokens_authlete_ended() {
+async fn a_revocation_tells_how_many_tokens_authlete_ended() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
@@ -153,19 +116,15 @@ async fn it_tells_how_many_tokens_authlete_ended() {
     assert_eq!(api.handle.revoke(&token).await.unwrap(), 0);
 }
 
-const NEW: HeaderName = HeaderName::from_static("x-new-token");
-const SECOND: Duration = Duration::from_secs(1);
-
 /// An API that gives tokens new values every 20 s, and the values that a token has had.
 async fn rotated(bench: &Bench, times: usize) -> (Protected, Vec<String>) {
-    let rotation = Rotation::in_header(NEW).every(20 * SECOND);
-    let api = bench.api_with(|layer| layer.rotate(rotation).check_deadline(SECOND));
+    let api = bench.api_with(|layer| layer.rotate(rotation()).check_deadline(SECOND));
     let mut values = vec![bench.authlete.token().issue().await];
     api.get(&values[0]).await;
     for _ in 0..times {
         bench.clock.advance(20 * SECOND);
         let new = api.get(values.last().unwrap()).await.header(NEW).to_owned();
-        assert_eq!(api.get(&new).await.status, StatusCode::OK);
+        assert_eq!(api.get(&new).await.status, OK);
         values.push(new);
     }
     (api, values)
@@ -181,7 +140,7 @@ async fn a_token_is_revoked_by_any_value_that_it_has_had() {
                 bench.clock.advance(later);
                 assert_eq!(api.handle.revoke(&values[by]).await.unwrap(), 1, "{later:?} {by}");
                 for value in &values {
-                    assert_eq!(api.get(value).await.status, StatusCode::UNAUTHORIZED);
+                    assert_eq!(api.get(value).await.status, UNAUTHORIZED);
                 }
                 // Not only here.
                 assert!(!bench.authlete.revoke(values.last().unwrap()));
@@ -191,16 +150,16 @@ async fn a_token_is_revoked_by_any_value_that_it_has_had() {
 }
 
 #[tokio::test]
-async fn also_if_a_handler_gave_it_the_new_value() {
+async fn a_token_is_revoked_by_the_value_that_a_handler_has_replaced() {
     let bench = Bench::new().await;
     let api = bench.api();
     let old = bench.authlete.token().issue().await;
     let change = TokenUpdateRequest::new().access_token_value_updated(true);
     let response = api.handle.update(&old, change).await.unwrap();
     let new = response.access_token.unwrap();
-    assert_eq!(api.get(new.expose()).await.status, StatusCode::OK);
+    assert_eq!(api.get(new.expose()).await.status, OK);
     assert_eq!(api.handle.revoke(&old).await.unwrap(), 1);
-    assert_eq!(api.get(new.expose()).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.get(new.expose()).await.status, UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -222,19 +181,118 @@ async fn revocations_of_one_token_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_comes_after_the_deadline_of_a_revocation_is_revoked_and_told_to_nobody() {
+async fn a_new_value_that_comes_after_the_deadline_of_a_revocation_is_revoked_and_told_to_nobody() {
     let bench = Bench::new().await;
     let (api, values) = rotated(&bench, 0).await;
     bench.clock.advance(20 * SECOND);
     let hold = bench.authlete.hold(Api::TokenUpdate);
-    let rotates = spawn(&api, &values[0]);
+    let rotates = api.spawn_get(&values[0]);
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
     // Nothing but time ends the wait for the rotation.
     assert_eq!(api.handle.revoke(&values[0]).await.unwrap(), 0);
     hold.release();
     assert_eq!(rotates.await.unwrap().header(NEW), "");
-    let all = tower_authlete::api::TokenRevokeRequest::new()
-        .client_identifier(bench.authlete.client_id().to_string());
-    let left = bench.authlete.authlete().token_revoke(&all).await.unwrap();
-    assert_eq!(left.count, Some(0));
+    assert_eq!(bench.revoke_all().await, 0);
+}
+
+#[tokio::test]
+async fn a_waiter_does_not_use_a_completed_answer_after_a_revocation() {
+    let bench = Bench::new().await;
+    let api = bench.api();
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let mut waiting = Box::pin(api.get(&token));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    // Completed: it is known to others.
+    while api.get(&token).await.status != OK {}
+    assert_eq!(bench.introspections(), 1);
+    api.handle.revoke(&token).await.unwrap();
+    assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
+    assert_eq!(waiting.await.status, UNAUTHORIZED);
+}
+
+/// A store that answers when it is told to.
+struct Slow {
+    replays: MemoryReplays,
+    asked: Arc<Notify>,
+    go: Arc<Notify>,
+}
+
+impl ReplayStore for Slow {
+    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            self.go.notified().await;
+            self.replays.remember(proof, until, now).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_while_the_replay_store_is_asked_refuses_the_request() {
+    let bench = Bench::new().await;
+    let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = Slow { replays: MemoryReplays::default(), asked: asked.clone(), go: go.clone() };
+    let holder = Holder::with(&bench, |dpop| dpop.replay_store(slow), |layer| layer).await;
+    let waiting = holder.spawn_get();
+    asked.notified().await;
+    holder.api.handle.revoke(&holder.token).await.unwrap();
+    go.notify_one();
+    assert_ne!(waiting.await.unwrap().status, OK);
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_a_rotation_and_ends_the_new_value() {
+    for by_endpoint in [false, true] {
+        let bench = Bench::new().await;
+        let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+        let hold = bench.authlete.hold(Api::TokenUpdate);
+        let request = api.spawn_get(&old);
+        bench.authlete.arrived(Api::TokenUpdate, 1).await;
+        let revoked = async {
+            if by_endpoint {
+                assert_eq!(revoke(&bench, &api.handle, &old).await, OK);
+            } else {
+                api.handle.revoke(&old).await.unwrap();
+            }
+        };
+        tokio::pin!(revoked);
+        // It must not be done before it is known what there is to be revoked.
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut revoked).await;
+        assert!(early.is_err(), "{by_endpoint}");
+        hold.release();
+        revoked.await;
+        assert_eq!(api.get(&old).await.status, UNAUTHORIZED, "{by_endpoint}");
+        // A value that is told is good for nothing.
+        let answer = request.await.unwrap();
+        let new = Some(answer.header(NEW)).filter(|new| !new.is_empty());
+        if let Some(new) = new {
+            assert_eq!(api.get(new).await.status, UNAUTHORIZED, "{by_endpoint}");
+        }
+        assert_eq!(bench.revoke_all().await, 0, "{by_endpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_revokes_the_old_value_ends_the_new_one() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+    let new = api.get(&old).await.header(NEW).to_owned();
+    assert_eq!(revoke(&bench, &api.handle, &old).await, OK);
+    for value in [&old, &new] {
+        assert_eq!(api.get(value).await.status, UNAUTHORIZED);
+    }
+    assert!(!bench.authlete.revoke(&new));
+}
+
+#[tokio::test]
+async fn a_failed_revocation_forgets_both_values_of_a_rotated_token() {
+    let bench = Bench::new().await;
+    let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
+    let new = api.get(&old).await.header(NEW).to_owned();
+    assert!(bench.authlete.revoke(&new));
+    bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
+    api.handle.revoke(&old).await.unwrap_err();
+    for value in [&old, &new] {
+        assert_eq!(api.get(value).await.status, UNAUTHORIZED);
+    }
 }

@@ -24,10 +24,8 @@ use tower_authlete::{
 
 use crate::{
     log::logged,
-    support::{Bench, Protected},
+    support::{Bench, Protected, SECOND},
 };
-
-const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[tokio::test]
 async fn nothing_secret_is_logged_whatever_goes_wrong() {
@@ -181,7 +179,7 @@ fn debugged<T: Debug + DeserializeOwned>(secret: &str, document: &str) -> String
 fn documents_show_no_secret() {
     const MARK: &str = "S3cr3t";
     let hidden = r#"[{"key":"k","value":"SECRET","hidden":true}]"#;
-    let pairs = r#"[{"key":"authorization","value":"SECRET"}]"#;
+    let pairs = r#"[{"key":"authorization","value":"SECRET"},{"key":"cookie","value":"a=SECRET"}]"#;
     let tokens = r#""accessToken":"SECRET","refreshToken":"SECRET","jwtAccessToken":"SECRET","#;
     let issued = format!(r#"{{{tokens}"properties":{hidden},"action":"OK"}}"#);
     let request =

@@ -43,7 +43,7 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
 }
 
 #[tokio::test]
-async fn over_http_1_and_http_2() {
+async fn tokens_are_checked_over_http_1_and_http_2() {
     let bench = Bench::new().await;
     let address = serve(bench.layer().build().unwrap()).await;
     let token = bench.authlete.token().subject("alice").issue().await;

@@ -3,17 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{future::join_all, poll};
 use http::{StatusCode, header};
 use tower_authlete::{
-    api::Secret,
+    api::{IntrospectionAction, IntrospectionRequest, Secret},
     emulator::{Api, Fault},
     session::{MemoryStore, SessionLayer, SessionTokens},
 };
 
 use crate::{
-    browser::{Browser, Process, SECOND, alive, renewals},
-    support::Bench,
+    browser::{Browser, Process, alive, renewals},
+    support::{Bench, SECOND},
 };
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn ten_requests_at_once_cause_one_renewal_and_nobody_is_logged_out() {
 }
 
 #[tokio::test]
-async fn it_is_renewed_ahead_of_its_end_and_again_by_the_new_refresh_token() {
+async fn a_session_is_renewed_ahead_of_the_end_of_its_token_and_again_by_the_new_refresh_token() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(69 * SECOND);
@@ -115,7 +115,7 @@ async fn a_refresh_token_that_is_of_no_use_ends_the_session() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_saved_is_used_by_nobody_and_not_lost() {
+async fn renewed_tokens_that_cannot_be_saved_are_used_by_nobody_and_not_lost() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(100 * SECOND);
@@ -401,4 +401,70 @@ fn a_layer_with_wrong_settings_is_refused() {
         assert_eq!(settings.build().unwrap_err().setting(), setting);
     }
     assert!(client().cookie("__Host-app").build().is_ok());
+}
+
+#[tokio::test]
+async fn a_session_whose_revocation_failed_can_be_ended_again() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
+    for _ in 0..2 {
+        let ended = browser.process.end(&browser.cookie).await;
+        assert!(ended.is_err(), "its tokens are not revoked yet");
+    }
+    assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
+    bench.authlete.clear_faults();
+    assert!(browser.process.end(&browser.cookie).await.is_ok());
+    assert!(!bench.authlete.revoke(&browser.pair.access_token), "its token lives on");
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_finished_though_its_caller_goes_away() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    assert!(poll!(Box::pin(browser.process.end(&browser.cookie))).is_pending());
+    bench.authlete.arrived(Api::TokenRevoke, 1).await;
+    let request = IntrospectionRequest::new().token(browser.pair.access_token.as_str());
+    let told = bench.authlete.authlete().introspection(&request).await.unwrap();
+    assert_eq!(told.action, IntrospectionAction::Unauthorized);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_it_is_renewed_stays_ended() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    assert_eq!(browser.get().await.status, StatusCode::OK);
+    bench.clock.advance(80 * SECOND);
+    let hold = bench.authlete.hold(Api::Token);
+    let renews = async {
+        browser.get().await;
+    };
+    let ends = async {
+        bench.authlete.arrived(Api::Token, 1).await;
+        let (ended, ()) = tokio::join!(browser.process.end(&browser.cookie), async {
+            hold.release();
+        });
+        ended.unwrap();
+    };
+    tokio::join!(renews, ends);
+    assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_not_answered_in_time_ends_the_session_with_a_challenge() {
+    let bench = Bench::new().await;
+    let browser = Browser::new(&bench).await;
+    bench.clock.advance(100 * SECOND);
+    let lost = bench.authlete.hold(Api::Token);
+    let (answer, ()) = tokio::join!(browser.get(), async {
+        bench.authlete.arrived(Api::Token, 1).await;
+        // Nothing but the deadline of the call ends it.
+        tokio::time::pause();
+    });
+    tokio::time::resume();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    lost.release();
+    let answer = browser.get().await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""), "{answer:?}");
 }

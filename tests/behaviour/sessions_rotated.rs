@@ -6,13 +6,9 @@ use http::StatusCode;
 use tower_authlete::emulator::Api;
 
 use crate::{
-    browser::{Browser, NEW, SECOND, alive, renewals, rotation},
-    support::{Answer, Bench},
+    browser::{Browser, alive, renewals},
+    support::{Answer, Bench, NEW, SECOND, rotation},
 };
-
-fn updates(bench: &Bench) -> u64 {
-    bench.authlete.calls(Api::TokenUpdate)
-}
 
 /// A browser whose next request rotates its token.
 async fn due(bench: &Bench) -> Browser {
@@ -38,7 +34,7 @@ async fn the_session_gets_the_new_value_and_the_browser_does_not() {
     let before = browser.stored().await.unwrap();
     for count in 1..4 {
         assert_kept(&browser.get().await, &browser).await;
-        assert_eq!(updates(&bench), count);
+        assert_eq!(bench.updates(), count);
         assert_kept(&browser.get().await, &browser).await;
         bench.clock.advance(20 * SECOND);
     }
@@ -62,7 +58,7 @@ async fn a_client_without_a_session_is_told_as_ever() {
     bench.clock.advance(20 * SECOND);
     // Beside a session, the browser's own credentials are not used, and their token is left alone.
     assert_kept(&browser.send("GET", &own).await, &browser).await;
-    assert_eq!(updates(&bench), 1);
+    assert_eq!(bench.updates(), 1);
     let answer = browser.process.send("GET", &own).await;
     assert_eq!(answer.body, "bob");
     assert!(!answer.headers[NEW].is_empty());
@@ -77,7 +73,7 @@ async fn requests_at_once_cause_one_rotation_that_is_saved_once() {
     for answer in join_all((0..20).map(|_| browser.get())).await {
         assert_kept(&answer, &browser).await;
     }
-    assert_eq!(updates(&bench), 1);
+    assert_eq!(bench.updates(), 1);
     browser.process.store.arrived(1).await;
     // The old value has no overlap any more.
     bench.clock.advance(15 * SECOND);
@@ -111,7 +107,7 @@ async fn a_new_value_that_cannot_be_saved_is_not_lost() {
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     browser.process.store.mend();
     assert_kept(&browser.get().await, &browser).await;
-    assert_eq!((updates(&bench), renewals(&bench), alive(&bench).await), (1, 0, 1));
+    assert_eq!((bench.updates(), renewals(&bench), alive(&bench).await), (1, 0, 1));
 }
 
 #[tokio::test]
@@ -132,7 +128,7 @@ async fn a_tab_that_is_closed_does_not_lose_the_new_value() {
     hold.release();
     browser.process.store.arrived(1).await;
     assert_kept(&browser.get().await, &browser).await;
-    assert_eq!(updates(&bench), 1);
+    assert_eq!(bench.updates(), 1);
 }
 
 #[tokio::test]
@@ -201,5 +197,5 @@ async fn a_renewal_elsewhere_and_a_rotation_leave_the_session_with_the_tokens_th
     for process in [&browser.process, &other] {
         assert_eq!(process.get(&browser.cookie).await.body, "alice");
     }
-    assert_eq!((updates(&bench), renewals(&bench), alive(&bench).await), (1, 1, 1));
+    assert_eq!((bench.updates(), renewals(&bench), alive(&bench).await), (1, 1, 1));
 }

@@ -9,9 +9,22 @@ use tower_authlete::{
 };
 
 use crate::{
-    browser::{Browser, SECOND, alive, renewals},
-    support::Bench,
+    browser::{Browser, Process, alive, renewals},
+    support::{Answer, Bench, SECOND},
 };
+
+/// The answer to a request whose renewal brings new tokens, which are not stored yet when another process
+/// ends the session and something else happens.
+async fn ended_while_renewed(browser: &Browser, other: &Process, then: impl FnOnce()) -> Answer {
+    browser.process.store.allow(1);
+    let (answer, ()) = tokio::join!(browser.get(), async {
+        browser.process.store.arrived(2).await;
+        other.end(&browser.cookie).await.unwrap();
+        then();
+        browser.process.store.allow(u64::MAX);
+    });
+    answer
+}
 
 #[tokio::test]
 async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
@@ -19,13 +32,7 @@ async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
     bench.clock.advance(80 * SECOND);
-    // The new tokens are here, and not stored yet.
-    browser.process.store.allow(1);
-    let (answer, ()) = tokio::join!(browser.get(), async {
-        browser.process.store.arrived(2).await;
-        other.end(&browser.cookie).await.unwrap();
-        browser.process.store.allow(u64::MAX);
-    });
+    let answer = ended_while_renewed(&browser, &other, || ()).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
     for process in [&browser.process, &other] {
@@ -36,7 +43,7 @@ async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_saved_does_not_bring_an_ended_session_back() {
+async fn renewed_tokens_that_could_not_be_saved_do_not_bring_an_ended_session_back() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
@@ -51,18 +58,13 @@ async fn what_could_not_be_saved_does_not_bring_an_ended_session_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_revoked_then_is_revoked_with_the_next_log_out() {
+async fn renewed_tokens_that_cannot_be_revoked_are_revoked_with_the_next_log_out() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
     bench.clock.advance(80 * SECOND);
-    browser.process.store.allow(1);
-    let (answer, ()) = tokio::join!(browser.get(), async {
-        browser.process.store.arrived(2).await;
-        other.end(&browser.cookie).await.unwrap();
-        bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
-        browser.process.store.allow(u64::MAX);
-    });
+    let no_revocation = || bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
+    let answer = ended_while_renewed(&browser, &other, no_revocation).await;
     assert_eq!((answer.status, alive(&bench).await), (StatusCode::UNAUTHORIZED, 1));
     bench.authlete.clear_faults();
     browser.process.end(&browser.cookie).await.unwrap();
@@ -70,7 +72,7 @@ async fn what_cannot_be_revoked_then_is_revoked_with_the_next_log_out() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_takes_what_could_not_be_saved_with_it() {
+async fn the_end_of_a_session_revokes_renewed_tokens_that_could_not_be_saved() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(80 * SECOND);
@@ -123,7 +125,7 @@ async fn a_renewal_that_takes_long_elsewhere_is_not_known_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn who_does_not_come_back_is_waited_for_as_long_as_a_renewal_can_take() {
+async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_can_take() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
@@ -175,7 +177,7 @@ async fn a_call_that_authlete_turned_away_hinders_no_other_process() {
 }
 
 #[tokio::test]
-async fn tokens_that_somebody_else_stored_meanwhile_are_used() {
+async fn tokens_that_another_process_stored_meanwhile_are_used() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(100 * SECOND);
@@ -199,7 +201,7 @@ async fn tokens_that_somebody_else_stored_meanwhile_are_used() {
 }
 
 #[tokio::test]
-async fn tokens_of_a_refresh_token_that_is_kept_are_not_revoked_by_who_comes_late() {
+async fn tokens_of_a_refresh_token_that_is_kept_are_not_revoked_by_a_late_renewal() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(80 * SECOND);

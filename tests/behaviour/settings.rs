@@ -2,23 +2,26 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use tower_authlete::{
-    AuthLayerBuilder, Check, MessageSignatures, Refresh, RequireScopes, Rotation, emulator::Api,
+    AuthLayerBuilder, Check, MessageSignatures, Refresh, RequireScopes, Rotation,
 };
 
-use crate::support::{Bench, Protected};
-
-const NEW: HeaderName = HeaderName::from_static("x-new-token");
+use crate::support::{Bench, NEW, Protected, SECOND};
 
 #[tokio::test]
 async fn a_wrong_setting_is_named() {
     type Wrong = fn(AuthLayerBuilder) -> AuthLayerBuilder;
     let bench = Bench::new().await;
-    let cases: [(&str, Wrong); 13] = [
+    let cases: [(&str, Wrong); 17] = [
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
+        // Where nothing is cached, nothing is stale.
+        ("stale_on_error", |layer| {
+            layer.max_age(Duration::ZERO).stale_on_error(Duration::from_secs(600))
+        }),
+        ("stale_on_error", |layer| layer.no_cache().stale_on_error(Duration::from_secs(600))),
         ("refresh_ahead", |layer| layer.refresh_ahead(Duration::from_secs(61))),
         ("refresh_ahead", |layer| layer.refresh_ahead(Duration::from_secs(60))),
         ("message_signatures", |layer| {
@@ -28,6 +31,8 @@ async fn a_wrong_setting_is_named() {
         ("breaker", |layer| layer.breaker(5, Duration::ZERO)),
         ("breaker", |layer| layer.breaker(5, Duration::from_secs(31))),
         ("check_deadline", |layer| layer.check_deadline(Duration::MAX)),
+        ("check_deadline", |layer| layer.check_deadline(Duration::ZERO)),
+        ("max_in_flight", |layer| layer.max_in_flight(0)),
         ("max_entries", |layer| layer.max_entries(0)),
         ("negative_max_entries", |layer| layer.negative_max_entries(0)),
         ("max_token_length", |layer| layer.max_token_length(0)),
@@ -41,16 +46,22 @@ async fn a_wrong_setting_is_named() {
 }
 
 #[tokio::test]
+async fn a_layer_need_not_let_checks_wait() {
+    let bench = Bench::new().await;
+    assert!(bench.layer().check_deadline(SECOND).max_waiting(0).build().is_ok());
+}
+
+#[tokio::test]
 async fn times_without_end_can_be_given() {
     let bench = Bench::new().await;
-    let (second, forever) = (Duration::from_secs(1), Duration::MAX);
-    let refresh = Refresh::extend().when_below(10 * second).to(30 * second).never_beyond(forever);
-    let layer = bench.layer().refresh(refresh.wait()).check_deadline(86_400 * second);
+    let forever = Duration::MAX;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(forever);
+    let layer = bench.layer().refresh(refresh.wait()).check_deadline(86_400 * SECOND);
     let rotation = Rotation::in_header(NEW).every(forever);
     let api = Protected::new(&layer.rotate(rotation).build().unwrap());
-    let token = bench.authlete.token().expires_in(5 * second).issue().await;
+    let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
-    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 1, "it is extended");
+    assert_eq!(bench.updates(), 1, "it is extended");
 }
 
 #[tokio::test]

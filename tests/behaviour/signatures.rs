@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt;
 use tower_authlete::{MessageSignatures, api::IntrospectionRequest};
 
-use crate::support::{Bench, Protected, send};
-
-const ORIGIN: &str = "https://api.example.com";
+use crate::support::{Bench, ORIGIN, Protected, send};
 
 fn signing() -> MessageSignatures {
     MessageSignatures::at(ORIGIN).signer(|token, _request, response| {
@@ -21,23 +21,12 @@ fn signing() -> MessageSignatures {
 /// An API that tells Authlete of signatures, and what it tells.
 fn watched(bench: &Bench) -> (Arc<Mutex<Vec<IntrospectionRequest>>>, Protected) {
     let seen: Arc<Mutex<Vec<IntrospectionRequest>>> = Arc::default();
-    let authlete = {
-        let (seen, transport) = (seen.clone(), bench.authlete.client_builder());
-        let plain = tower_authlete::api::Transport::new(
-            tower_authlete::api::TlsRoots::None,
-            std::time::Duration::from_secs(1),
-        )
-        .unwrap();
-        let spy = tower::ServiceBuilder::new()
-            .map_request(move |request: http::Request<http_body_util::Full<bytes::Bytes>>| {
-                let body = http_body_util::BodyExt::collect(request.body().clone());
-                let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
-                seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                request
-            })
-            .service(plain);
-        transport.transport(spy).build().unwrap()
-    };
+    let told = seen.clone();
+    let authlete = bench.watched(move |request| {
+        let body = request.body().clone().collect().now_or_never().unwrap().unwrap().to_bytes();
+        told.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+    });
+    let authlete = authlete.build().unwrap();
     let auth = tower_authlete::AuthLayer::builder(authlete)
         .clock(bench.clock.clone())
         .message_signatures(signing())
@@ -61,7 +50,7 @@ async fn responses_are_signed_for_tokens_that_take_it() {
 }
 
 #[tokio::test]
-async fn without_a_signer_such_a_token_is_refused_also_from_the_cache() {
+async fn without_a_signer_a_token_that_requires_signed_responses_is_refused() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
     let unsigning = MessageSignatures::at(ORIGIN);

@@ -1,112 +1,201 @@
-//! Routes differ in what may be out of date in an outage.
+//! Stale facts serve in an outage, as far as `stale_on_error` allows.
 
 use std::time::Duration;
 
 use axum::{Router, routing::get};
+use futures_util::FutureExt;
 use http::StatusCode;
 use serde_json::json;
-use tower_authlete::{AuthLayer, Dpop, emulator::Fault};
-
-use crate::{
-    keys::Key,
-    support::{Bench, Protected},
+use tower_authlete::{
+    AuthLayerBuilder, TokenInfo,
+    emulator::{Api, Fault},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const ORIGIN: &str = "https://api.example.com";
+use crate::{
+    holder::Holder,
+    keys::Key,
+    support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE},
+};
 
-/// A router behind a layer, with routes that have layers of their own inside of it.
-fn routes(auth: &AuthLayer, inside: &[(&str, AuthLayer)]) -> Protected {
-    let ok = || async { "ok" };
-    let router = inside.iter().fold(Router::new().route("/", get(ok)), |router, (path, layer)| {
-        router.route(path, get(ok).route_layer(layer.clone()))
-    });
-    Protected { router: router.layer(auth.clone()), handle: auth.handle() }
+/// An API with stale facts for 600 s, and a token that is known to it and stale by now.
+async fn stale(bench: &Bench) -> (Protected, String) {
+    let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(api.get(&token).await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    (api, token)
 }
 
 #[tokio::test]
-async fn a_route_can_have_a_bound_of_its_own() {
+async fn in_an_outage_stale_facts_serve_until_the_token_expires() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_age(60 * SECOND).stale_on_error(120 * SECOND));
+    let token = bench.authlete.token().subject("alice").expires_in(150 * SECOND).issue().await;
+    assert_eq!(api.get(&token).await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    for _ in 0..3 {
+        assert_eq!(api.get(&token).await.body, "alice");
+        assert_eq!(api.get_at("/read", &token).await.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(api.get("another").await.status, UNAVAILABLE);
+    // Never past the token's own expiry.
+    bench.clock.advance(90 * SECOND);
+    assert_eq!(api.get(&token).await.status, UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn stale_facts_serve_up_to_their_bound_and_not_without_one() {
+    let bench = Bench::new().await;
+    for (stale, expected) in [(0, UNAVAILABLE), (31, OK), (30, UNAVAILABLE)] {
+        let api = bench.api_with(|layer| layer.stale_on_error(stale * SECOND));
+        let token = bench.authlete.token().subject("alice").issue().await;
+        api.get(&token).await;
+        bench.clock.advance(90 * SECOND);
+        bench.authlete.fault(Fault::status(503));
+        assert_eq!(api.get(&token).await.status, expected, "{stale}");
+        bench.authlete.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn invalidated_and_refused_tokens_are_never_served_stale() {
+    for how in ["forget", "revoke", "no"] {
+        let bench = Bench::new().await;
+        let (api, token) = stale(&bench).await;
+        match how {
+            "forget" => api.handle.forget(&token),
+            "revoke" => assert_eq!(api.handle.revoke(&token).await.unwrap(), 1),
+            _ => {
+                assert!(bench.authlete.revoke(&token));
+                assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
+                bench.clock.advance(10 * SECOND);
+            }
+        }
+        bench.authlete.fault(Fault::status(503));
+        assert_ne!(api.get(&token).await.status, OK, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_token_is_revalidated_as_soon_as_calls_are_made() {
+    let bench = Bench::new().await;
+    let (api, token) = stale(&bench).await;
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get(&token).await.status, OK);
+    bench.authlete.clear_faults();
+    // Revoked elsewhere meanwhile.
+    assert!(bench.authlete.revoke(&token));
+    bench.clock.advance(SECOND);
+    assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn one_answer_ends_an_outage() {
+    let bench = Bench::new().await;
+    let (api, token) = stale(&bench).await;
+    bench.authlete.fault(Fault::status(503).times(1));
+    assert_eq!(api.get("another").await.status, UNAVAILABLE);
+    bench.clock.advance(Duration::from_millis(100));
+    assert_eq!(api.get("another").await.status, UNAUTHORIZED);
+    assert!(bench.authlete.revoke(&token));
+    assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn stale_facts_serve_at_once_while_authlete_is_down() {
+    let bench = Bench::new().await;
+    let (api, token) = stale(&bench).await;
+    bench.authlete.fault(Fault::status(503).times(1));
+    assert_eq!(api.get("another").await.status, UNAVAILABLE);
+    let hold = bench.authlete.hold(Api::Introspection);
+    // Authlete answers nothing, and yet:
+    let answer = api.get(&token).now_or_never().expect("nobody waits");
+    assert_eq!(answer.status, OK);
+    bench.authlete.arrived(Api::Introspection, 3).await;
+    drop(hold);
+}
+
+#[tokio::test]
+async fn stale_facts_are_marked() {
     let bench = Bench::new().await;
     let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
-    let inside = [
-        ("/soon", auth.stale_on_error(30 * SECOND)),
-        ("/never", auth.stale_on_error(Duration::ZERO)),
-        ("/fresh", auth.no_cache()),
-        ("/more", auth.stale_on_error(3600 * SECOND)),
-    ];
-    let api = routes(&auth, &inside);
+    let stale = get(async |token: TokenInfo| token.is_stale().to_string());
+    let api = Protected::with_routes(&auth, Router::new().route("/", stale));
     let token = bench.authlete.token().subject("alice").issue().await;
-    let statuses = async || {
-        let mut statuses = Vec::new();
-        for path in ["/", "/soon", "/never", "/fresh", "/more"] {
-            statuses.push(api.get_at(path, &token).await.status.as_u16());
-        }
-        statuses
-    };
-    assert_eq!(statuses().await, [200; 5]);
-    bench.authlete.fault(Fault::status(503));
-    assert_eq!(statuses().await, [200, 200, 200, 503, 200]);
+    assert_eq!(api.get(&token).await.body, "false");
     bench.clock.advance(60 * SECOND);
-    for _when_calls_fail_and_when_none_is_made in 0..3 {
-        assert_eq!(statuses().await, [200, 200, 503, 503, 200]);
-    }
-    bench.clock.advance(30 * SECOND);
-    assert_eq!(statuses().await, [200, 503, 503, 503, 200]);
-    bench.clock.advance(570 * SECOND);
-    assert_eq!(statuses().await, [503; 5], "never more than the layer outside");
-    bench.authlete.clear_faults();
-    bench.clock.advance(60 * SECOND);
-    assert_eq!(statuses().await, [200; 5]);
-}
-
-#[tokio::test]
-async fn a_bound_of_its_own_is_never_more_than_that_of_the_layer_it_is_made_of() {
-    let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(30 * SECOND).build().unwrap();
-    let more = Protected::new(&auth.stale_on_error(600 * SECOND));
-    let none = auth.stale_on_error(Duration::ZERO);
-    let more_than_none = Protected::new(&none.stale_on_error(30 * SECOND));
-    let token = bench.authlete.token().subject("alice").issue().await;
-    assert_eq!(more.get(&token).await.status, StatusCode::OK);
-    bench.authlete.fault(Fault::status(503));
-    bench.clock.advance(89 * SECOND);
-    assert_eq!(more.get(&token).await.status, StatusCode::OK);
-    assert_eq!(more_than_none.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    bench.authlete.fault(Fault::status(503).times(1));
+    assert_eq!(api.get(&token).await.body, "true");
     bench.clock.advance(SECOND);
-    assert_eq!(more.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(api.get(&token).await.body, "false");
 }
 
 #[tokio::test]
-async fn with_a_proof_that_the_layer_outside_has_sent_it_holds_too() {
+async fn a_route_without_cache_gets_no_stale_facts() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(600 * SECOND).dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let inside = [
-        ("/same", auth.stale_on_error(600 * SECOND)),
-        ("/soon", auth.stale_on_error(30 * SECOND)),
-        ("/never", auth.stale_on_error(Duration::ZERO)),
-        ("/fresh", auth.no_cache()),
-    ];
-    let api = routes(&auth, &inside);
-    let key = Key::es256();
-    let token = bench.authlete.token().dpop_key_thumbprint(key.thumbprint()).issue().await;
-    let prove = async |path: &str, at: u64| {
-        let claims = json!({ "htu": format!("{ORIGIN}{path}"), "iat": at });
-        let (shown, proof) = (format!("DPoP {token}"), key.proof_for(&token, claims));
-        api.send_at(path, &[("authorization", &shown), ("dpop", &proof)]).await.status
-    };
-    for path in ["/", "/same", "/soon", "/never", "/fresh"] {
-        assert_eq!(prove(path, 2_000_000_000).await, StatusCode::OK, "{path}");
-    }
+    let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
+    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(cached.get(&token).await.status, OK);
     bench.clock.advance(60 * SECOND);
     bench.authlete.fault(Fault::status(503));
-    for _when_calls_fail_and_when_none_is_made in 0..3 {
-        assert_eq!(prove("/", 2_000_000_060).await, StatusCode::OK);
-        assert_eq!(prove("/same", 2_000_000_060).await, StatusCode::OK);
-        assert_eq!(prove("/soon", 2_000_000_060).await, StatusCode::OK);
-        assert_eq!(prove("/never", 2_000_000_060).await, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(prove("/fresh", 2_000_000_060).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(fresh.get(&token).await.status, UNAVAILABLE);
+    assert_eq!(cached.get(&token).await.status, OK);
+    assert_eq!(fresh.get(&token).await.status, UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn only_an_outage_lets_stale_facts_pass() {
+    let bench = Bench::new().await;
+    let bounded = |layer: AuthLayerBuilder| layer.stale_on_error(600 * SECOND);
+    let holder = Holder::with(&bench, |dpop| dpop, bounded).await;
+    let token = bench.authlete.token().subject("alice").issue().await;
+    assert_eq!(holder.api.get(&token).await.status, OK);
+    assert_eq!(holder.get().await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    // Authlete wants another proof.
+    bench.authlete.set_dpop_nonce(Some("nonce".into()));
+    let answer = holder.get().await;
+    assert_eq!(answer.status, UNAUTHORIZED);
+    assert!(answer.challenge().contains("use_dpop_nonce"), "{}", answer.challenge());
+    // Our own credentials are wrong.
+    bench.authlete.fault(Fault::status(401));
+    for _ in 0..2 {
+        assert_eq!(holder.api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
-    bench.clock.advance(30 * SECOND);
-    assert_eq!(prove("/same", 2_000_000_090).await, StatusCode::OK);
-    assert_eq!(prove("/soon", 2_000_000_090).await, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn stale_facts_are_for_the_binding_that_was_proven() {
+    let bench = Bench::new().await;
+    let bounded = |layer: AuthLayerBuilder| layer.stale_on_error(600 * SECOND);
+    let holder = Holder::with(&bench, |dpop| dpop, bounded).await;
+    let thief = Key::es256();
+    assert_eq!(holder.get().await.status, OK);
+    bench.clock.advance(60 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    for _when_the_call_fails_and_when_none_is_made in 0..2 {
+        let stolen = holder.proof_of(&thief, json!({}));
+        assert_eq!(holder.present(&stolen).await.status, UNAVAILABLE);
+        assert_eq!(holder.api.get(&holder.token).await.status, UNAVAILABLE);
+        assert_eq!(holder.get().await.status, OK);
+    }
+}
+
+#[tokio::test]
+async fn overlapping_calls_keep_what_an_outage_needs() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.max_age(SECOND).stale_on_error(600 * SECOND));
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let (hold, first) = api.held(&bench, &token).await;
+    // Authlete takes longer than answers may be used.
+    bench.clock.advance(SECOND);
+    let second = api.spawn_get(&token);
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    hold.release();
+    assert_eq!((first.await.unwrap().status, second.await.unwrap().status), (OK, OK));
+    bench.clock.advance(5 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get(&token).await.status, OK);
 }

@@ -1,15 +1,38 @@
 //! An API that is protected by the layer, on an emulator, with a clock that both go by.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::mpsc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use axum::{Router, body::Body, extract::Request, routing::get};
-use http::{HeaderMap, Response, StatusCode, header};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    middleware::{self, Next},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthHandle, AuthLayer, AuthLayerBuilder, Clock, Renderer, RequireScopes, TokenInfo,
-    emulator::{Api, Emulator},
+    AuthHandle, AuthLayer, AuthLayerBuilder, Clock, Renderer, RequireScopes, Rotation, TokenInfo,
+    api::{IntrospectionRequest, TokenRevokeRequest},
+    emulator::{Api, Emulator, Hold},
 };
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// The public origin of the API.
+pub(crate) const ORIGIN: &str = "https://api.example.com";
+
+/// The header that tells a client its token's new value.
+pub(crate) const NEW: HeaderName = HeaderName::from_static("x-new-token");
+
+pub(crate) const OK: StatusCode = StatusCode::OK;
+pub(crate) const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+pub(crate) const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 pub(crate) struct Bench {
     pub(crate) authlete: Emulator,
@@ -43,9 +66,75 @@ impl Bench {
         Protected::new(&settings(self.layer()).build().unwrap())
     }
 
+    /// An API whose calls to Authlete have a short deadline.
+    pub(crate) fn hasty(
+        &self,
+        settings: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
+    ) -> Protected {
+        let authlete = self.authlete.client_builder().deadline(SECOND / 5).build().unwrap();
+        let layer = AuthLayer::builder(authlete).clock(self.clock.clone());
+        Protected::new(&settings(layer).build().unwrap())
+    }
+
     /// How often `/auth/introspection` was called.
     pub(crate) fn introspections(&self) -> u64 {
         self.authlete.calls(Api::Introspection)
+    }
+
+    /// How often `/auth/token/update` was called.
+    pub(crate) fn updates(&self) -> u64 {
+        self.authlete.calls(Api::TokenUpdate)
+    }
+
+    /// Revokes all tokens of the emulator's client, as another server does, and tells how many there were.
+    pub(crate) async fn revoke_all(&self) -> i64 {
+        let client = self.authlete.client_id().to_string();
+        let all = TokenRevokeRequest::new().client_identifier(client);
+        self.authlete.authlete().token_revoke(&all).await.unwrap().count.unwrap()
+    }
+
+    /// Calls of another server, so that those that were started before have time to be made.
+    pub(crate) async fn let_others_call(&self) {
+        let other = self.authlete.authlete();
+        for _ in 0..50 {
+            other.introspection(&IntrospectionRequest::new().token("other")).await.unwrap();
+        }
+    }
+}
+
+/// New values after 20 s, told in [`NEW`].
+pub(crate) fn rotation() -> Rotation {
+    Rotation::in_header(NEW).every(20 * SECOND)
+}
+
+/// An API whose layer has seen a token for long enough that its next use rotates it.
+pub(crate) async fn due(bench: &Bench, rotation: Rotation) -> (Protected, String) {
+    let api = bench.api_with(|layer| layer.rotate(rotation));
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    let answer = api.get(&token).await;
+    assert_eq!((answer.status, answer.header(NEW)), (OK, ""));
+    bench.clock.advance(20 * SECOND);
+    (api, token)
+}
+
+/// While this lives, tokio does not move its paused clock by itself.
+pub(crate) fn keep_the_time() -> mpsc::Sender<()> {
+    let (keep, blocked) = mpsc::channel();
+    tokio::task::spawn_blocking(move || blocked.recv());
+    keep
+}
+
+/// The answer to a request that waits for nothing any more.
+pub(crate) async fn finished(request: JoinHandle<Answer>) -> Answer {
+    let_tasks_run().await;
+    assert!(request.is_finished(), "it waits on");
+    request.await.unwrap()
+}
+
+/// Lets the tasks of this thread run.
+pub(crate) async fn let_tasks_run() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -69,6 +158,54 @@ impl Protected {
             .route("/write", get(subject).route_layer(RequireScopes::all(["write"])))
             .layer(auth.clone());
         Self { router, handle: auth.handle() }
+    }
+
+    /// These routes behind a layer.
+    pub(crate) fn with_routes<R: Renderer<Body>>(auth: &AuthLayer<R>, routes: Router) -> Self {
+        Self { router: routes.layer(auth.clone()), handle: auth.handle() }
+    }
+
+    /// A layer inside another one.
+    pub(crate) fn nested(outer: &AuthLayer, inner: &AuthLayer) -> Self {
+        Self::with_routes(outer, Self::new(inner).router)
+    }
+
+    /// A layer inside another one, between which something happens to each request.
+    pub(crate) fn nested_with<F: Future<Output = ()> + Send + 'static>(
+        outer: &AuthLayer,
+        inner: &AuthLayer,
+        between: impl Fn() -> F + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let between = middleware::from_fn(move |request: Request, next: Next| {
+            let first = between();
+            async move {
+                first.await;
+                next.run(request).await
+            }
+        });
+        Self::with_routes(outer, Self::new(inner).router.layer(between))
+    }
+
+    /// `GET /` with a token, in a task of its own.
+    pub(crate) fn spawn_get(&self, token: &str) -> JoinHandle<Answer> {
+        let (api, token) = (self.clone(), token.to_owned());
+        tokio::spawn(async move { api.get(&token).await })
+    }
+
+    /// `GET /` with a token whose introspection Authlete has decided; it answers when it is released.
+    pub(crate) async fn held(&self, bench: &Bench, token: &str) -> (Hold, JoinHandle<Answer>) {
+        let call = bench.introspections() + 1;
+        let hold = bench.authlete.hold(Api::Introspection);
+        let request = self.spawn_get(token);
+        bench.authlete.arrived(Api::Introspection, call).await;
+        (hold, request)
+    }
+
+    /// Waits until no call to Authlete is under way.
+    pub(crate) async fn is_idle(&self) {
+        while self.handle.health().in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// `GET /` with a token.

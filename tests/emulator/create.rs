@@ -44,7 +44,7 @@ async fn a_token_is_made_as_asked() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_not_supported_is_a_bad_request() {
+async fn missing_and_unsupported_parameters_are_a_bad_request() {
     let emulator = Emulator::builder().scopes(["read"]).start().await.unwrap();
     let authlete = emulator.authlete();
     let whole = || request(&emulator);

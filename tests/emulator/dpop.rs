@@ -176,7 +176,7 @@ async fn a_proof_is_good_once() {
 }
 
 #[tokio::test]
-async fn of_what_was_refused_no_proof_is_used_up() {
+async fn a_refused_proof_is_not_used_up() {
     let (emulator, authlete) = start().await;
     let key = Key::es256();
     let token = bound(&emulator, &key).issue().await;
@@ -211,7 +211,7 @@ async fn a_nonce_is_asked_for_and_told() {
 }
 
 #[tokio::test]
-async fn the_nonce_before_is_good_once_more() {
+async fn the_previous_nonce_is_good_once_more() {
     let emulator = Emulator::builder().clock(clock()).dpop_nonce("one").start().await.unwrap();
     let authlete = emulator.authlete();
     let key = Key::es256();

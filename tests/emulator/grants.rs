@@ -159,7 +159,7 @@ async fn a_ticket_can_fail_once() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_unknown_is_an_error_of_its_own() {
+async fn missing_and_unknown_parameters_have_errors_of_their_own() {
     let emulator = Emulator::builder().scopes(["read"]).start().await.unwrap();
     for (parameters, expected) in [
         ("", "invalid_request"),

@@ -65,7 +65,7 @@ async fn a_persistent_token_does_not_expire() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_is_checked() {
+async fn what_an_introspection_asks_for_is_checked() {
     let (emulator, authlete) = start().await;
     let now = emulator.clock().now();
     let token = emulator

@@ -4,12 +4,12 @@
 mod binding;
 mod create;
 mod dpop;
-mod ending;
 mod faults;
 mod grants;
 mod introspection;
 #[path = "../shared/keys.rs"]
 mod keys;
+mod management;
 mod protocol;
 mod support;
 mod update;

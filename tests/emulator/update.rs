@@ -19,7 +19,7 @@ fn keys(response: &TokenUpdateResponse) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn with_nothing_to_change_it_tells_what_there_is() {
+async fn an_update_with_nothing_to_change_tells_what_there_is() {
     let (emulator, authlete) = start().await;
     let token = emulator.token().scopes(["read"]).property("plan", "gold").issue().await;
     let response = authlete.token_update(&of(&token)).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_token_can_be_named_in_five_ways() {
 }
 
 #[tokio::test]
-async fn what_names_no_token_is_a_bad_request() {
+async fn an_update_that_names_no_token_is_a_bad_request() {
     let (_emulator, authlete) = start().await;
     for request in [TokenUpdateRequest::new(), of(""), of("").refresh_token("")] {
         let response = authlete.token_update(&request).await.unwrap();
@@ -92,7 +92,7 @@ async fn an_expiry_is_set_unless_it_is_zero_or_negative() {
 }
 
 #[tokio::test]
-async fn an_expired_token_that_nobody_has_seen_comes_back_to_life() {
+async fn an_expired_token_that_was_not_introspected_can_be_extended() {
     let (emulator, authlete) = start().await;
     let token = emulator.token().expires_in(SECOND).issue().await;
     emulator.clock().advance(2 * SECOND);
@@ -127,7 +127,7 @@ async fn a_token_made_persistent_ignores_an_expiry() {
 }
 
 #[tokio::test]
-async fn nothing_leaves_lists_as_they_are_and_empty_lists_empty_them() {
+async fn omitted_lists_are_left_as_they_are_and_empty_lists_empty_them() {
     let (emulator, authlete) = start().await;
     let token = emulator.token().scopes(["read"]).property("plan", "gold").issue().await;
     let request = of(&token).access_token_expires_at(emulator.clock().now() + SECOND);

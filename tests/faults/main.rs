@@ -5,8 +5,8 @@
 
 mod certificates;
 mod matrix;
-mod scene;
 mod secrets;
+mod setup;
 mod upstream;
 mod wire;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::{
     matrix::{Cell, Expected, MINUTE, Row, rows},
-    scene::Scene,
+    setup::Setup,
 };
 
 /// Runs each row by itself, and tells all that fail.
@@ -39,59 +39,59 @@ fn compare(when: &str, expected: &Expected, seen: &Cell) -> Result<(), String> {
 }
 
 /// Once all is well and nothing that is known is valid any more, a request succeeds.
-async fn recovers(scene: &Scene) -> Result<(), String> {
-    scene.outdate();
-    compare("recovery", &matrix::GOOD, &scene.look().await)
+async fn recovers(setup: &Setup) -> Result<(), String> {
+    setup.outdate();
+    compare("recovery", &matrix::GOOD, &setup.look().await)
 }
 
 #[test]
-fn nothing_is_known_of_the_token() {
+fn each_fault_on_a_miss() {
     each_row(async |row| {
-        let mut scene = Scene::new(row).await;
-        scene.begin_fault().await;
-        compare("cold", &row.cold, &scene.look().await)?;
-        scene.end_fault();
+        let mut setup = Setup::new(row).await;
+        setup.begin_fault().await;
+        compare("cold", &row.cold, &setup.look().await)?;
+        setup.end_fault();
         // Only a verdict on the token is remembered.
         let after = if row.is_kept { row.cold.calls(0) } else { matrix::GOOD };
-        compare("right after it", &after, &scene.look().await)?;
-        recovers(&scene).await
+        compare("right after it", &after, &setup.look().await)?;
+        recovers(&setup).await
     });
 }
 
 #[test]
-fn a_good_answer_is_known_and_valid() {
+fn each_fault_on_a_hit() {
     each_row(async |row| {
-        let mut scene = Scene::new(row).await;
-        compare("before it", &matrix::GOOD, &scene.look().await)?;
-        scene.begin_fault().await;
-        compare("cached", &row.cached, &scene.look().await)?;
-        scene.end_fault();
-        recovers(&scene).await
+        let mut setup = Setup::new(row).await;
+        compare("before it", &matrix::GOOD, &setup.look().await)?;
+        setup.begin_fault().await;
+        compare("cached", &row.cached, &setup.look().await)?;
+        setup.end_fault();
+        recovers(&setup).await
     });
 }
 
 #[test]
-fn a_good_answer_that_is_out_of_date_is_no_better_than_none() {
+fn each_fault_when_the_entry_has_expired() {
     each_row(async |row| {
-        let mut scene = Scene::new(row).await;
-        compare("before it", &matrix::GOOD, &scene.look().await)?;
-        scene.outdate();
-        scene.begin_fault().await;
-        compare("out of date", &row.outdated, &scene.look().await)?;
-        scene.end_fault();
-        recovers(&scene).await
+        let mut setup = Setup::new(row).await;
+        compare("before it", &matrix::GOOD, &setup.look().await)?;
+        setup.outdate();
+        setup.begin_fault().await;
+        compare("out of date", &row.outdated, &setup.look().await)?;
+        setup.end_fault();
+        recovers(&setup).await
     });
 }
 
 #[test]
-fn a_good_answer_that_is_out_of_date_serves_while_authlete_cannot_be_asked_if_that_is_allowed() {
+fn each_fault_when_stale_facts_may_serve() {
     each_row(async |row| {
-        let mut scene = Scene::allowing_stale(row, Duration::from_secs(2 * MINUTE)).await;
-        compare("before it", &matrix::GOOD, &scene.look().await)?;
-        scene.outdate();
-        scene.begin_fault().await;
-        compare("stale allowed", &row.stale, &scene.look().await)?;
-        scene.end_fault();
-        recovers(&scene).await
+        let mut setup = Setup::allowing_stale(row, Duration::from_secs(2 * MINUTE)).await;
+        compare("before it", &matrix::GOOD, &setup.look().await)?;
+        setup.outdate();
+        setup.begin_fault().await;
+        compare("stale allowed", &row.stale, &setup.look().await)?;
+        setup.end_fault();
+        recovers(&setup).await
     });
 }

@@ -2,8 +2,8 @@
 
 use super::shared::read;
 use crate::{
-    challenge::{Challenge, Challenges},
     credentials::Scheme,
+    rejection::challenge::{Challenge, Challenges},
 };
 
 /// Input: realm, URL of the metadata, algorithms and a challenge, each on a line of its own. A

@@ -9,8 +9,8 @@ use http::{
 use http_auth::ChallengeParser;
 
 use crate::{
-    challenge::{Challenges, is_text},
     credentials::{RequestHead, Scheme},
+    rejection::challenge::{Challenges, is_text},
     rejection::{Protocol, Rejection},
 };
 

@@ -10,28 +10,12 @@ use loom::{
 
 use crate::{
     AGE, TOKEN, explore,
-    verifier::{Answer, Verifier},
+    single_flight::{Join, SingleFlight},
+    verifier::{Answer, Verifier, beside, learns, looks},
 };
-
-fn beside<T: 'static>(
-    verifier: &Arc<Verifier>,
-    run: impl FnOnce(Arc<Verifier>) -> T + 'static,
-) -> JoinHandle<T> {
-    let verifier = verifier.clone();
-    thread::spawn(move || run(verifier))
-}
-
-fn looks(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
-    beside(verifier, |verifier| verifier.look())
-}
 
 fn asks_awake(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
     beside(verifier, |verifier| verifier.ask_awake(false))
-}
-
-/// It learnt something.
-fn learns(other: JoinHandle<Answer>) {
-    assert!(other.join().unwrap().is_ok());
 }
 
 #[test]
@@ -41,7 +25,7 @@ fn one_call_is_enough_for_all() {
         let others = [looks(&verifier), looks(&verifier)];
         assert!(verifier.look().is_ok());
         others.into_iter().for_each(learns);
-        assert_eq!(verifier.calls(), 1);
+        assert_eq!(verifier.token().introspections, 1);
     });
 }
 
@@ -121,7 +105,7 @@ fn a_revoked_token_stays_revoked() {
     explore("look, revoke", Some(3), || {
         let verifier = Verifier::new();
         let other = asks_awake(&verifier);
-        verifier.end();
+        verifier.end(TOKEN);
         assert!(verifier.look().is_err());
         let _ = other.join().unwrap();
         assert!(verifier.look().is_err());
@@ -222,20 +206,6 @@ fn nor_after_an_update_that_an_answer_overtook() {
 }
 
 #[test]
-fn nor_after_an_extension() {
-    for (name, waits) in [("ask alone, extend", true), ("ask alone, extend beside", false)] {
-        explore(name, Some(2), move || {
-            let verifier = Verifier::extending(waits);
-            let alone = beside(&verifier, |verifier| verifier.ask(true));
-            assert!(verifier.look().is_ok());
-            assert!(verifier.look().is_ok());
-            learns(alone);
-            assert!(verifier.look().is_ok());
-        });
-    }
-}
-
-#[test]
 fn nor_is_an_older_yes_to_another_kept() {
     explore("ask as another, change elsewhere, look", Some(2), || {
         let verifier = Verifier::new();
@@ -273,22 +243,26 @@ fn nor_is_an_older_yes_kept_after_a_no() {
 
 #[test]
 fn a_place_is_taken_once() {
-    explore("two occupy, look", Some(3), || {
-        let verifier = Verifier::new();
+    explore("two occupy, join", Some(3), || {
+        let calls = Arc::new(SingleFlight::<u32, ()>::new());
         let occupants = Arc::new(AtomicUsize::new(0));
-        let occupy = |occupants: Arc<AtomicUsize>| {
-            move |verifier: Arc<Verifier>| {
-                let _berth =
-                    block_on(verifier.flights.occupy(verifier.key(TOKEN), verifier.clock.now()));
+        let occupy = {
+            let (calls, occupants) = (calls.clone(), occupants.clone());
+            move || {
+                let _place = block_on(calls.occupy(1));
                 assert_eq!(occupants.fetch_add(1, Ordering::AcqRel), 0);
                 occupants.fetch_sub(1, Ordering::AcqRel);
             }
         };
-        let other = beside(&verifier, occupy(occupants.clone()));
-        let asker = looks(&verifier);
-        occupy(occupants)(verifier.clone());
+        let other = thread::spawn(occupy.clone());
+        let joins = thread::spawn(move || {
+            let join = calls.lock().join(1);
+            if let Join::Wait(call) = join {
+                assert_eq!(block_on(call.outcome()), None);
+            }
+        });
+        occupy();
         other.join().unwrap();
-        let _ = asker.join().unwrap();
-        assert!(verifier.look().is_ok());
+        joins.join().unwrap();
     });
 }

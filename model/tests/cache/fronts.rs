@@ -85,7 +85,7 @@ fn nothing_is_served_after_it_was_put_again() {
 fn nothing_is_served_after_it_expired_and_was_put() {
     explore("front: get, expiry, put", Some(3), || {
         let cache = warm();
-        let later = NOW + AGE;
+        let later = NOW.after(AGE);
         let reader = {
             let cache = cache.clone();
             thread::spawn(move || (kept(&cache, TOKEN, NOW), kept(&cache, TOKEN, later)))

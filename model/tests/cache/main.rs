@@ -1,5 +1,5 @@
-//! All interleavings of what happens to one token at the same time, of the sources of `src/cache/`
-//! and `src/verifier/`.
+//! All interleavings of what happens to one token at the same time, of the sources of `src/cache/`,
+//! `src/lifecycle/` and `src/verifier/`.
 
 extern crate tower_authlete_model as arc_swap;
 extern crate tower_authlete_model as moka;
@@ -10,26 +10,43 @@ extern crate tower_authlete_model as tracing;
 #[path = "../../../src/cache/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod cache;
+#[path = "../../../src/clock.rs"]
+#[allow(dead_code)]
+mod clock;
+mod extensions;
 mod flights;
 mod fronts;
+#[path = "../../../src/lifecycle/mod.rs"]
+#[allow(dead_code, unused_imports, unused_variables)]
+mod lifecycle;
+#[path = "../../../src/observe.rs"]
+#[allow(dead_code)]
+mod observe;
 #[allow(dead_code)]
 mod rest;
+mod rotations;
+#[path = "../../../src/single_flight.rs"]
+#[allow(dead_code)]
+mod single_flight;
 mod verifier;
 
 use std::{
     hash::{BuildHasher, RandomState},
     io::Write,
+    pin::Pin,
     sync::{Arc, LazyLock},
-    time::{Duration, SystemTime},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use siphasher::sip128::SipHasher24;
 
 use crate::cache::{Holder, Key, KeySpace, Limits, MemoryCache};
-use clock::millis;
-use rest::{api, clock, observe, refresh, rejection, resilience, rotate, token, verdict};
+use clock::Moment;
+use rest::{api, rejection, resilience, token, verdict};
+use token::{Facts, TokenInfo};
 
-const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+const NOW: Moment = Moment { wall: 0, monotonic: 0 };
 const TOKEN: &str = "token";
 const AGE: Duration = Duration::from_secs(60);
 
@@ -50,10 +67,11 @@ fn memory() -> MemoryCache {
         stale: Duration::ZERO,
         ahead: None,
     });
-    // What is made when it is touched is to be made before other threads are.
+    // What they use is touched before other threads are made.
     put(&cache, &NEIGHBOUR, 0, NOW);
     assert_eq!(kept(&cache, &NEIGHBOUR, NOW), Some(0));
-    [TOKEN, &NEIGHBOUR].into_iter().for_each(|token| cache.remove(&key(token)));
+    cache.remove(&key(&NEIGHBOUR));
+    api::VALUES.into_iter().for_each(|token| cache.remove(&key(token)));
     cache
 }
 
@@ -61,22 +79,31 @@ fn key(token: &str) -> Key {
     KeySpace::new(&[0; 32], "introspection", "access").key(token)
 }
 
-fn put(cache: &MemoryCache, token: &str, said: u64, now: SystemTime) {
-    cache.put(key(token), Holder::BEARER, &Ok(token::TokenInfo { said }), now);
+fn put(cache: &MemoryCache, token: &str, asked: u64, now: Moment) {
+    let expires_at = std::time::SystemTime::UNIX_EPOCH + 2 * AGE;
+    let info = TokenInfo { facts: Facts { asked, ..Facts::default() }, expires_at };
+    cache.put(key(token), Holder::BEARER, &Ok(info), now);
 }
 
 /// What a request finds of a good token, by which version.
-fn kept(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<u64> {
-    find(cache, token, now).map(|answer| answer.unwrap().said)
+fn kept(cache: &MemoryCache, token: &str, now: Moment) -> Option<u64> {
+    find(cache, token, now).map(|answer| answer.unwrap().facts.asked)
 }
 
 /// As in `Verifier::look_up`.
-fn find(cache: &MemoryCache, token: &str, now: SystemTime) -> Option<verdict::Answer> {
+fn find(cache: &MemoryCache, token: &str, now: Moment) -> Option<verdict::Answer> {
     let tag = cache.tag(token);
-    let now = millis(now);
     let at_hand = cache.at_hand(tag, Holder::BEARER, now).map(|(_, known)| known);
     let known = at_hand.or_else(|| cache.find(tag, &key(token), Holder::BEARER, now));
     known.map(|known| known.answer)
+}
+
+/// What comes of it without waiting.
+fn at_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 /// Runs all interleavings, with at most so many threads stopped where they could go on, and tells how

@@ -1,73 +1,112 @@
-//! The verifier's own protocol, of its sources as they are, around an Authlete that knows nothing but how
-//! often a token was changed. Whoever is told of the token checks that it is not from before what has
-//! been told or forgotten.
+//! The verifier's own protocol, of its sources as they are, around an Authlete that knows nothing but one
+//! token. Whoever is told of the token checks that it is not from before what has been told or forgotten.
 
-use std::{future::Future, pin::pin, sync::Arc, task::Poll};
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use std::{
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use http::{Extensions, HeaderMap, HeaderName};
 use loom::{
     future::block_on,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::AtomicU64,
+    thread::{self, JoinHandle},
 };
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
+use tower_authlete_model::Register;
 
 use crate::{
-    NOW, TOKEN,
-    api::{Authlete, TokenRevokeRequest, TokenUpdateRequest},
-    cache::{Flights, Holder, Key, KeySpace, Landed, MemoryCache},
-    clock::Clock,
-    find, key, memory,
-    refresh::Extender,
+    AGE, TOKEN,
+    api::{Authlete, Secret, Token, TokenRevokeRequest, TokenUpdateRequest},
+    at_once,
+    cache::{Flight, Flights, Holder, Key, KeySpace, Landed, MemoryCache},
+    clock::{CENTURY, Clock, Moment},
+    find,
+    lifecycle::{
+        Extender, Lineages, PendingExtension, PendingRotation, Refresh, Rotation, Rotator,
+        Successor,
+    },
+    memory,
+    observe::LogLimit,
     rejection::{Guard, Rejection},
-    resilience::Caller,
-    rotate::Rotator,
-    token::TokenInfo,
+    resilience::{Caller, Deadline},
+    token::{Facts, TokenInfo},
     verdict,
 };
 
 #[path = "../../../src/verifier/boarding.rs"]
 mod boarding;
 #[path = "../../../src/verifier/changes.rs"]
-#[allow(dead_code, unused_variables)]
+#[allow(dead_code)]
 mod changes;
 #[path = "../../../src/verifier/landing.rs"]
 mod landing;
 
 use self::boarding::Boarding;
+pub(crate) use self::changes::Change;
 
 pub(crate) type Answer = verdict::Answer;
 
-type Asked = Landed<Answer>;
+pub(crate) type Asked = Landed<Answer>;
 
 /// What the sources take from `src/verifier.rs`.
 pub(crate) struct Verifier {
-    authlete: Authlete,
+    pub(crate) authlete: Authlete,
     pub(crate) clock: Clock,
     cache: Option<MemoryCache>,
+    pub(crate) log: LogLimit,
     guard: Guard,
-    caller: Caller,
+    pub(crate) caller: Caller,
     pub(crate) flights: Flights<Asked>,
     room: Arc<Semaphore>,
-    extender: Option<Extender>,
-    rotator: Option<Rotator>,
-    pairs: Pairs,
+    pub(crate) extender: Option<Extender>,
+    pub(crate) lineages: Lineages,
+    pub(crate) rotator: Option<Arc<Rotator>>,
+    pairs: Cache<Key, Key>,
     endings: AtomicU64,
+    keys: KeySpace,
     refresh_keys: KeySpace,
-    key: Key,
-    /// Nobody who begins now may be told what was said before this many changes.
-    least: AtomicU64,
+    /// Somebody has begun to change, end or forget the token.
+    disturbed: Flag,
+    /// Nobody had when a request looked how often tokens were forgotten.
+    undisturbed: Flag,
+    /// Nobody who begins now may be told what was said before this.
+    least: Register<Facts>,
     /// Nor may anybody who began before, since the token was forgotten after them.
-    gone: AtomicU64,
+    gone: Arc<Register<Facts>>,
+}
+
+/// Not loom's: it tells in which order things happened.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn set(&self, to: bool) {
+        self.0.store(to, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Clone)]
 pub(crate) struct Presented {
-    key: Key,
+    pub(crate) key: Key,
     holder: Holder,
+    token: Secret,
 }
 
 impl Presented {
-    fn bearer(key: Key, _: &str) -> Self {
-        Self { key, holder: Holder::BEARER }
+    fn with_value(&self, key: Key, token: &Secret) -> Self {
+        Self { key, token: token.clone(), ..*self }
     }
 
     fn sent_by<F>(&self, _: &F) {}
@@ -76,154 +115,269 @@ impl Presented {
         false
     }
 
-    fn token(&self) -> &str {
-        TOKEN
+    pub(crate) fn is_sent(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.token.expose()
     }
 }
 
-/// Nobody comes with a refresh token.
-struct Pairs;
-
-impl Pairs {
-    fn remember(&self, _: Key, _: Key) {}
-
-    fn renew(&self, _: &Key, _: Key) {}
-
-    fn take(&self, _: &Key) -> Option<Key> {
-        None
-    }
+/// What is known of a token, and by what.
+pub(crate) struct Resolved {
+    answer: Answer,
+    call: Option<Arc<Flight<Asked>>>,
 }
 
-/// Not looked at by what is checked.
-#[derive(Clone, Copy)]
-pub(crate) struct Freshness;
+impl Resolved {
+    fn known(answer: Answer) -> Self {
+        Self { answer, call: None }
+    }
 
-#[allow(dead_code)]
-pub(crate) struct Recheck {
-    verifier: Arc<Verifier>,
-    presented: Presented,
-    freshness: Freshness,
+    fn by(call: &Arc<Flight<Asked>>, answer: Answer) -> Self {
+        Self { answer, call: Some(call.clone()) }
+    }
 }
 
 impl Verifier {
-    fn crowded(&self) -> Rejection {
+    pub(crate) fn crowded(&self) -> Rejection {
         verdict::unknown()
     }
 
     pub(crate) fn new() -> Arc<Self> {
-        Self::with(Some(memory()), None)
+        Arc::new(Self::keeping(Some(memory())))
     }
 
     /// One that keeps nothing.
     pub(crate) fn forgetful() -> Arc<Self> {
-        Self::with(None, None)
+        Arc::new(Self::keeping(None))
     }
 
-    /// One that extends the token once.
-    pub(crate) fn extending(waits: bool) -> Arc<Self> {
-        Self::with(Some(memory()), Some(Extender::new(waits)))
+    /// One that extends the token, which is about to expire.
+    pub(crate) fn extending() -> Arc<Self> {
+        let (when_below, to) = (4 * AGE, 10 * AGE);
+        let refresh = Refresh::extend().when_below(when_below).to(to);
+        let extender = Some(Extender::new(refresh, LogLimit::default()));
+        Arc::new(Self { extender, ..Self::keeping(Some(memory())) })
     }
 
-    fn with(cache: Option<MemoryCache>, extender: Option<Extender>) -> Arc<Self> {
-        Arc::new(Self {
-            authlete: Authlete::new(),
-            clock: Clock::new(NOW),
+    /// One that knows the token, and gives it another value when it is used. The old one is accepted for
+    /// some time. If it is impatient, it waits for no rotation when it ends the token.
+    pub(crate) fn rotating(impatient: bool) -> Arc<Self> {
+        let every = Duration::from_secs(2);
+        let header = HeaderName::from_static("x-new-token");
+        let rotation = Rotation::in_header(header).every(every).overlap(every / 2);
+        let rotator = Rotator::new(rotation);
+        let mut verifier = Self::keeping(Some(memory()));
+        verifier.caller.impatient = impatient;
+        rotator.see(&verifier.key(TOKEN), verifier.clock.moment());
+        verifier.clock.advance(every);
+        verifier.rotator = Some(Arc::new(rotator));
+        Arc::new(verifier).warmed()
+    }
+
+    fn keeping(cache: Option<MemoryCache>) -> Self {
+        let gone = Arc::new(Register::new(Facts::default()));
+        let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
+        // Touched before other threads are made.
+        clock.moment();
+        Self {
+            authlete: Authlete::new(SystemTime::UNIX_EPOCH + 3 * AGE),
+            clock,
             cache,
+            log: LogLimit::default(),
             guard: Guard,
-            caller: Caller,
+            caller: Caller::new(gone.clone()),
             flights: Flights::new(),
             room: Arc::new(Semaphore),
-            extender,
+            extender: None,
+            lineages: Lineages::new(CENTURY),
             rotator: None,
-            pairs: Pairs,
+            pairs: Cache::builder(),
             endings: AtomicU64::new(0),
+            keys: KeySpace::new(&[0; 32], "introspection", "access"),
             refresh_keys: KeySpace::new(&[0; 32], "introspection", "refresh"),
-            key: key(TOKEN),
-            least: AtomicU64::new(0),
-            gone: AtomicU64::new(0),
-        })
+            disturbed: Flag::default(),
+            undisturbed: Flag::default(),
+            least: Register::new(Facts::default()),
+            gone,
+        }
     }
 
     /// One that knows the token as it was first.
     pub(crate) fn warm() -> Arc<Self> {
-        let verifier = Self::new();
-        assert_eq!(verifier.look(), Ok(TokenInfo { said: 0 }));
-        verifier
+        Self::new().warmed()
     }
 
-    pub(crate) fn key(&self, _: &str) -> Key {
-        self.key
+    pub(crate) fn warmed(self: Arc<Self>) -> Arc<Self> {
+        assert_eq!(self.look().unwrap().facts, Facts::default());
+        self
     }
 
-    fn known(&self, key: &Key, holder: Holder, now: std::time::SystemTime) -> Option<Answer> {
-        self.cache.as_ref()?.get(key, holder, now)
+    pub(crate) fn key(&self, token: &str) -> Key {
+        self.keys.key(token)
     }
 
-    async fn call(&self, _: &Presented) -> Answer {
-        self.authlete.introspection()
+    fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
+        self.cache.as_ref()?.get(key, holder, self.clock.moment())
     }
 
-    pub(crate) fn presented(&self) -> Presented {
-        Presented::bearer(self.key, TOKEN)
+    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Answer> {
+        self.known(&self.lineages.newest(&presented.key), presented.holder)
     }
 
-    fn told(&self, answer: Answer, least: u64) -> Answer {
-        // What is not known is no news.
-        let said = match answer {
-            Err(Rejection::Unknown) => return answer,
-            Err(Rejection::Bad) => u64::MAX,
-            Ok(TokenInfo { said }) => said,
+    pub(crate) fn has_other_value(&self, key: &Key) -> bool {
+        let renews = |rotator: &Arc<Rotator>| rotator.is_renewing(key);
+        self.lineages.newest(key) != *key || self.rotator.as_ref().is_some_and(renews)
+    }
+
+    pub(crate) fn is_recent(&self, _: &Flight<Asked>, _: Moment) -> bool {
+        true
+    }
+
+    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Answer {
+        self.ask_now(presented, false).await.answer
+    }
+
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        let epoch = self.flights.lock().epoch(shard);
+        self.undisturbed.set(!self.disturbed.get());
+        epoch
+    }
+
+    fn look_up(&self, token: &str) -> Option<Answer> {
+        let (cache, key) = (self.cache.as_ref()?, self.key(token));
+        let known = find(cache, token, self.clock.moment());
+        let successor = match &known {
+            Some(Ok(_)) => None,
+            _ => self.successor(&key, Holder::BEARER),
         };
-        assert!(said >= least, "told of {said}, after {least}");
-        self.least.fetch_max(said, Ordering::AcqRel);
+        let Some(successor) = successor else { return known };
+        self.known(&successor.key, Holder::BEARER).filter(Result::is_ok)
+    }
+
+    fn successor(&self, key: &Key, holder: Holder) -> Option<Arc<Successor>> {
+        let rotator = self.rotator.as_ref().filter(|_| holder.key.is_none())?;
+        rotator.overlapping(key, self.clock.moment())
+    }
+
+    fn by_current_value(&self, presented: &Arc<Presented>) -> Arc<Presented> {
+        match self.successor(&presented.key, presented.holder) {
+            Some(successor) => Arc::new(presented.with_value(successor.key, &successor.value)),
+            None => presented.clone(),
+        }
+    }
+
+    pub(crate) fn ask_in_background(
+        self: &Arc<Self>,
+        presented: &Arc<Presented>,
+    ) -> Option<Arc<Flight<Asked>>> {
+        let Presented { key, holder, .. } = **presented;
+        let boarding = self.join(&mut self.flights.lock(), key, holder);
+        match boarding {
+            Boarding::Join(flight) => Some(flight),
+            Boarding::Start(flight, landing) => {
+                tokio::spawn(landing.fly(presented.clone()));
+                Some(flight)
+            }
+            Boarding::Known(_) | Boarding::Full => None,
+        }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        false
+    }
+
+    async fn call(&self, presented: &Presented) -> Answer {
+        self.authlete.introspection(presented.token())
+    }
+
+    fn presented(&self, token: &str) -> Arc<Presented> {
+        let (key, holder) = (self.key(token), Holder::BEARER);
+        Arc::new(Presented { key, holder, token: token.into() })
+    }
+}
+
+/// What the explorations do.
+impl Verifier {
+    fn told(&self, answer: Answer, least: Facts) -> Answer {
+        let facts = match answer {
+            // What is not known is no news.
+            Err(Rejection::Unknown) => return answer,
+            // The token has got another value.
+            Err(Rejection::Bad) if self.token().value() != TOKEN => return answer,
+            Err(Rejection::Bad) => Facts::END,
+            Ok(TokenInfo { facts, .. }) => facts,
+        };
+        // An answer that was on its way may tell of less of the token's life.
+        let least = Facts { extended: least.extended.min(facts.extended), ..least };
+        assert!(facts.are_after(least), "told of {facts:?}, after {least:?}");
+        self.least.change(|it| it.raise(facts));
         answer
     }
 
-    fn gone(&self, change: u64) {
-        self.least.fetch_max(change, Ordering::AcqRel);
-        self.gone.fetch_max(change, Ordering::AcqRel);
+    /// Tells what is kept.
+    fn kept(&self, answer: Answer, least: Facts) -> Answer {
+        let extended = answer.map_or(u64::MAX, |token| token.facts.extended);
+        assert!(extended >= least.extended, "told of {answer:?}, after {least:?}");
+        self.told(answer, least)
+    }
+
+    fn gone(&self, facts: Facts) {
+        self.least.change(|it| it.raise(facts));
+        self.gone.change(|it| it.raise(facts));
     }
 
     /// As a request does.
     pub(crate) fn look(self: &Arc<Self>) -> Answer {
-        let least = self.least.load(Ordering::Acquire);
-        let known = self.cache.as_ref().and_then(|it| find(it, TOKEN, self.clock.now()));
-        match known {
-            Some(answer) => self.told(answer, least),
-            None => self.ask(false),
+        self.look_at(TOKEN)
+    }
+
+    /// The same with another value.
+    pub(crate) fn look_at(self: &Arc<Self>, value: &str) -> Answer {
+        let least = self.least.get();
+        match self.look_up(value) {
+            Some(answer) => self.kept(answer, least),
+            None => self.ask_for(value, false),
         }
     }
 
     pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Answer {
-        let least = self.least.load(Ordering::Acquire);
-        self.told(block_on(self.ask_now(&self.presented(), fresh)), least)
+        self.ask_for(TOKEN, fresh)
+    }
+
+    fn ask_for(self: &Arc<Self>, value: &str, fresh: bool) -> Answer {
+        let least = self.least.get();
+        self.told(block_on(self.ask_now(&self.presented(value), fresh)).answer, least)
     }
 
     /// The same, with a certificate.
     pub(crate) fn ask_with_certificate(self: &Arc<Self>) -> Answer {
-        let least = self.least.load(Ordering::Acquire);
+        let least = self.least.get();
         let holder = Holder { certificate: Some([1; 32]), ..Holder::BEARER };
-        let presented = Presented { holder, ..self.presented() };
-        self.told(block_on(self.ask_now(&presented, false)), least)
+        let presented = Arc::new(Presented { holder, ..(*self.presented(TOKEN)).clone() });
+        self.told(block_on(self.ask_now(&presented, false)).answer, least)
     }
 
     /// The same, by one that is polled at once when its flight has landed. What is forgotten before
     /// it looks at the answer must not be told.
     pub(crate) fn ask_awake(self: &Arc<Self>, fresh: bool) -> Answer {
-        let least = self.least.load(Ordering::Acquire);
-        let flight = match self.board(&self.presented(), fresh) {
+        let least = self.least.get();
+        let presented = self.presented(TOKEN);
+        let flight = match self.board(&presented, fresh) {
             Boarding::Known(answer) => return self.told(answer, least),
             Boarding::Join(flight) => flight,
             Boarding::Start(flight, landing) => {
-                tokio::spawn(landing.fly(self.presented()));
+                tokio::spawn(landing.fly(presented.clone()));
                 flight
             }
             Boarding::Full => unreachable!(),
         };
         block_on(flight.outcome());
-        let least = self.gone.load(Ordering::Acquire);
+        let least = self.gone.get();
         let unknown = Err(verdict::unknown());
-        match block_on(self.flights.answer(&self.key, &flight, unknown)) {
+        match block_on(self.flights.answer(&presented.key, &flight, unknown)) {
             Some(answer) => self.told(answer, least),
             None => self.ask(fresh),
         }
@@ -231,22 +385,66 @@ impl Verifier {
 
     /// Starts a call, if there is none, that breaks off.
     pub(crate) fn break_off(self: &Arc<Self>) {
-        drop(self.board(&self.presented(), false));
+        drop(self.board(&self.presented(TOKEN), false));
     }
 
     /// Starts a call, if there is none, or waits for it, and goes away.
     pub(crate) fn go_away(self: &Arc<Self>) {
-        let flight = match self.board(&self.presented(), false) {
+        let presented = self.presented(TOKEN);
+        let flight = match self.board(&presented, false) {
             Boarding::Join(flight) => flight,
             Boarding::Start(flight, landing) => {
-                let presented = self.presented();
-                loom::thread::spawn(move || tokio::spawn(landing.fly(presented)));
+                thread::spawn(move || tokio::spawn(landing.fly(presented)));
                 flight
             }
             _ => return,
         };
-        let waker = std::task::Waker::noop();
-        let _ = pin!(flight.outcome()).poll(&mut std::task::Context::from_waker(waker));
+        let _ = at_once(pin!(flight.outcome()));
+    }
+
+    /// Extends the token, as a request does that is admitted by what it was told and waits for it. The
+    /// introspection that the extension follows knows what was changed before that was sent. What was
+    /// changed while it waited is known to it.
+    pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Answer {
+        let (least, presented) = (self.least.get(), self.presented(TOKEN));
+        let known = self.look_up(TOKEN).filter(|_| !fresh).map(Resolved::known);
+        let resolved = known.unwrap_or_else(|| block_on(self.ask_now(&presented, fresh)));
+        let (answer, call) = (self.told(resolved.answer, least), resolved.call);
+        let Ok(token) = answer else { return answer };
+        let (extender, now) = (self.extender.as_ref().unwrap(), self.clock.moment());
+        if !extender.is_due(&presented.key, &token, &self.lineages, now) {
+            return answer;
+        }
+        let (followed, meanwhile) = (call.is_some(), Rc::new(Cell::new(least)));
+        let deadline = {
+            let (verifier, meanwhile) = (self.clone(), meanwhile.clone());
+            Deadline::then(move || {
+                if verifier.undisturbed.get() {
+                    meanwhile.set(verifier.gone.get());
+                }
+            })
+        };
+        let extension = PendingExtension::new(self, &presented, call);
+        let answer = self.told(block_on(extension.wait(token, deadline)), meanwhile.get());
+        if answer.is_ok_and(|it| it.facts.extended > token.facts.extended) {
+            let (knew, gone) = (token.facts.updated, self.caller.attempted());
+            assert!(!followed || knew >= gone, "extended by what was told of {knew}, after {gone}");
+        }
+        answer
+    }
+
+    /// Gives the token a new value, as a request does that is answered with success.
+    pub(crate) fn rotate(self: &Arc<Self>) -> Option<String> {
+        let pending = PendingRotation::due(self, self.key(TOKEN), TOKEN, &Extensions::new())?;
+        let value = block_on(pending.start())?;
+        let mut headers = HeaderMap::new();
+        value.tell(&mut headers);
+        Some(headers["x-new-token"].to_str().unwrap().to_owned())
+    }
+
+    /// Whether the first value stands for another one.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.successor(&self.key(TOKEN), Holder::BEARER).is_some()
     }
 
     /// Somebody else changes it at Authlete, and nothing is said of it here.
@@ -255,46 +453,77 @@ impl Verifier {
     }
 
     pub(crate) fn end_elsewhere(&self) {
-        at_once(self.authlete.token_revoke(&TokenRevokeRequest::new())).unwrap();
+        let request = TokenRevokeRequest::new().access_token_identifier(TOKEN);
+        block_on(self.authlete.token_revoke(&request)).unwrap();
     }
 
-    /// How often Authlete was asked.
-    pub(crate) fn calls(&self) -> u64 {
-        self.authlete.calls()
+    /// The next extension is made twice: it fails at first.
+    pub(crate) fn failing(self: Arc<Self>) -> Arc<Self> {
+        self.authlete.fails.store(true, core::sync::atomic::Ordering::SeqCst);
+        self
+    }
+
+    /// What has become of the token at Authlete.
+    pub(crate) fn token(&self) -> Token {
+        self.authlete.token()
     }
 
     /// Somebody else changes it, and then it is forgotten.
     pub(crate) fn change_and_forget(&self) {
-        let change = self.authlete.change();
-        self.forget(TOKEN);
-        self.gone(change);
+        self.change_and(|| self.forget(TOKEN));
     }
 
     /// The same, and then all is forgotten.
     pub(crate) fn change_and_forget_all(&self) {
-        let change = self.authlete.change();
-        self.forget_all();
-        self.gone(change);
+        self.change_and(|| self.forget_all());
     }
 
-    /// Ends it, by this.
-    pub(crate) fn end(&self) {
-        at_once(self.revoke(TOKEN)).unwrap();
-        self.gone(u64::MAX);
+    /// Somebody else changes it, and then this is done.
+    pub(crate) fn change_and(&self, forget: impl FnOnce()) {
+        let change = self.authlete.change();
+        self.disturbed.set(true);
+        forget();
+        self.gone(Facts { updated: change, asked: change, extended: 0 });
+    }
+
+    /// Ends it, by this value. Tells how many tokens that were.
+    pub(crate) fn end(&self, value: &str) -> u64 {
+        self.disturbed.set(true);
+        let ended = block_on(self.revoke(value)).unwrap();
+        self.gone(Facts::END);
+        ended
     }
 
     /// Changes it, by this.
     pub(crate) fn change_it(&self) {
-        let response = at_once(self.update(TOKEN, TokenUpdateRequest::new()));
-        self.gone(response.unwrap().said);
+        self.change_by(TokenUpdateRequest::new());
+    }
+
+    /// Changes it, and its value.
+    pub(crate) fn change_value(&self) {
+        self.change_by(TokenUpdateRequest::new().access_token_value_updated(true));
+    }
+
+    fn change_by(&self, request: TokenUpdateRequest) {
+        self.disturbed.set(true);
+        let response = block_on(self.update(TOKEN, request)).unwrap();
+        self.gone(response.updated);
     }
 }
 
-/// Of what waits for nothing.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let waker = std::task::Waker::noop();
-    match pin!(future).poll(&mut std::task::Context::from_waker(waker)) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
-    }
+pub(crate) fn beside<T: 'static>(
+    verifier: &Arc<Verifier>,
+    run: impl FnOnce(Arc<Verifier>) -> T + 'static,
+) -> JoinHandle<T> {
+    let verifier = verifier.clone();
+    thread::spawn(move || run(verifier))
+}
+
+pub(crate) fn looks(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
+    beside(verifier, |verifier| verifier.look())
+}
+
+/// It learnt something.
+pub(crate) fn learns(other: JoinHandle<Answer>) {
+    assert!(other.join().unwrap().is_ok());
 }

@@ -11,10 +11,13 @@ use tower_service::Service;
 
 use crate::{
     credentials::RequestHead,
-    future::{AuthFuture, Decision, Waiting},
+    layer::future::{AuthFuture, Decision, Waiting},
     policy::Require,
-    rejection::{self, Guard, Rejection},
-    request::context::{AuthContext, Recheck},
+    rejection::Rejection,
+    request::{
+        context::{AuthContext, Recheck},
+        refuse::{guard, refuse},
+    },
     token::{Scopes, TokenInfo},
     verifier::{Resolved, Verifier},
 };
@@ -57,7 +60,7 @@ where
         // What was said of the token when it was issued is not all there is to know.
         let Some((verifier, recheck)) = recheck else {
             let head = RequestHead::of(&request);
-            let refusal = rejection::refuse(head, request.extensions(), &rejection);
+            let refusal = refuse(head, request.extensions(), &rejection);
             return AuthFuture::refused(refusal);
         };
         let resolving = recheck.ask(&verifier);
@@ -74,7 +77,7 @@ where
 /// Whether the request's token meets a requirement by what is known of it: by all that can be known, if
 /// the requirement can be met by what is missing.
 fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
-    let guard = Guard::find(extensions)?;
+    let guard = guard(extensions)?;
     let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
     require.check_known(token, guard.clock())
 }
@@ -96,7 +99,7 @@ fn decide<B, ResB: Default + 'static>(
         Ok(()) => Decision::Admit(None),
         Err(rejection) => {
             let head = RequestHead::of(request);
-            Decision::Refuse(rejection::refuse(head, request.extensions(), &rejection))
+            Decision::Refuse(refuse(head, request.extensions(), &rejection))
         }
     }
 }

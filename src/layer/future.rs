@@ -107,7 +107,7 @@ impl<ResB> After<ResB> {
     fn begin(self, response: Response<ResB>) -> (Option<PendingRotation>, Answered<ResB>) {
         let refused = Refused::marks(&response);
         if let Some(extension) = self.extension.filter(|_| !refused) {
-            extension.start();
+            extension.begin();
         }
         let succeeded = !refused && response.status().as_u16() < 400;
         let answered = Answered { response, finish: self.finish };

@@ -14,9 +14,9 @@ use crate::proof::ProofFor;
 use crate::{
     cache::{Holder, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
-    future::{After, AuthFuture, Decision, Finish, Waiting},
-    layer::Settings,
-    lifecycle::{Admits, Extended, PendingExtension, PendingRotation},
+    layer::future::{After, AuthFuture, Decision, Finish, Waiting},
+    layer::settings::Settings,
+    lifecycle::{Admits, PendingExtension, PendingRotation},
     meter,
     observe::limited,
     policy::Require,
@@ -79,17 +79,44 @@ impl Credentials<'_> {
 struct Evidence {
     scheme: Scheme,
     certificate: Option<Thumbprint>,
+    /// What a usual hit does not need, which takes no room of it.
+    rest: Option<Box<Rest>>,
+}
+
+/// What is needed to ask about a token, or to do more about it than to let its request pass.
+#[derive(Default)]
+struct Rest {
     /// All that Authlete is told, if it may have to be asked.
     presented: Option<Arc<Presented>>,
     /// The value of the token as it was presented, if values are rotated.
     value: Option<Key>,
     rotation: Option<PendingRotation>,
-    /// What became of the proof.
-    sent: Option<Sent>,
+    /// What became of the proof, and the key of its token.
+    sent: Option<(Key, Sent)>,
     /// When the check is to be over, but for what comes after an extension.
     deadline: Option<Deadline>,
     /// The token's extension has been waited for.
     extended: bool,
+}
+
+impl Evidence {
+    fn of_scheme(scheme: Scheme) -> Self {
+        Self { scheme, certificate: None, rest: None }
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    fn presented(&self) -> Option<&Arc<Presented>> {
+        self.rest.as_ref()?.presented.as_ref()
+    }
+
+    /// What a call is made with that begins now.
+    fn asks(&mut self, presented: Arc<Presented>, deadline: Deadline) {
+        let rest = self.rest();
+        (rest.presented, rest.deadline) = (Some(presented), Some(deadline));
+    }
 }
 
 impl<S, R> AuthService<S, R> {
@@ -166,15 +193,14 @@ impl<R> Authenticator<R> {
         let known = known.filter(|known| !self.lacks_facts(&known.answer));
         let Some(known) = known else {
             let presented = Arc::new(credentials.presented(key));
-            evidence.presented = Some(presented.clone());
-            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
             let resolving = verifier.clone().resolve(presented, self.freshness);
             return Ok(Begin::Pending(evidence, Box::pin(resolving)));
         };
         if let Known { answer: Ok(token), ends } = &known
             && verifier.needs_presenting(&key, token, *ends)
         {
-            evidence.presented = Some(Arc::new(credentials.presented(key)));
+            evidence.rest().presented = Some(Arc::new(credentials.presented(key)));
         }
         Ok(Begin::Ready(evidence, known.into()))
     }
@@ -216,16 +242,15 @@ impl<R> Authenticator<R> {
     ) -> Evidence {
         let verifier = &self.settings.verifier;
         let Credentials { scheme, token, .. } = credentials;
+        let mut evidence = Evidence::of_scheme(*scheme);
+        evidence.certificate = credentials.holder().certificate;
         // A client that proves possession needs no new values.
-        let rotates = verifier.rotator.is_some() && *scheme == Scheme::Bearer;
-        let value = rotates.then_some(key);
-        Evidence {
-            certificate: credentials.holder().certificate,
-            value,
-            rotation: value
-                .and_then(|value| PendingRotation::due(verifier, value, token, extensions)),
-            ..Evidence::of_scheme(*scheme)
+        if verifier.rotator.is_some() && *scheme == Scheme::Bearer {
+            let rest = evidence.rest();
+            rest.value = Some(key);
+            rest.rotation = PendingRotation::due(verifier, key, token, extensions);
         }
+        evidence
     }
 
     /// The beginning of a request that proves something.
@@ -240,10 +265,11 @@ impl<R> Authenticator<R> {
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let outer = AuthContext::of(request.extensions(), verifier);
         let proven = outer.and_then(|context| context.proven.as_ref());
-        if let Some(Proven { token: known, sent: Some(sent) }) = proven
+        let proven = proven.filter(|proven| proven.key == key);
+        if let Some(Proven { token: known, sent, .. }) = proven
             && let Some(flight) = sent.get()
         {
-            evidence.sent = Some(sent.clone());
+            evidence.rest().sent = Some((key, sent.clone()));
             let Freshness { fresh, stale } = self.freshness;
             let known = || verifier.known_since(&key, flight, known, stale);
             return Ok(match (!fresh).then(known).flatten() {
@@ -254,7 +280,7 @@ impl<R> Authenticator<R> {
                 }
             });
         }
-        evidence.sent = Some(Sent::default());
+        evidence.rest().sent = Some((key, Sent::default()));
         let presented = credentials.presented(key);
         let resolving = self.prove(request, presented, proven.is_some(), &mut evidence)?;
         Ok(Begin::Pending(evidence, resolving))
@@ -314,19 +340,17 @@ impl<R> Authenticator<R> {
             presented.holder.key = Some(proof.thumbprint);
             let told = presented.request().into_owned();
             presented = presented.telling(told.dpop(text).htm(method).htu(url));
-            presented.sent = evidence.sent.clone();
+            presented.sent = evidence.rest().sent.as_ref().map(|(_, sent)| sent.clone());
             let (verifier, prover) = (verifier.clone(), prover.clone());
             let presented = Arc::new(presented);
-            evidence.presented = Some(presented.clone());
-            evidence.deadline = Some(verifier.caller.deadline_of_extension());
+            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
             return Ok(Box::pin(
                 verifier.resolve_with_proof(prover, proof, presented, freshness, proven),
             ));
         }
         let _ = proven;
         let presented = Arc::new(presented);
-        evidence.presented = Some(presented.clone());
-        evidence.deadline = Some(verifier.caller.deadline_of_extension());
+        evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
         Ok(Box::pin(verifier.clone().resolve(presented, freshness)))
     }
 
@@ -378,23 +402,24 @@ impl<R> Authenticator<R> {
                 return Decision::Refuse(self.refuse(request, evidence, &rejection));
             }
         };
-        let presented = evidence.presented.as_ref().filter(|_| !evidence.extended);
+        let rest = evidence.rest.as_deref_mut().filter(|rest| !rest.extended);
+        let extension = rest.as_ref().and_then(|rest| rest.presented.as_ref());
         // By what the introspection says that an extension follows.
         let admits = || -> Admits {
-            let (admission, verifier) =
-                (self.admission(evidence.certificate, options.signs()), verifier.clone());
+            let admission = self.admission(evidence.certificate, options.signs());
+            let verifier = verifier.clone();
             Box::new(move |token| admission.allow(token, &verifier).is_ok())
         };
         let follow = |it| verifier.follow(it, &token, needs_refresh, call, admits);
-        let extension = presented.and_then(follow);
-        match extension {
-            Some(extension) if verifier.waits_for_extensions() => {
-                evidence.extended = true;
-                let deadline = evidence.deadline.take();
+        let extension = extension.and_then(follow);
+        match (extension, rest) {
+            (Some(extension), Some(rest)) if verifier.waits_for_extensions() => {
+                rest.extended = true;
+                let deadline = rest.deadline;
                 let deadline = deadline.unwrap_or_else(|| verifier.caller.deadline_of_extension());
                 Decision::Wait(Box::pin(after_extension(extension, deadline, token)))
             }
-            extension => Decision::Admit(self.admit(request, evidence, token, extension)),
+            (extension, _) => Decision::Admit(self.admit(request, evidence, token, extension)),
         }
     }
 
@@ -410,23 +435,27 @@ impl<R> Authenticator<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, options, .. } = &*self.settings;
-        if let (Some(rotator), Some(value)) = (&verifier.rotator, &evidence.value) {
-            rotator.see(value, verifier.clock.recently());
-        }
+        let rotation = match (&verifier.rotator, evidence.rest.as_deref_mut()) {
+            (Some(rotator), Some(Rest { value: Some(value), rotation, .. })) => {
+                rotator.see(value, verifier.clock.recently());
+                rotation.take()
+            }
+            _ => None,
+        };
         // What is done once is done by the layer outside.
-        let outer = AuthContext::take(request.extensions_mut(), verifier);
-        let done = outer.as_ref().map(|outer| outer.after).unwrap_or_default();
-        let rotation = evidence.rotation.take().filter(|_| !done.rotates);
+        let done = AuthContext::take(request.extensions_mut(), verifier);
+        let rotation = rotation.filter(|_| !done.rotates);
+        // An extension by the old value would miss the token that gets a new one.
+        let extension = extension.filter(|_| rotation.is_none() && !done.rotates);
         let signs = token.needs_signed_response() && !done.signs;
         let after = AfterResponse {
             rotates: done.rotates || rotation.is_some(),
             signs: done.signs || signs,
+            watched: done.watched || rotation.is_some() || extension.is_some(),
         };
-        // An extension by the old value would miss the token that gets a new one.
-        let extension = extension.filter(|_| rotation.is_none());
         let finish = self.finish(request, evidence, &token, signs);
-        let unusual = evidence.scheme == Scheme::Dpop || !token.is_complete() || outer.is_some();
-        if unusual || after.rotates || after.signs {
+        let unusual = evidence.scheme == Scheme::Dpop || !token.is_complete();
+        if unusual || after.rotates || after.signs || after.watched {
             let context = self.context(evidence, &token, after);
             request.extensions_mut().insert(context);
         }
@@ -440,15 +469,15 @@ impl<R> Authenticator<R> {
 
     fn context(&self, evidence: &Evidence, token: &TokenInfo, after: AfterResponse) -> AuthContext {
         let verifier = &self.settings.verifier;
-        let presented = evidence.presented.as_ref().filter(|_| !token.is_complete());
+        let presented = evidence.presented().filter(|_| !token.is_complete());
         let recheck = presented.map(|presented| Recheck {
             presented: presented.clone(),
             freshness: self.freshness,
             admission: self.admission(evidence.certificate, after.signs),
         });
-        let sent = evidence.sent.clone();
-        let proven =
-            (evidence.scheme == Scheme::Dpop).then(|| Proven { token: token.clone(), sent });
+        let sent = evidence.rest.as_ref().and_then(|rest| rest.sent.clone());
+        let sent = sent.filter(|_| evidence.scheme == Scheme::Dpop);
+        let proven = sent.map(|(key, sent)| Proven { key, token: token.clone(), sent });
         let (verifier, scheme) = (verifier.clone(), evidence.scheme);
         AuthContext { verifier, scheme, recheck, proven, after }
     }
@@ -472,7 +501,8 @@ impl<R> Authenticator<R> {
         let protocol = Protocol::of(RequestHead::of(request));
         let mut head = rejection.head(&protocol, &options.challenges, evidence.scheme);
         head.headers_mut().extend(self.nonce(evidence).map(|nonce| (Some(DPOP_NONCE), nonce)));
-        rejection::render(&**renderer, rejection, head)
+        let watched = AuthContext::is_watched(request.extensions());
+        rejection::render(&**renderer, rejection, head, watched)
     }
 
     /// The nonce that the client has to use next, if there is one.
@@ -528,7 +558,7 @@ impl<R> Authenticator<R> {
                             Rejection::misconfigured("the response could not be signed");
                         let challenges = &settings.options.challenges;
                         let head = rejection.head(&protocol, challenges, scheme);
-                        rejection::render(&*settings.renderer, &rejection, head)
+                        rejection::render(&*settings.renderer, &rejection, head, true)
                     })
                 }
                 None => response,
@@ -543,23 +573,7 @@ async fn after_extension(
     deadline: Deadline,
     token: TokenInfo,
 ) -> Resolved {
-    let extended = deadline.wait(extension.run()).await.unwrap_or(Extended::Not);
-    Resolved::known(extended.apply(token))
-}
-
-impl Evidence {
-    fn of_scheme(scheme: Scheme) -> Self {
-        Self {
-            scheme,
-            certificate: None,
-            presented: None,
-            value: None,
-            rotation: None,
-            sent: None,
-            deadline: None,
-            extended: false,
-        }
-    }
+    Resolved::known(extension.wait(token, deadline).await)
 }
 
 impl<R> Clone for Authenticator<R> {

@@ -44,7 +44,7 @@ const HEADERS: [header::HeaderName; 5] = [
     header::WWW_AUTHENTICATE,
 ];
 
-pub(crate) struct Scene {
+pub(crate) struct Setup {
     upstream: Upstream,
     fault: Fault,
     astray: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ struct Answer {
     body: String,
 }
 
-impl Scene {
+impl Setup {
     pub(crate) async fn new(row: &Row) -> Self {
         Self::allowing_stale(row, Duration::ZERO).await
     }

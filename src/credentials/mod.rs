@@ -1,51 +1,20 @@
 //! What a request presents: where its access token is, and whether it is well formed.
 
-use std::fmt;
-
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, COOKIE, Entry},
 };
 
 use crate::rejection::Rejection;
 
+mod head;
+mod scheme;
+
+pub use self::head::RequestHead;
+pub(crate) use self::scheme::Scheme;
+
 /// `DPoP` (RFC 9449 §4.1).
 pub(crate) static DPOP: HeaderName = HeaderName::from_static("dpop");
-
-/// The part of a request that can hold credentials. `Debug` shows none of them.
-#[derive(Clone, Copy)]
-#[non_exhaustive]
-pub struct RequestHead<'r> {
-    /// The method.
-    pub method: &'r Method,
-    /// The URI.
-    pub uri: &'r Uri,
-    /// The version of HTTP.
-    pub version: Version,
-    /// The headers.
-    pub headers: &'r HeaderMap,
-}
-
-impl<'r> RequestHead<'r> {
-    pub(crate) fn of<B>(request: &'r Request<B>) -> Self {
-        Self {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-        }
-    }
-}
-
-impl fmt::Debug for RequestHead<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (method, path) = (self.method, self.uri.path());
-        f.debug_struct("RequestHead")
-            .field("method", method)
-            .field("path", &path)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A place in a request where an access token can be.
 ///
@@ -95,15 +64,6 @@ impl MalformedCredentials {
     pub const fn new(reason: &'static str) -> Self {
         Self(reason)
     }
-}
-
-/// How a token is presented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Scheme {
-    /// By whoever has it (RFC 6750).
-    Bearer,
-    /// With a proof (RFC 9449).
-    Dpop,
 }
 
 /// `Authorization: Bearer <token>` (RFC 6750 §2.1) or `DPoP <token>` (RFC 9449 §7.1), where the layer
@@ -163,8 +123,9 @@ impl TokenSource for HeaderToken {
 /// A cookie that holds the bare token.
 ///
 /// Browsers send cookies on their own accord, so protect unsafe methods against cross-site
-/// requests (for example with tower-http's `csrf` layer) where this is used. The `Cookie` header
-/// is not stripped, since it can hold other cookies.
+/// requests (for example with tower-http's `csrf` layer) where this is used. A WebSocket handshake is a
+/// `GET`, which that layer lets pass: compare its `Origin`. The `Cookie` header is not stripped, since it
+/// can hold other cookies.
 #[derive(Debug, Clone)]
 pub struct CookieToken(String);
 
@@ -313,7 +274,7 @@ pub(crate) fn conceal(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
+    use http::{Request, StatusCode};
 
     fn with(values: &[&[u8]]) -> Result<Option<String>, StatusCode> {
         let mut request = Request::new(());

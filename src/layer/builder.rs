@@ -1,15 +1,16 @@
-//! What users build: the layer, its settings and its handle.
+//! The settings of a layer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower_layer::Layer;
-
+use super::{
+    auth::AuthLayer,
+    settings::{Options, Settings},
+};
 #[cfg(feature = "dpop")]
-use crate::proof::{Dpop, Prover};
+use crate::proof::Dpop;
 use crate::{
-    api::{Authlete, ConfigError, Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
+    api::{Authlete, ConfigError},
     cache::{Limits, MemoryCache},
-    challenge::{Challenges, is_text},
     clock::{Clock, DAY},
     credentials::TokenSource,
     lifecycle::{Refresh, Rotation},
@@ -17,70 +18,13 @@ use crate::{
     policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
-    rejection::{EmptyBody, Guard},
-    resilience::{Health, Patience},
-    service::AuthService,
+    rejection::{
+        EmptyBody, Guard,
+        challenge::{Challenges, is_text},
+    },
+    resilience::Patience,
     verifier::{Check, Freshness, Verifier},
 };
-
-/// What all services of a layer share.
-pub(crate) struct Settings<R> {
-    pub(crate) verifier: Arc<Verifier>,
-    pub(crate) options: Options,
-    pub(crate) renderer: Arc<R>,
-}
-
-/// How requests are treated.
-pub(crate) struct Options {
-    pub(crate) sources: Vec<Box<dyn TokenSource>>,
-    pub(crate) max_token_length: usize,
-    pub(crate) optional: bool,
-    pub(crate) strip: bool,
-    pub(crate) token_info_alone: bool,
-    pub(crate) precheck: Option<Precheck>,
-    pub(crate) require: Option<Require>,
-    pub(crate) challenges: Challenges,
-    pub(crate) certificates: Option<ClientCertificates>,
-    pub(crate) signatures: Option<MessageSignatures>,
-    #[cfg(feature = "dpop")]
-    pub(crate) dpop: Option<Arc<Prover>>,
-}
-
-impl Options {
-    /// Whether responses can be signed.
-    pub(crate) fn signs(&self) -> bool {
-        self.signatures.as_ref().is_some_and(MessageSignatures::has_signer)
-    }
-}
-
-/// Lets only requests with a good access token pass.
-///
-/// It goes around any `Service<http::Request<B>, Response = http::Response<ResB>>`. The service must
-/// be `Clone`, as axum's and hyper's are. Requests that pass have [`TokenInfo`](crate::TokenInfo),
-/// [`Scopes`](crate::Scopes) and [`Properties`](crate::Properties) in their extensions.
-///
-/// Clones share the cache. Services must be called within a tokio runtime.
-///
-/// ```
-/// use axum::{Router, routing::get};
-/// use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
-///
-/// async fn reports(token: TokenInfo) -> String {
-///     format!("for {}", token.subject().unwrap_or("nobody"))
-/// }
-///
-/// # fn app() -> Result<Router, tower_authlete::ConfigError> {
-/// let auth = AuthLayer::new(Authlete::from_env()?);
-/// let app = Router::new()
-///     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
-///     .layer(auth);
-/// # Ok(app)
-/// # }
-/// ```
-pub struct AuthLayer<R = EmptyBody> {
-    settings: Arc<Settings<R>>,
-    freshness: Freshness,
-}
 
 impl AuthLayer {
     /// A layer with all settings at their defaults.
@@ -92,80 +36,6 @@ impl AuthLayer {
     /// Settings for a layer.
     pub fn builder(authlete: Authlete) -> AuthLayerBuilder {
         AuthLayerBuilder::new(authlete)
-    }
-}
-
-impl<R> AuthLayer<R> {
-    /// The same layer, sharing cache and settings, but asking Authlete about every request: for
-    /// routes on which nothing but a fresh answer will do. Its answers refresh the cache.
-    ///
-    /// It can be used inside the layer it was made of, unless that strips credentials.
-    #[must_use]
-    pub fn no_cache(&self) -> Self {
-        let freshness = Freshness { fresh: true, ..self.freshness };
-        Self { freshness, ..self.clone() }
-    }
-
-    /// The same layer, sharing cache and settings, but with another bound for what may be out of date
-    /// in an outage: for routes on which that should be less, or zero. It is never more than that of
-    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`].
-    ///
-    /// It can be used inside the layer it was made of, unless that strips credentials.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use axum::{Router, routing::{get, post}};
-    /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
-    /// # async fn handler() {}
-    /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .stale_on_error(Duration::from_secs(600))
-    ///     .build()?;
-    /// let strict = auth.stale_on_error(Duration::ZERO);
-    /// let app = Router::new()
-    ///     .route("/reports", get(handler))
-    ///     .route("/payments", post(handler).route_layer(strict))
-    ///     .layer(auth);
-    /// # Ok(app)
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn stale_on_error(&self, up_to: Duration) -> Self {
-        let stale = up_to.min(self.freshness.stale);
-        Self { freshness: Freshness { stale, ..self.freshness }, ..self.clone() }
-    }
-
-    /// A handle to forget and revoke tokens by.
-    #[must_use]
-    pub fn handle(&self) -> AuthHandle {
-        AuthHandle { verifier: self.settings.verifier.clone() }
-    }
-}
-
-impl<S, R> Layer<S> for AuthLayer<R> {
-    type Service = AuthService<S, R>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        AuthService::new(inner, self.settings.clone(), self.freshness)
-    }
-}
-
-impl<R> Clone for AuthLayer<R> {
-    fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), freshness: self.freshness }
-    }
-}
-
-impl<R> fmt::Debug for AuthLayer<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &*self.settings;
-        f.debug_struct("AuthLayer")
-            .field("check", &settings.verifier.check)
-            .field("optional", &settings.options.optional)
-            .field("require", &settings.options.require)
-            .field("realm", &settings.options.challenges.realm)
-            .field("no_cache", &self.freshness.fresh)
-            .field("stale_on_error", &self.freshness.stale)
-            .finish_non_exhaustive()
     }
 }
 
@@ -248,7 +118,7 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// How long an answer that a token is bad may be used. Zero keeps none. Default: 10 s; at most a
-    /// day.
+    /// day. A token that has become good since is refused for so long.
     pub fn negative_max_age(mut self, max_age: Duration) -> Self {
         self.limits.negative_max_age = max_age;
         self
@@ -267,8 +137,11 @@ impl<R> AuthLayerBuilder<R> {
         self.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)
     }
 
-    /// What every request takes. Requirements that are given one after another must all be met.
-    /// Default: a good token.
+    /// What the token of every request has to meet. Requirements that are given one after another must
+    /// all be met. Default: a good token.
+    ///
+    /// Where the layer is [`optional`](Self::optional), this is for requests that present a token: those
+    /// without one pass.
     pub fn require(mut self, require: impl Into<Require>) -> Self {
         let require = require.into();
         self.options.require = Some(match self.options.require.take() {
@@ -278,8 +151,12 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// Lets requests without credentials pass, with no token in their extensions. Bad credentials
-    /// are still refused. Default: off.
+    /// Lets requests without credentials pass, with no token in their extensions, whatever the layer
+    /// [requires](Self::require): that is for requests that present a token. Bad credentials are still
+    /// refused. Default: off.
+    ///
+    /// On routes that need a token, add a [`Require`] or an extractor of axum, which refuse requests
+    /// without one with 401; or leave this out.
     pub fn optional(mut self) -> Self {
         self.options.optional = true;
         self
@@ -376,7 +253,7 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// How long a check may take in all: queueing, connecting, retries and waiting for another's call.
-    /// After that it is 503. Default: 3 s. A single call ends by the deadline of
+    /// After that it is 503. Default: 3 s; at most a day. A single call ends by the deadline of
     /// [`AuthleteBuilder`](crate::AuthleteBuilder), too.
     pub fn check_deadline(mut self, deadline: Duration) -> Self {
         self.patience.deadline = deadline;
@@ -386,7 +263,8 @@ impl<R> AuthLayerBuilder<R> {
     /// How often a check that failed is made again, if the connection broke or Authlete answered 429,
     /// 502, 503 or 504: after a random part of `backoff`, doubled each time, or when Authlete says.
     /// Retries are limited to a fifth of the calls that succeed and one a second, so that they do not
-    /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default: once, 100 ms.
+    /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default:
+    /// once, 100 ms.
     pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
         self.patience.retries = retries;
         self.patience.backoff = backoff;
@@ -399,7 +277,14 @@ impl<R> AuthLayerBuilder<R> {
     /// got no connection, no answer in time, 429 or 5xx, after its [retries](Self::retries); an answer
     /// about a token, good or bad, is none, nor is a call whose turn came late here, and what is 30 s ago
     /// does not count. What is cached serves on, and so does what
-    /// [`stale_on_error`](Self::stale_on_error) allows. Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most 30 s.
+    /// [`stale_on_error`](Self::stale_on_error) allows.
+    ///
+    /// A call that Authlete refuses because of this server's own credentials (401, or 403 in Authlete's
+    /// words) has failed as well, so that wrong credentials make 5 calls and then one for each pause.
+    /// Meanwhile checks are 500 instead of 503, and nothing out of date is used.
+    ///
+    /// Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most
+    /// 30 s.
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         self.patience.failures = failures;
         if failures > 0 {
@@ -447,7 +332,7 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// How many checks call Authlete at a time. Default: 256.
+    /// How many checks call Authlete at a time. Default: 256; at least 1.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.patience.max_in_flight = max_in_flight;
         self
@@ -459,7 +344,8 @@ impl<R> AuthLayerBuilder<R> {
         self
     }
 
-    /// The clock by which expiry and the age of authentications are judged. Default: the system's.
+    /// The clock by which expiry and ages are judged. Ages of what is known also go by a clock that is
+    /// never set back. Default: the system's.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
@@ -583,95 +469,5 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
             .field("require", &self.options.require)
             .field("realm", &self.options.challenges.realm)
             .finish_non_exhaustive()
-    }
-}
-
-/// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
-#[derive(Clone)]
-pub struct AuthHandle {
-    pub(crate) verifier: Arc<Verifier>,
-}
-
-impl AuthHandle {
-    /// Forgets what is known of a token: the next request with it asks Authlete. An answer that is
-    /// on its way is not used.
-    pub fn forget(&self, token: &str) {
-        self.verifier.forget(token);
-    }
-
-    /// Forgets what is known of all tokens.
-    pub fn forget_all(&self) {
-        self.verifier.forget_all();
-    }
-
-    /// Changes a token (`/auth/token/update`): its expiry, scopes, properties, value or binding. The
-    /// request need not name the token.
-    ///
-    /// What is cached of the token is brought up to date by the answer, and an answer that was on its
-    /// way is not used. If the change gives the token another value or binds it to a key or
-    /// certificate, or if it fails, the token is forgotten.
-    ///
-    /// # Errors
-    /// If Authlete could not be asked or refused the call. An `action` other than `OK` is no error.
-    pub async fn update(
-        &self,
-        token: &str,
-        request: TokenUpdateRequest,
-    ) -> Result<TokenUpdateResponse, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.update(token.expose(), request).await }).await
-    }
-
-    /// How the layer and its Authlete are doing.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.verifier.health()
-    }
-
-    /// Opens a connection to Authlete by a call that has no effect, so that the first request need not
-    /// wait for it, and wrong credentials are found at the start.
-    ///
-    /// # Errors
-    /// If Authlete could not be asked or refused the call.
-    pub async fn warm_up(&self) -> Result<(), Error> {
-        self.verifier.warm_up().await
-    }
-
-    /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process. When this
-    /// returns `Ok`, no request that has not been decided yet passes with it here, even if an answer about
-    /// it is on its way. It tells how many tokens Authlete ended: 0 if there was none, which is no error
-    /// (RFC 7009 §2.2).
-    ///
-    /// A value that the token is just getting is waited for, for as long as a
-    /// [check](AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
-    /// kept for a minute after a rotation), Authlete is asked for another one, by which the token is
-    /// revoked.
-    ///
-    /// Other processes accept the token for their `max_age` at most.
-    ///
-    /// # Errors
-    /// If Authlete could not be asked or refused the call. The token is forgotten all the same.
-    pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.revoke(token.expose()).await }).await
-    }
-}
-
-impl fmt::Debug for AuthHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthHandle").finish_non_exhaustive()
-    }
-}
-
-/// Finishes what was begun, even if the caller goes away: a token that was revoked at Authlete must
-/// not live on here because a browser was closed.
-pub(crate) async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and so is the caller.
-            Err(_) => std::future::pending().await,
-        },
     }
 }

@@ -1,0 +1,53 @@
+//! How gRPC and gRPC-Web are told that a request is refused.
+
+use http::{HeaderName, HeaderValue, Method, Version, header::CONTENT_TYPE};
+use percent_encoding::{AsciiSet, CONTROLS};
+
+use crate::credentials::RequestHead;
+
+/// What a message of gRPC holds as it is: visible ASCII and spaces, without the percent sign.
+pub(super) const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_MESSAGE_NAME: HeaderName = HeaderName::from_static("grpc-message");
+
+/// How a request wants to be refused.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Protocol {
+    /// By the status of the response.
+    Http,
+    /// By trailers only, under the request's content type.
+    Grpc(HeaderValue),
+}
+
+impl Protocol {
+    /// gRPC is POST over HTTP/2 or later, gRPC-Web is POST over any version, each with a content type of
+    /// its own. Anything else is plain HTTP, to which a refusal by trailers would look like a success.
+    pub(crate) fn of(request: RequestHead<'_>) -> Self {
+        let content_type =
+            request.headers.get(CONTENT_TYPE).filter(|_| request.method == Method::POST);
+        let over_http2 = request.version >= Version::HTTP_2;
+        match content_type {
+            Some(value) if is_grpc_web(value) || (over_http2 && is_grpc(value)) => {
+                Self::Grpc(value.clone())
+            }
+            _ => Self::Http,
+        }
+    }
+}
+
+/// `application/grpc`, and what may follow: `+proto` or another format, or parameters.
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    is_type(content_type, b"application/grpc")
+}
+
+fn is_grpc_web(content_type: &HeaderValue) -> bool {
+    is_type(content_type, b"application/grpc-web")
+        || is_type(content_type, b"application/grpc-web-text")
+}
+
+fn is_type(content_type: &HeaderValue, name: &[u8]) -> bool {
+    let Some((start, rest)) = content_type.as_bytes().split_at_checked(name.len()) else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(name) && rest.first().is_none_or(|next| b"+; \t".contains(next))
+}
