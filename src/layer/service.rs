@@ -402,16 +402,16 @@ impl<R> Authenticator<R> {
                 return Decision::Refuse(self.refuse(request, evidence, &rejection));
             }
         };
-        // By what the introspection says that an extension follows.
-        let (certificate, signs) = (evidence.certificate, options.signs());
-        let admits = || -> Admits {
-            let (admission, verifier) = (self.admission(certificate, signs), verifier.clone());
-            Box::new(move |token| admission.allow(token, &verifier).is_ok())
-        };
         let rest = evidence.rest.as_deref_mut().filter(|rest| !rest.extended);
         let extension = rest.as_ref().and_then(|rest| rest.presented.as_ref());
-        let extension =
-            extension.and_then(|it| verifier.follow(it, &token, needs_refresh, call, admits));
+        // By what the introspection says that an extension follows.
+        let admits = || -> Admits {
+            let admission = self.admission(evidence.certificate, options.signs());
+            let verifier = verifier.clone();
+            Box::new(move |token| admission.allow(token, &verifier).is_ok())
+        };
+        let follow = |it| verifier.follow(it, &token, needs_refresh, call, admits);
+        let extension = extension.and_then(follow);
         match (extension, rest) {
             (Some(extension), Some(rest)) if verifier.waits_for_extensions() => {
                 rest.extended = true;

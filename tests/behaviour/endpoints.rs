@@ -6,7 +6,7 @@ use axum::{Router, body::Body};
 use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Refresh, Require,
+    AuthLayer, AuthLayerBuilder, ClientCertificate, ClientCertificates, PeerAddr, Require,
     RequireScopes,
     api::{GrantType, TokenCreateRequest},
     emulator::{Api, Emulator, Fault},
@@ -326,26 +326,6 @@ async fn an_issued_token_is_not_good_beyond_its_expiry() {
     assert_eq!(server.api.get(&token).await.status, StatusCode::OK);
     bench.clock.advance(Duration::from_secs(3600));
     assert_eq!(server.api.get(&token).await.status, StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
-async fn the_longest_life_of_an_issued_token_begins_with_its_issue() {
-    let bench = Bench::new().await;
-    let server = Server::with(&bench, |layer| {
-        let seconds = Duration::from_secs;
-        let refresh = Refresh::extend().when_below(seconds(600)).to(seconds(900));
-        layer.refresh(refresh.never_beyond(seconds(3600)).wait())
-    });
-    // It lives for 3600 s.
-    let (access, refresh_token) = server.tokens(PASSWORD).await;
-    let (refreshed, _) = server.tokens(&refresh(&refresh_token)).await;
-    let (issued, _) = server.tokens(PASSWORD).await;
-    assert_ne!(access, refreshed);
-    bench.clock.advance(Duration::from_secs(3100));
-    for token in [issued, refreshed] {
-        assert_eq!(server.api.get(&token).await.status, StatusCode::OK);
-    }
-    assert_eq!(bench.authlete.calls(Api::TokenUpdate), 0);
 }
 
 #[tokio::test]

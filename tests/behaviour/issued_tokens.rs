@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use tower_authlete::{
+    Refresh,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
 
 use crate::{
-    authorization_server::{Server, basic_of, spawn_post, tokens_of},
+    authorization_server::{PASSWORD, Server, basic_of, refresh, spawn_post, tokens_of},
     support::{Bench, OK, SECOND, UNAUTHORIZED},
     transports::Gate,
 };
@@ -109,4 +110,22 @@ async fn a_stranger_does_not_keep_issued_tokens_out_of_the_cache() {
     let token = tokens_of(&issued.await.unwrap()).0;
     assert_eq!(server.api.get(&token).await.status, OK);
     assert_eq!(bench.introspections(), 0);
+}
+
+#[tokio::test]
+async fn the_longest_life_of_an_issued_token_begins_with_its_issue() {
+    let bench = Bench::new().await;
+    let server = Server::with(&bench, |layer| {
+        let refresh = Refresh::extend().when_below(600 * SECOND).to(900 * SECOND);
+        layer.refresh(refresh.never_beyond(3600 * SECOND).wait())
+    });
+    // It lives for 3600 s, and so does what it is refreshed to.
+    let (_, used) = server.tokens(PASSWORD).await;
+    let (refreshed, _) = server.tokens(&refresh(&used)).await;
+    let (issued, _) = server.tokens(PASSWORD).await;
+    bench.clock.advance(3100 * SECOND);
+    for token in [issued, refreshed] {
+        assert_eq!(server.api.get(&token).await.status, OK);
+    }
+    assert_eq!(bench.updates(), 0);
 }

@@ -51,16 +51,6 @@ impl Driver {
             if let Ok(excess) = expiry.duration_since(token.dead_from)
                 && !excess.is_zero()
             {
-                if std::env::var("DBG").is_ok() {
-                    eprintln!(
-                        "BAD {} expiry {expiry:?} dead {:?} seen {:?} lives {:?} now {:?}",
-                        token.subject,
-                        token.dead_from,
-                        token.seen,
-                        token.lives_until,
-                        self.now()
-                    );
-                }
                 let problem = format!("it lives {} ms longer than it may", excess.as_millis());
                 self.wrong(&format!("token {number}"), &problem);
             }

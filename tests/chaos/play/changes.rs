@@ -211,6 +211,10 @@ impl Driver {
 
     pub(crate) async fn update_elsewhere(&mut self) {
         let token = self.any_token();
+        self.change_elsewhere(token).await;
+    }
+
+    pub(super) async fn change_elsewhere(&mut self, token: usize) {
         let (has, change) = self.begin_update(token);
         let (client, value) = (self.world.elsewhere.clone(), self.value(token));
         let update = async move { client.token_update(&change.access_token(value.as_str())).await };

@@ -29,7 +29,7 @@ pub(crate) struct SiteClock {
 }
 
 /// How a clock went for a while.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Going {
     /// How far ahead of the true time it was, at most.
     pub(crate) ahead: Duration,
@@ -100,7 +100,7 @@ impl Driver {
         self.step(layer, if correct { -offset } else { step });
     }
 
-    fn step(&mut self, layer: usize, millis: i64) {
+    pub(super) fn step(&mut self, layer: usize, millis: i64) {
         // What is under way may go by either time.
         self.may_be_extended();
         let order = self.next();

@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     done: VecDeque<String>,
     pub(super) tally: Tally,
     problem: Option<String>,
+    /// Something is not answered: nothing is waited for any more.
+    stuck: bool,
 }
 
 impl Driver {
@@ -83,6 +85,7 @@ impl Driver {
             done: VecDeque::new(),
             tally: Tally::default(),
             problem: None,
+            stuck: false,
         }
     }
 
@@ -118,9 +121,6 @@ impl Driver {
     pub(super) fn note(&mut self, what: String) {
         if self.done.len() == REMEMBERED {
             self.done.pop_front();
-        }
-        if std::env::var("DBG").is_ok() {
-            eprintln!("NOTE {what}");
         }
         self.done.push_back(what);
     }
@@ -192,6 +192,7 @@ impl Driver {
         let mut waits = Wait::begin();
         while !task.is_finished() {
             if !waits.turn(self).await {
+                self.stuck = true;
                 self.wrong(what, "it is never answered");
                 return None;
             }
@@ -216,6 +217,7 @@ impl Driver {
         let (mut waits, mut quiet) = (Wait::begin(), 0);
         while quiet < 8 {
             if !waits.turn(self).await {
+                self.stuck = true;
                 return self.wrong("the background", "it never comes to rest");
             }
             quiet = if self.world.is_busy() { 0 } else { quiet + 1 };
@@ -245,6 +247,7 @@ impl Wait {
         if driver.pace().frozen && driver.failures.now() && self.turns.is_multiple_of(32) {
             driver.pass(STEP).await;
         }
-        !self.turns.is_multiple_of(64) || self.begin.elapsed() < PATIENCE
+        let patience = if driver.stuck { Duration::ZERO } else { PATIENCE };
+        !self.turns.is_multiple_of(64) || self.begin.elapsed() < patience
     }
 }

@@ -172,16 +172,19 @@ impl Driver {
     /// Strangers ask for much, and others ask for little meanwhile.
     pub(crate) async fn flood(&mut self) {
         self.settle().await;
-        let (token, layer) = (self.any_token(), self.any_layer());
+        let (mut token, mut layer) = (self.any_token(), self.any_layer());
+        let (mut path, mut api) = ("/revoke", Api::Revocation);
+        if self.rng.random_bool(0.5) {
+            (path, api) = ("/token", Api::Token);
+            // Mostly about a refresh token that was issued there.
+            let pairs = self.tokens.in_use().rev();
+            let mut pairs = pairs.filter_map(|it| Some((it, self.tokens[it].pair.as_ref()?.layer)));
+            (token, layer) = pairs.next().unwrap_or((token, layer));
+        }
         let known = self.is_known(token, layer).await;
         if !self.tokens.contains(token) {
             return;
         }
-        let at_token = self.rng.random_bool(0.5);
-        let (path, api) = match at_token {
-            true => ("/token", Api::Token),
-            false => ("/revoke", Api::Revocation),
-        };
         let hold = self.rng.random_bool(0.5).then(|| self.world.authlete.hold(api));
         let requests = self.rng.random_range(10..40);
         let tasks = (0..requests).map(|_| self.strangers_request(token, layer, path));

@@ -6,11 +6,13 @@ use std::{
 };
 
 use http::StatusCode;
+use rand::RngExt;
 
 use super::{
     driver::Driver,
+    holders::Shown,
     model::{Order, With},
-    settings::LIFE,
+    settings::{LIFE, Settings},
     waiting::{Answered, Route},
 };
 
@@ -27,6 +29,43 @@ pub(crate) struct Extension {
 }
 
 impl Driver {
+    /// A token that ends soon is used where it is extended, while other things happen.
+    pub(crate) async fn grow_old(&mut self) {
+        self.settle().await;
+        let (soon, second) = (self.now() + self.pace().seconds(LIFE), self.pace().second);
+        let ends = |token: &usize| self.tokens[*token].lives_until < soon;
+        let Some(token) = self.tokens.in_use().rev().find(ends) else { return };
+        let (bound, sites) = (self.tokens[token].bound, &self.world.sites);
+        let extends = |settings: &Settings| {
+            settings.extends.is_some() && settings.admits(Shown::by_holder(bound), bound)
+        };
+        let layers = (0..sites.len()).filter(|layer| extends(&sites[*layer].settings));
+        let layers: Vec<_> = layers.collect();
+        if layers.is_empty() {
+            return;
+        }
+        let layer = layers[self.rng.random_range(0..layers.len())];
+        for _ in 0..4 {
+            self.holders_request(token, layer, None);
+            self.settle().await;
+            if !self.tokens.contains(token) {
+                return;
+            }
+            match self.rng.random_range(0..4) {
+                0 => self.change_elsewhere(token).await,
+                1 if self.world.sites[layer].settings.steps => {
+                    let back = i64::try_from((second * 50).as_millis()).unwrap_or_default();
+                    self.step(layer, -back);
+                }
+                _ => {}
+            }
+            let by = second * self.rng.random_range(2..35);
+            self.pass(by).await;
+            self.note(format!("{token} grows older by {} ms", by.as_millis()));
+        }
+        self.audit().await;
+    }
+
     /// A request that may lead to an extension sets out.
     pub(super) fn touch(&mut self, token: usize, layer: usize) {
         if self.world.sites[layer].settings.extends.is_none() {
@@ -75,15 +114,6 @@ impl Driver {
                 let seen = &mut self.tokens[number].seen[layer];
                 *seen = Some(seen.map_or(answered.reply.until, |it| it.min(answered.reply.until)));
             }
-            if std::env::var("DBG").is_ok() {
-                eprintln!(
-                    "ANS {number} {} admitted {} going {:?} {}",
-                    answered.what,
-                    self.is_admitted(answered),
-                    self.world.sites[layer].clock.going(answered.began, answered.reply.ended),
-                    answered.reply.status
-                );
-            }
             if !self.is_admitted(answered) {
                 self.tally.rules.not_extended += 1;
                 continue;
@@ -98,14 +128,6 @@ impl Driver {
         for ((token, _), extension) in &self.extensions {
             let token = &mut self.tokens[*token];
             if extension.admitted && extension.until > token.dead_from {
-                if std::env::var("DBG").is_ok() {
-                    eprintln!(
-                        "extend {} {:?} to {:?}",
-                        token.subject,
-                        token.value.len(),
-                        extension.until
-                    );
-                }
                 token.dead_from = extension.until;
             }
         }

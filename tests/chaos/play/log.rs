@@ -60,9 +60,6 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut found = self.0.lock().unwrap();
         found.lines += 1;
-        if std::env::var("DBGLOG").is_ok() {
-            eprint!("LOG {}", String::from_utf8_lossy(bytes));
-        }
         let text = String::from_utf8_lossy(bytes);
         let secrets = found.secrets.iter().map(String::as_str);
         if secrets.chain([SECRET, PROOF, BASIC]).any(|secret| text.contains(secret)) {

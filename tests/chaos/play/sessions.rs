@@ -23,6 +23,7 @@ use super::{
     log::SECRET,
     model::{Order, SCOPES},
     processes::{PROCESSES, State},
+    settings::NEW_TOKEN,
 };
 
 /// How many sessions are known.
@@ -69,6 +70,12 @@ struct Visit {
     /// Whether Authlete or the store fails.
     fails: bool,
     hold: Option<Hold>,
+}
+
+impl Visit {
+    fn sessions(&self) -> impl Iterator<Item = usize> + use<> {
+        [Some(self.session), self.other].into_iter().flatten()
+    }
 }
 
 struct Answer {
@@ -154,8 +161,8 @@ impl Driver {
         let known = self.sessions.sessions.len();
         let session = self.any_session();
         let (alone, ends) = (self.rng.random_bool(0.4), self.rng.random_bool(0.2));
-        let other = (0..known).rev().find(|other| *other != session);
-        let other = other.filter(|_| ends && self.rng.random_bool(0.2));
+        let other = (0..known).filter(|other| *other != session);
+        let other = other.last().filter(|_| ends && self.rng.random_bool(0.2));
         let breaks = self.rng.random_bool(0.05);
         let fails = self.failures.now() || breaks;
         if breaks {
@@ -192,7 +199,7 @@ impl Driver {
 
     fn spawn_end(&mut self, visit: &Visit) -> JoinHandle<bool> {
         let mut headers = HeaderMap::new();
-        for session in [Some(visit.session), visit.other].into_iter().flatten() {
+        for session in visit.sessions() {
             headers.append(COOKIE, self.sessions.sessions[session].cookie.clone());
         }
         let process = self.rng.random_range(0..PROCESSES);
@@ -218,15 +225,12 @@ impl Driver {
         };
         self.quiet().await;
         self.world.processes.iter().for_each(|process| process.way.set(State::Good));
-        for session in [Some(visit.session), visit.other].into_iter().flatten() {
+        for session in visit.sessions() {
             self.sessions.sessions[session].doubted |= visit.fails;
         }
         answers.iter().for_each(|answer| self.look_at(&visit, answer));
         match ended {
-            Some(true) => [Some(visit.session), visit.other]
-                .into_iter()
-                .flatten()
-                .for_each(|session| self.over(session)),
+            Some(true) => visit.sessions().for_each(|session| self.over(session)),
             Some(false) if !visit.fails => self.wrong("a session", "it could not be ended"),
             _ => {}
         }
@@ -250,33 +254,32 @@ impl Driver {
         let anybody = Reluctant { answered: 0, stepped: false };
         let trouble =
             visit.fails || self.failures.just_before((visit.began, visit.at), Some(anybody));
-        let mut problem = None;
+        let mut problems = Vec::new();
         if accepted && answer.body != subject {
-            problem = Some("it was taken for somebody else's");
+            problems.push("it was taken for somebody else's");
         }
-        if self.world.store.shows(&answer.text()) {
-            problem = Some("the browser sees a token");
+        let told = answer.headers.contains_key(NEW_TOKEN);
+        if told || self.world.store.shows(&answer.text()) {
+            problems.push("the browser sees a token");
         }
         self.tally.sessions.at_once += u64::from(!visit.alone);
         if over {
             self.tally.sessions.after_end += 1;
-            if answer.status != StatusCode::UNAUTHORIZED && (!trouble || accepted) {
-                problem = Some("it goes on after its end");
+            if answer.status != StatusCode::UNAUTHORIZED && (accepted || !trouble) {
+                problems.push("it goes on after its end");
             }
         } else if !doubted && !trouble {
             if removed && !visit.ends {
-                problem = Some("it ended though nothing was wrong");
+                problems.push("it ended though nothing was wrong");
             }
             if visit.alone {
                 self.tally.sessions.good += 1;
                 if !accepted {
-                    problem = Some("it is good, and was not accepted");
+                    problems.push("it is good, and was not accepted");
                 }
             }
         }
-        if let Some(problem) = problem {
-            self.wrong(&what, problem);
-        }
+        problems.into_iter().for_each(|problem| self.wrong(&what, problem));
         if removed {
             self.over(visit.session);
         }
