@@ -3,7 +3,7 @@
 
 use core::{
     cell::Cell,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64 as Counter, Ordering},
 };
 use std::{
     pin::pin,
@@ -415,7 +415,7 @@ impl Verifier {
         if !extender.is_due(&presented.key, &token, &self.lineages, now) {
             return answer;
         }
-        let (followed, meanwhile) = (call.is_some(), Rc::new(Cell::new(least)));
+        let meanwhile = Rc::new(Cell::new(least));
         let deadline = {
             let (verifier, meanwhile) = (self.clone(), meanwhile.clone());
             Deadline::then(move || {
@@ -424,11 +424,20 @@ impl Verifier {
                 }
             })
         };
-        let extension = PendingExtension::new(self, &presented, call);
+        // What the introspection knew, unless another request leads.
+        let knew = Arc::new(Counter::new(u64::MAX));
+        let admits = {
+            let knew = knew.clone();
+            move |token: TokenInfo| {
+                knew.store(token.facts.updated, Ordering::SeqCst);
+                true
+            }
+        };
+        let extension = PendingExtension::new(self, &presented, call, Box::new(admits));
         let answer = self.told(block_on(extension.wait(token, deadline)), meanwhile.get());
         if answer.is_ok_and(|it| it.facts.extended > token.facts.extended) {
-            let (knew, gone) = (token.facts.updated, self.caller.attempted());
-            assert!(!followed || knew >= gone, "extended by what was told of {knew}, after {gone}");
+            let (knew, gone) = (knew.load(Ordering::SeqCst), self.caller.attempted());
+            assert!(knew >= gone, "extended by what was told of {knew}, after {gone}");
         }
         answer
     }
