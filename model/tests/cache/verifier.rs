@@ -424,7 +424,7 @@ impl Verifier {
                 }
             })
         };
-        let extension = PendingExtension::new(self, &presented, call);
+        let extension = PendingExtension::new(self, &presented, call, Box::new(|_| true));
         let answer = self.told(block_on(extension.wait(token, deadline)), meanwhile.get());
         if answer.is_ok_and(|it| it.facts.extended > token.facts.extended) {
             let (knew, gone) = (token.facts.updated, self.caller.attempted());
