@@ -103,10 +103,13 @@ impl Driver {
         }
     }
 
-    /// A layer also ends what it has made of a token.
+    /// A layer also ends what it has made of a token, and what others have, if it knows the token by more
+    /// than its value.
     pub(super) fn begin_revocation(&mut self, token: usize, layer: usize) -> Vec<usize> {
         let line = self.tokens.line(token, layer);
-        line.iter().for_each(|token| self.maybe_ended(*token));
+        for token in self.tokens.lineage(token) {
+            self.maybe_ended(token);
+        }
         line
     }
 

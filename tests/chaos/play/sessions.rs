@@ -161,8 +161,8 @@ impl Driver {
         let known = self.sessions.sessions.len();
         let session = self.any_session();
         let (alone, ends) = (self.rng.random_bool(0.4), self.rng.random_bool(0.2));
-        let other = (0..known).filter(|other| *other != session);
-        let other = other.last().filter(|_| ends && self.rng.random_bool(0.2));
+        let other = (0..known).rev().find(|other| *other != session);
+        let other = other.filter(|_| ends && self.rng.random_bool(0.2));
         let breaks = self.rng.random_bool(0.05);
         let fails = self.failures.now() || breaks;
         if breaks {

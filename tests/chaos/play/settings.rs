@@ -89,7 +89,7 @@ impl Settings {
     /// The same for a layer inside of one for sessions.
     pub(crate) fn for_sessions(self, rng: &mut StdRng, right: bool) -> Self {
         let overlap = if self.age >= 30 && rng.random_bool(0.5) { 10 } else { 0 };
-        let rotates = rng.random_bool(0.6).then_some(overlap);
+        let rotates = rng.random_bool(0.8).then_some(overlap);
         Self { rotates, every: 20, steps: self.steps && !right, ..self }
     }
 
