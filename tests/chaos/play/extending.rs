@@ -98,6 +98,8 @@ impl Driver {
                 continue;
             }
             let longest = token.seen[*layer].map(|first| first + site.never_beyond(pace));
+            // A token that is not used for so long is counted anew (documented), by a clock that is not ours.
+            let longest = longest.filter(|longest| pace.frozen || now < *longest);
             let until = now + pace.seconds(LIFE);
             let until = longest.map_or(until, |longest| until.min(longest));
             extension.until = extension.until.max(until + going.ahead + pace.lag());
