@@ -24,7 +24,7 @@ mod jitter;
 
 pub use self::breaker::BreakerState;
 use self::{
-    breaker::{Breaker, Pass},
+    breaker::{Breaker, Permit},
     jitter::jittered,
 };
 
@@ -41,12 +41,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn new(patience: &Patience) -> Self {
+    fn new(policy: &ResiliencePolicy) -> Self {
         Self {
             last_success: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
             credentials_refused: AtomicBool::new(false),
-            breaker: Breaker::new(patience.failures, patience.pause),
+            breaker: Breaker::new(policy.failures, policy.pause),
         }
     }
 
@@ -57,7 +57,7 @@ impl Record {
     }
 
     /// Ends a call, which failed by `error` if there is one. `now`: ms since the epoch.
-    pub(crate) fn end(&self, pass: Pass<'_>, error: Option<&Error>, now: u64) {
+    pub(crate) fn end(&self, pass: Permit<'_>, error: Option<&Error>, now: u64) {
         let refused = error.is_some_and(Error::refuses_credentials);
         self.credentials_refused.store(refused, Ordering::Relaxed);
         pass.end(error, now);
@@ -127,7 +127,7 @@ impl Health {
 
 /// What a layer does about calls that take long or fail.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct ResiliencePolicy {
     /// For a check in all.
     pub(crate) deadline: Duration,
     /// How often a failed call is made again.
@@ -143,7 +143,7 @@ pub(crate) struct Patience {
     pub(crate) max_waiting: usize,
 }
 
-impl Default for Patience {
+impl Default for ResiliencePolicy {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(3),
@@ -157,7 +157,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl ResiliencePolicy {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.deadline.is_zero() || self.deadline > DAY {
             let problem = format!("{} s", self.deadline.as_secs());
@@ -178,27 +178,27 @@ impl Patience {
 
 /// Whether a call that failed can be made again.
 #[derive(Clone, Copy)]
-pub(crate) enum Again {
+pub(crate) enum RetryMode {
     /// It does the same once or twice.
-    Can,
+    Always,
     /// Only if it was never sent.
     IfUnsent,
     Never,
 }
 
-impl Again {
+impl RetryMode {
     fn allows(self, error: &Error) -> bool {
         match self {
-            Self::Can => error.is_retryable(),
+            Self::Always => error.is_retryable(),
             Self::IfUnsent => error.is_unsent(),
             Self::Never => false,
         }
     }
 }
 
-/// Makes calls with patience.
-pub(crate) struct Caller {
-    pub(crate) patience: Patience,
+/// Makes calls with policy.
+pub(crate) struct ResilientClient {
+    pub(crate) policy: ResiliencePolicy,
     pub(crate) record: Record,
     in_flight: Semaphore,
     budget: TpsBudget,
@@ -215,33 +215,33 @@ impl Deadline {
     }
 }
 
-impl Caller {
-    pub(crate) fn new(patience: Patience) -> Self {
+impl ResilientClient {
+    pub(crate) fn new(policy: ResiliencePolicy) -> Self {
         let (span, min_per_second, part) = BUDGET;
-        let max_in_flight = patience.max_in_flight.min(Semaphore::MAX_PERMITS);
-        let patience = Patience { max_in_flight, ..patience };
+        let max_in_flight = policy.max_in_flight.min(Semaphore::MAX_PERMITS);
+        let policy = ResiliencePolicy { max_in_flight, ..policy };
         Self {
-            patience,
-            record: Record::new(&patience),
-            in_flight: Semaphore::new(patience.max_in_flight),
+            policy,
+            record: Record::new(&policy),
+            in_flight: Semaphore::new(policy.max_in_flight),
             budget: TpsBudget::new(span, min_per_second, part),
         }
     }
 
     /// When a check that begins now is to be over.
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline(Instant::now() + self.patience.deadline)
+        Deadline(Instant::now() + self.policy.deadline)
     }
 
     /// When an extension is to be over that a check waits for, which begins now: before the check is, so
     /// that there is time for what comes after it.
     pub(crate) fn deadline_of_extension(&self) -> Deadline {
-        Deadline(Instant::now() + self.patience.deadline / 4 * 3)
+        Deadline(Instant::now() + self.policy.deadline / 4 * 3)
     }
 
     /// How many calls are under way.
     pub(crate) fn in_flight(&self) -> usize {
-        self.patience.max_in_flight - self.in_flight.available_permits()
+        self.policy.max_in_flight - self.in_flight.available_permits()
     }
 
     /// Makes a call when it is its turn. `None` if that came too late for Authlete to be blamed: with less
@@ -249,7 +249,7 @@ impl Caller {
     pub(crate) async fn check<T, F>(
         &self,
         api: &'static str,
-        again: Again,
+        again: RetryMode,
         attempt: impl Fn() -> F,
     ) -> Option<Result<T, Error>>
     where
@@ -257,7 +257,7 @@ impl Caller {
     {
         let (began, turn) = (Instant::now(), OnceLock::new());
         let outcome = self.call(api, again, || self.in_turn(&turn, attempt())).await;
-        let deadline = self.patience.deadline;
+        let deadline = self.policy.deadline;
         let late = outcome.is_err() && began.elapsed() >= deadline;
         let waited = || turn.get().is_none_or(|turn| *turn - began > deadline / 2);
         (!late || !waited()).then_some(outcome)
@@ -267,25 +267,25 @@ impl Caller {
     pub(crate) async fn call<T, F>(
         &self,
         api: &'static str,
-        again: Again,
+        again: RetryMode,
         attempt: impl Fn() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let deadline = self.patience.deadline;
+        let deadline = self.policy.deadline;
         match tokio::time::timeout(deadline, self.attempts(again, attempt)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error { api, kind: ErrorKind::Deadline(deadline) }),
         }
     }
 
-    async fn attempts<T, F>(&self, again: Again, attempt: impl Fn() -> F) -> Result<T, Error>
+    async fn attempts<T, F>(&self, again: RetryMode, attempt: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (began, mut backoff) = (Instant::now(), self.patience.backoff);
-        for _ in 0..self.patience.retries {
+        let (began, mut backoff) = (Instant::now(), self.policy.backoff);
+        for _ in 0..self.policy.retries {
             let error = match attempt().await {
                 Ok(answer) => {
                     self.budget.deposit();
@@ -295,7 +295,7 @@ impl Caller {
             };
             // A server that says when to come back is not asked before.
             let pause = error.retry_after().unwrap_or_else(|| jittered(backoff));
-            let in_time = began.elapsed().saturating_add(pause) < self.patience.deadline;
+            let in_time = began.elapsed().saturating_add(pause) < self.policy.deadline;
             if !again.allows(&error) || !in_time || !self.budget.withdraw() {
                 return Err(error);
             }

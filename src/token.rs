@@ -159,7 +159,7 @@ impl TokenInfo {
     }
 
     /// A copy that counts for itself who uses it.
-    pub(crate) fn apart(&self) -> Self {
+    pub(crate) fn deep_clone(&self) -> Self {
         Self(Arc::new(Facts::clone(&self.0)))
     }
 
@@ -463,7 +463,7 @@ mod tests {
     fn a_copy_is_counted_apart_and_tells_the_same() {
         let known = IntrospectionResponse { subject: Some("alice".into()), ..Default::default() };
         let token = TokenInfo::from(&known);
-        let copy = token.apart();
+        let copy = token.deep_clone();
         assert_eq!((Arc::strong_count(&token.0), Arc::strong_count(&copy.0)), (1, 1));
         assert_eq!(copy.subject(), token.subject());
     }

@@ -15,10 +15,10 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The facts of a good token, or why a request with it is refused.
-pub(crate) type Answer = Result<TokenInfo, Rejection>;
+pub(crate) type Verdict = Result<TokenInfo, Rejection>;
 
 /// What `/auth/introspection` says.
-pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit) -> Answer {
+pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit) -> Verdict {
     let rejection = match response.action {
         IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
         IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
@@ -38,7 +38,11 @@ pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit)
 }
 
 /// What `/auth/token/update` says, when nothing was to be changed.
-pub(crate) fn of_update(response: &TokenUpdateResponse, now: SystemTime, log: &LogLimit) -> Answer {
+pub(crate) fn of_update(
+    response: &TokenUpdateResponse,
+    now: SystemTime,
+    log: &LogLimit,
+) -> Verdict {
     let code = response.result_code.as_deref();
     match response.action {
         TokenUpdateAction::Ok => {}
@@ -79,13 +83,13 @@ pub(crate) fn unknown() -> Rejection {
 }
 
 /// Whether an answer says something about the token.
-pub(crate) fn is_one(answer: &Answer) -> bool {
+pub(crate) fn is_one(answer: &Verdict) -> bool {
     answer.as_ref().map_or_else(Rejection::is_verdict, |_| true)
 }
 
 /// Nothing is known of the token, since too many ask.
-pub(crate) fn crowded() -> Rejection {
-    Rejection::crowded(RETRY_AFTER)
+pub(crate) fn overloaded() -> Rejection {
+    Rejection::overloaded(RETRY_AFTER)
 }
 
 /// Authlete answered, but the answer says nothing of the token.

@@ -22,7 +22,7 @@ use crate::{
         Authlete, Error, IntrospectionAction, IntrospectionRequest, IntrospectionResponse, Secret,
         TokenUpdateRequest,
     },
-    cache::{Flight, Flights, Holder, Key, KeySpace, Known, Landed, MemoryCache, Told},
+    cache::{Binding, Flight, Flights, Key, KeySpace, Known, Landed, MemoryCache, Told},
     clock::{CENTURY, Clock, Moment},
     lifecycle::{
         Admits, Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor,
@@ -31,9 +31,9 @@ use crate::{
     observe::{LogLimit, limited},
     precheck::Precheck,
     rejection::{Guard, Reason, Rejection},
-    resilience::{Again, BreakerState, Caller, Health, Patience},
+    resilience::{BreakerState, Health, ResiliencePolicy, ResilientClient, RetryMode},
     token::TokenInfo,
-    verdict::{self, Answer},
+    verdict::{self, Verdict},
 };
 
 mod boarding;
@@ -64,14 +64,14 @@ pub enum Check {
 const MAX_PAIRS: u64 = 100_000;
 
 /// What a flight brings.
-pub(crate) type Asked = Landed<Answer>;
+pub(crate) type Asked = Landed<Verdict>;
 
 /// Set when Authlete is asked with a request's proof: to the call.
 pub(crate) type Sent = Arc<OnceLock<Arc<Flight<Asked>>>>;
 
 /// What is known of a token, and by what.
 pub(crate) struct Resolved {
-    pub(crate) answer: Answer,
+    pub(crate) answer: Verdict,
     /// The call that told it; `None` if it was known.
     pub(crate) call: Option<Arc<Flight<Asked>>>,
     /// Whether Authlete should be asked again soon.
@@ -80,12 +80,12 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// What is known without a call of this request's.
-    pub(crate) fn known(answer: Answer) -> Self {
+    pub(crate) fn known(answer: Verdict) -> Self {
         Self { answer, call: None, needs_refresh: false }
     }
 
     /// What a call told.
-    fn by(call: &Arc<Flight<Asked>>, answer: Answer) -> Self {
+    fn by(call: &Arc<Flight<Asked>>, answer: Verdict) -> Self {
         Self { answer, call: Some(call.clone()), needs_refresh: false }
     }
 }
@@ -111,7 +111,7 @@ pub(crate) struct Verifier {
     refresh_keys: KeySpace,
     pub(crate) flights: Flights<Asked>,
     room: Arc<Semaphore>,
-    pub(crate) caller: Caller,
+    pub(crate) caller: ResilientClient,
     pub(crate) extender: Option<Extender>,
     pub(crate) lineages: Lineages,
     /// What tokens have to be like of which nothing is known, if that takes more than a glance.
@@ -134,7 +134,7 @@ impl Verifier {
         cache: Option<MemoryCache>,
         refresh: Option<Refresh>,
         rotation: Option<Rotation>,
-        patience: Patience,
+        policy: ResiliencePolicy,
     ) -> Self {
         let api = match check {
             Check::Introspection => "introspection",
@@ -144,9 +144,9 @@ impl Verifier {
         let refresh_keys = KeySpace::new(&authlete.identity(), api, "refresh");
         let (flights, clocks_differ) = (Flights::new(), AtomicBool::new(false));
         // They outlive clients that go away.
-        let room = patience.max_in_flight.saturating_add(patience.max_waiting);
+        let room = policy.max_in_flight.saturating_add(policy.max_waiting);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
-        let caller = Caller::new(patience);
+        let caller = ResilientClient::new(policy);
         let log = LogLimit::new(guard.clock());
         let extender = refresh.map(|refresh| Extender::new(refresh, log.clone()));
         let lineages = Lineages::new(extender.as_ref().map_or(CENTURY, Extender::longest_life));
@@ -182,34 +182,39 @@ impl Verifier {
     /// The key of an access token that is in use, and what is known of it already. The value of a token
     /// that overlaps with its successor stands for that.
     #[inline]
-    pub(crate) fn look_up(&self, token: &str, holder: Holder, now: Moment) -> (Key, Option<Known>) {
+    pub(crate) fn look_up(
+        &self,
+        token: &str,
+        binding: Binding,
+        now: Moment,
+    ) -> (Key, Option<Known>) {
         let Some(cache) = &self.cache else { return (self.key(token), None) };
         let tag = cache.tag(token);
-        let (key, known) = match cache.at_hand(tag, holder, now) {
+        let (key, known) = match cache.at_hand(tag, binding, now) {
             Some((key, known)) => (key, Some(known)),
             None => {
                 let key = self.key(token);
-                let known = cache.find(tag, &key, holder, now);
+                let known = cache.find(tag, &key, binding, now);
                 (key, known)
             }
         };
         let successor = match &known {
             Some(Known { answer: Ok(_), .. }) => None,
-            _ => self.successor(&key, holder),
+            _ => self.successor(&key, binding),
         };
         let Some(successor) = successor else { return (key, known) };
-        let answer = cache.get(&successor.key, holder, now).filter(Result::is_ok);
+        let answer = cache.get(&successor.key, binding, now).filter(Result::is_ok);
         (key, answer.map(|answer| Known { answer, ends: false }))
     }
 
     /// What is known already.
-    fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
-        self.cache.as_ref()?.get(key, holder, self.clock.moment())
+    fn known(&self, key: &Key, binding: Binding) -> Option<Verdict> {
+        self.cache.as_ref()?.get(key, binding, self.clock.moment())
     }
 
     /// What is known already, by the newest value: all that can be known, or that the token is bad.
-    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Answer> {
-        let known = self.known(&self.lineages.newest(&presented.key), presented.holder);
+    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Verdict> {
+        let known = self.known(&self.lineages.newest(&presented.key), presented.binding);
         known.filter(|known| known.as_ref().map_or(true, TokenInfo::is_complete))
     }
 
@@ -221,32 +226,32 @@ impl Verifier {
 
     /// Whether a call set out so little time ago that a check could still wait for it.
     pub(crate) fn is_recent(&self, call: &Flight<Asked>, now: Moment) -> bool {
-        call.departed.elapsed(now) <= self.caller.patience.deadline
+        call.departed.elapsed(now) <= self.caller.policy.deadline
     }
 
     /// Asks again about a token that was invalidated while a request waited for its extension: in the
     /// part of a check's time that is kept for what comes after that.
-    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Answer {
+    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Verdict {
         let unknown = || Err(verdict::unknown());
         // A proof is not sent twice: it would be taken for a replay.
         if presented.is_sent() {
             return unknown();
         }
         let asking = self.ask_now(presented, false);
-        let resolved = tokio::time::timeout(self.caller.patience.deadline / 4, asking).await;
+        let resolved = tokio::time::timeout(self.caller.policy.deadline / 4, asking).await;
         resolved.map_or_else(|_| unknown(), |resolved| resolved.answer)
     }
 
     /// The value that a token has got so little time ago that this one is still accepted.
     #[inline]
-    fn successor(&self, key: &Key, holder: Holder) -> Option<Arc<Successor>> {
-        let rotator = self.rotator.as_ref().filter(|_| holder.key.is_none())?;
+    fn successor(&self, key: &Key, binding: Binding) -> Option<Arc<Successor>> {
+        let rotator = self.rotator.as_ref().filter(|_| binding.key.is_none())?;
         rotator.overlapping(key, self.clock.moment())
     }
 
     /// What is presented by the value that it stands for.
     fn by_current_value(&self, presented: &Arc<Presented>) -> Arc<Presented> {
-        match self.successor(&presented.key, presented.holder) {
+        match self.successor(&presented.key, presented.binding) {
             Some(successor) => Arc::new(presented.with_value(successor.key, &successor.value)),
             None => presented.clone(),
         }
@@ -268,8 +273,8 @@ impl Verifier {
             }
             let resolved = self.ask_now(&presented, freshness.fresh).await;
             let stale = match &resolved.answer {
-                // A crowd here does not tell that Authlete cannot be asked.
-                Err(rejection) if rejection.is_of_crowd() && self.answers() => None,
+                // An overload here does not tell that Authlete cannot be asked.
+                Err(rejection) if rejection.is_overload() && self.answers() => None,
                 Err(rejection) if rejection.reason() == Reason::Unavailable => {
                     self.stale(&presented, freshness)
                 }
@@ -309,8 +314,8 @@ impl Verifier {
     /// What may be used though Authlete should have been asked again.
     fn stale(&self, presented: &Presented, freshness: Freshness) -> Option<TokenInfo> {
         let cache = self.cache.as_ref().filter(|_| !freshness.fresh)?;
-        let Presented { key, holder, .. } = presented;
-        let stale = cache.stale(key, *holder, freshness.stale, self.clock.moment());
+        let Presented { key, binding, .. } = presented;
+        let stale = cache.stale(key, *binding, freshness.stale, self.clock.moment());
         let stale = stale.filter(TokenInfo::is_complete)?;
         meter::stale();
         Some(stale)
@@ -331,10 +336,10 @@ impl Verifier {
         // Only Authlete knows which of its nonces are good.
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || self.nonce().is_some());
         freshness.fresh |= foreign || prover.settings.always_remote;
-        let Presented { key, holder, .. } = *presented;
+        let Presented { key, binding, .. } = *presented;
         // On the table, it tells invalidations of this token from those of its neighbours.
         let mark = self.change(key);
-        let (_, known) = self.look_up(presented.token(), holder, self.clock.recently());
+        let (_, known) = self.look_up(presented.token(), binding, self.clock.recently());
         let resolved = match known.filter(|_| !freshness.fresh) {
             Some(known) => known.into(),
             None => self.clone().resolve(presented, freshness).await,
@@ -348,7 +353,7 @@ impl Verifier {
         }
         // The token may have been forgotten while that took its time.
         if !mark.is_current() {
-            let known = self.known(&key, holder);
+            let known = self.known(&key, binding);
             return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
         }
         resolved
@@ -417,8 +422,8 @@ impl Verifier {
         self: &Arc<Self>,
         presented: &Arc<Presented>,
     ) -> Option<Arc<Flight<Asked>>> {
-        let Presented { key, holder, .. } = **presented;
-        let boarding = self.join(&mut self.flights.lock(), key, holder);
+        let Presented { key, binding, .. } = **presented;
+        let boarding = self.join(&mut self.flights.lock(), key, binding);
         match boarding {
             Boarding::Join(flight) => Some(flight),
             Boarding::Start(flight, landing) => {
@@ -438,11 +443,11 @@ impl Verifier {
         flight: &Flight<Asked>,
         known: &TokenInfo,
         stale: Duration,
-    ) -> Option<Answer> {
+    ) -> Option<Verdict> {
         let too_old = known.is_stale_beyond(stale, self.clock.now_millis());
         match self.flights.told(key, flight) {
             Told::Forgotten => {
-                let known = self.known(key, flight.holder());
+                let known = self.known(key, flight.binding());
                 Some(known.unwrap_or_else(|| Err(verdict::unknown())))
             }
             Told::Landed(answer) if too_old || verdict::is_one(&answer) => Some(answer),
@@ -487,7 +492,7 @@ impl Verifier {
         answer.map(|_| ())
     }
 
-    async fn call(&self, presented: &Presented) -> Answer {
+    async fn call(&self, presented: &Presented) -> Verdict {
         let record = &self.caller.record;
         let pass = match record.breaker.enter(self.clock.now_millis()) {
             Ok(pass) => pass,
@@ -502,10 +507,10 @@ impl Verifier {
             }
         };
         let again = match presented.has_proof() {
-            _ if pass.is_probe() => Again::Never,
+            _ if pass.is_probe() => RetryMode::Never,
             // A proof that was sent would be taken for a replay.
-            true => Again::IfUnsent,
-            false => Again::Can,
+            true => RetryMode::IfUnsent,
+            false => RetryMode::Always,
         };
         let answer = match self.check {
             Check::Introspection => self.introspect(presented, again).await,
@@ -519,7 +524,7 @@ impl Verifier {
                 response.map(|it| Ok(verdict::of_update(&it?, self.clock.now(), &self.log)))
             }
         };
-        let Some(answer) = answer else { return Err(self.crowded()) };
+        let Some(answer) = answer else { return Err(self.overloaded()) };
         record.end(pass, answer.as_ref().err(), self.clock.now_millis());
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error, &self.log)));
         let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
@@ -540,8 +545,8 @@ impl Verifier {
     async fn introspect(
         &self,
         presented: &Presented,
-        again: Again,
-    ) -> Option<Result<Answer, Error>> {
+        again: RetryMode,
+    ) -> Option<Result<Verdict, Error>> {
         let deadline = self.caller.deadline();
         let request = presented.request();
         let ask = async |request: &IntrospectionRequest, again| {
@@ -560,7 +565,7 @@ impl Verifier {
         // whether it is bound to any; then it would be good without a proof, too.
         let bare =
             IntrospectionRequest { dpop: None, htm: None, htu: None, ..request.into_owned() };
-        let again = if matches!(again, Again::Never) { again } else { Again::Can };
+        let again = if matches!(again, RetryMode::Never) { again } else { RetryMode::Always };
         let too_late = || Some(Ok(Err(verdict::unknown())));
         match deadline.wait(ask(&bare, again)).await.unwrap_or_else(too_late) {
             Some(Ok(Ok(_))) => Some(Ok(Err(Rejection::invalid_token(
@@ -574,17 +579,17 @@ impl Verifier {
     /// Whether a token comes with a proof where it has to be bound to the proof's key, and it is not known
     /// already that it is.
     fn has_to_be_bound(&self, presented: &Presented) -> bool {
-        let known = || self.known(&presented.key, presented.holder);
+        let known = || self.known(&presented.key, presented.binding);
         self.guard.challenges().only_dpop
             && presented.has_proof()
             && known().is_none_or(|known| known.is_err())
     }
 
     /// There was no room or no time for a call: that says nothing of Authlete.
-    fn crowded(&self) -> Rejection {
+    fn overloaded(&self) -> Rejection {
         limited!(warn, self.log, "too many access tokens are being checked");
         meter::full("calls");
-        verdict::crowded()
+        verdict::overloaded()
     }
 
     fn is_past(&self, token: &TokenInfo) -> bool {
@@ -614,7 +619,7 @@ pub(crate) struct Freshness {
 #[derive(Clone)]
 pub(crate) struct Presented {
     pub(crate) key: Key,
-    pub(crate) holder: Holder,
+    pub(crate) binding: Binding,
     token: Secret,
     /// All of it, if that is more than the token.
     request: Option<Arc<IntrospectionRequest>>,
@@ -623,8 +628,8 @@ pub(crate) struct Presented {
 }
 
 impl Presented {
-    pub(crate) fn new(key: Key, holder: Holder, token: &str) -> Self {
-        Self { key, holder, token: token.into(), request: None, sent: None }
+    pub(crate) fn new(key: Key, binding: Binding, token: &str) -> Self {
+        Self { key, binding, token: token.into(), request: None, sent: None }
     }
 
     /// With what Authlete is told beside the token.

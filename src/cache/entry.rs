@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::key::{Holder, Thumbprint};
+use super::key::{Binding, Thumbprint};
 use crate::{clock::Moment, rejection::Rejection, token::TokenInfo};
 
 /// What is known of a good token.
@@ -22,7 +22,7 @@ pub(super) struct Bad {
     pub(super) rejection: Rejection,
     pub(super) until: Moment,
     /// None for a bearer without a certificate.
-    pub(super) holder: Option<Arc<Holder>>,
+    pub(super) binding: Option<Arc<Binding>>,
     pub(super) era: u32,
 }
 
@@ -35,13 +35,13 @@ pub(crate) struct Known {
 
 impl Good {
     #[inline]
-    pub(super) fn is_of(&self, holder: Holder) -> bool {
-        self.key.as_deref() == holder.key.as_ref()
+    pub(super) fn is_of(&self, binding: Binding) -> bool {
+        self.key.as_deref() == binding.key.as_ref()
     }
 
     /// A copy that counts for itself who uses it.
-    pub(super) fn apart(&self) -> Self {
-        Self { token: self.token.apart(), ..self.clone() }
+    pub(super) fn deep_clone(&self) -> Self {
+        Self { token: self.token.deep_clone(), ..self.clone() }
     }
 
     #[inline]

@@ -7,16 +7,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::key::{Holder, Key};
+use super::key::{Binding, Key};
 use crate::clock::Moment;
 
 /// What a call is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A question, whose answer is for all who ask it in the same way.
-    Shared(Holder),
+    Shared(Binding),
     /// A question of one's own.
-    Alone(Holder),
+    Alone(Binding),
     /// A change of the token.
     Change,
 }
@@ -24,9 +24,9 @@ pub(crate) enum Purpose {
 impl Purpose {
     /// Whether what is learnt of a token may be newer than what such a flight will say. A yes is about
     /// the token, a no only about who presented it.
-    fn is_overtaken(self, by_no_to: Option<Holder>) -> bool {
+    fn is_overtaken(self, by_no_to: Option<Binding>) -> bool {
         match self {
-            Self::Shared(holder) | Self::Alone(holder) => by_no_to.is_none_or(|no| no == holder),
+            Self::Shared(binding) | Self::Alone(binding) => by_no_to.is_none_or(|no| no == binding),
             Self::Change => true,
         }
     }
@@ -149,10 +149,10 @@ pub(crate) enum Told<T> {
 
 impl<T> Flight<T> {
     /// Who asks.
-    pub(crate) fn holder(&self) -> Holder {
+    pub(crate) fn binding(&self) -> Binding {
         match self.purpose {
-            Purpose::Shared(holder) | Purpose::Alone(holder) => holder,
-            Purpose::Change => Holder::BEARER,
+            Purpose::Shared(binding) | Purpose::Alone(binding) => binding,
+            Purpose::Change => Binding::BEARER,
         }
     }
 }
@@ -228,9 +228,9 @@ impl<T> Table<T> {
         self.flights.clear();
     }
 
-    /// Something is learnt of a token while its flights are on their way: by a no to this holder, or
+    /// Something is learnt of a token while its flights are on their way: by a no to this binding, or
     /// in another way.
-    pub(crate) fn overtake(&mut self, key: &Key, by_no_to: Option<Holder>) {
+    pub(crate) fn overtake(&mut self, key: &Key, by_no_to: Option<Binding>) {
         let places = self.flights.get_mut(key).into_iter().flatten();
         places.for_each(|it| it.overtaken |= it.flight.purpose.is_overtaken(by_no_to));
     }

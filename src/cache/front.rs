@@ -108,7 +108,7 @@ impl Front {
             Some(entry) => entry,
             None => {
                 let other = hot.copies.iter().find_map(OnceLock::get)?;
-                own.get_or_init(|| other.apart())
+                own.get_or_init(|| other.deep_clone())
             }
         };
         read(&hot.key, entry)

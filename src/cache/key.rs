@@ -26,16 +26,16 @@ pub(crate) type Thumbprint = [u8; 32];
 /// Who presents a token, by what they showed to be theirs: nothing for a bearer.
 ///
 /// All that is known of a token is kept under one [`Key`], so that it can be forgotten at once; but
-/// what was said to one holder is never used for another.
+/// what was said to one binding is never used for another.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Holder {
+pub(crate) struct Binding {
     /// The key of a DPoP proof.
     pub(crate) key: Option<Thumbprint>,
     /// The client certificate of the connection.
     pub(crate) certificate: Option<Thumbprint>,
 }
 
-impl Holder {
+impl Binding {
     pub(crate) const BEARER: Self = Self { key: None, certificate: None };
 }
 

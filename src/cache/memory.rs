@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use super::{
     entry::{Bad, Good, Known},
     front::{Front, Tag},
-    key::{Holder, Key, Thumbprint},
+    key::{Binding, Key, Thumbprint},
 };
 use crate::{
     clock::{Moment, span},
@@ -78,21 +78,21 @@ impl MemoryCache {
         self.front.tag(token)
     }
 
-    /// What is known of a token that is at hand, for this holder, and still valid.
+    /// What is known of a token that is at hand, for this binding, and still valid.
     #[inline]
-    pub(crate) fn at_hand(&self, tag: Tag, holder: Holder, now: Moment) -> Option<(Key, Known)> {
+    pub(crate) fn at_hand(&self, tag: Tag, binding: Binding, now: Moment) -> Option<(Key, Known)> {
         self.front.get(tag, |key, entry| {
-            let usable = entry.is_of(holder) && entry.is_valid(now);
+            let usable = entry.is_of(binding) && entry.is_valid(now);
             usable.then(|| (*key, self.known(key, entry, now)))
         })
     }
 
-    /// What is known of a token for this holder, and still valid. A certificate that the token may
+    /// What is known of a token for this binding, and still valid. A certificate that the token may
     /// be bound to is not looked at: that is among the facts. A token in use is at hand from then on.
-    pub(crate) fn find(&self, tag: Tag, key: &Key, holder: Holder, now: Moment) -> Option<Known> {
+    pub(crate) fn find(&self, tag: Tag, key: &Key, binding: Binding, now: Moment) -> Option<Known> {
         let ticket = self.front.ticket(key);
-        let Some(entry) = self.valid(key, holder, now) else {
-            let answer = Err(self.known_bad(key, holder, now)?);
+        let Some(entry) = self.valid(key, binding, now) else {
+            let answer = Err(self.known_bad(key, binding, now)?);
             return Some(Known { answer, ends: false });
         };
         let known = self.known(key, &entry, now);
@@ -104,11 +104,11 @@ impl MemoryCache {
     pub(crate) fn get(
         &self,
         key: &Key,
-        holder: Holder,
+        binding: Binding,
         now: Moment,
     ) -> Option<Result<TokenInfo, Rejection>> {
-        let good = self.valid(key, holder, now).map(|entry| Ok(entry.token));
-        good.or_else(|| self.known_bad(key, holder, now).map(Err))
+        let good = self.valid(key, binding, now).map(|entry| Ok(entry.token));
+        good.or_else(|| self.known_bad(key, binding, now).map(Err))
     }
 
     /// Whether an answer that was decided then would still be kept.
@@ -124,27 +124,27 @@ impl MemoryCache {
         Known { answer: Ok(entry.token.clone()), ends }
     }
 
-    fn valid(&self, key: &Key, holder: Holder, now: Moment) -> Option<Good> {
-        self.good(key).filter(|entry| entry.is_of(holder) && entry.is_valid(now))
+    fn valid(&self, key: &Key, binding: Binding, now: Moment) -> Option<Good> {
+        self.good(key).filter(|entry| entry.is_of(binding) && entry.is_valid(now))
     }
 
-    fn known_bad(&self, key: &Key, holder: Holder, now: Moment) -> Option<Rejection> {
+    fn known_bad(&self, key: &Key, binding: Binding, now: Moment) -> Option<Rejection> {
         let entry = self.bad.get(key)?;
-        let same = entry.holder.as_deref().copied().unwrap_or_default() == holder;
+        let same = entry.binding.as_deref().copied().unwrap_or_default() == binding;
         let valid = same && !entry.until.is_past(now) && entry.era == self.era();
         valid.then_some(entry.rejection)
     }
 
-    /// What was known of a token for this holder, if its age ended no longer ago than this, for when
+    /// What was known of a token for this binding, if its age ended no longer ago than this, for when
     /// Authlete cannot be asked.
     pub(crate) fn stale(
         &self,
         key: &Key,
-        holder: Holder,
+        binding: Binding,
         up_to: Duration,
         now: Moment,
     ) -> Option<TokenInfo> {
-        let entry = self.good(key).filter(|entry| entry.is_of(holder))?;
+        let entry = self.good(key).filter(|entry| entry.is_of(binding))?;
         let over = entry.until.after(up_to).is_past(now) || entry.token.is_past(now.wall);
         (!over).then(|| entry.token.stale(entry.until.wall))
     }
@@ -167,7 +167,7 @@ impl MemoryCache {
     pub(crate) fn put(
         &self,
         key: Key,
-        holder: Holder,
+        binding: Binding,
         answer: &Result<TokenInfo, Rejection>,
         decided: Moment,
     ) {
@@ -175,13 +175,13 @@ impl MemoryCache {
             Ok(token) => {
                 self.remove(&key);
                 let until = decided.after(self.limits.max_age);
-                let proven = holder.key.map(Arc::new);
+                let proven = binding.key.map(Arc::new);
                 self.keep(key, proven, token.clone(), until, decided);
             }
             Err(rejection) => {
-                // A token is not bad because somebody presents it who is not its holder.
+                // A token is not bad because somebody presents it who is not its binding.
                 let other = self.good.get(&key).is_some_and(|entry| {
-                    !entry.is_of(holder) || !entry.token.is_bound_to(holder.certificate.as_ref())
+                    !entry.is_of(binding) || !entry.token.is_bound_to(binding.certificate.as_ref())
                 });
                 if other {
                     self.bad.invalidate(&key);
@@ -190,9 +190,9 @@ impl MemoryCache {
                 }
                 if !self.limits.negative_max_age.is_zero() {
                     let until = decided.after(self.limits.negative_max_age);
-                    let holder = (holder != Holder::BEARER).then(|| Arc::new(holder));
+                    let binding = (binding != Binding::BEARER).then(|| Arc::new(binding));
                     let (rejection, era) = (rejection.clone(), self.era());
-                    self.bad.insert(key, Bad { rejection, until, holder, era });
+                    self.bad.insert(key, Bad { rejection, until, binding, era });
                 }
             }
         }
@@ -205,14 +205,14 @@ impl MemoryCache {
         from: &Key,
         to: Key,
         now: Moment,
-        change: impl FnOnce(&TokenInfo, Holder) -> Option<TokenInfo>,
+        change: impl FnOnce(&TokenInfo, Binding) -> Option<TokenInfo>,
     ) {
         let known = self.good(from).filter(|entry| entry.is_valid(now));
         self.remove(from);
         self.remove(&to);
         let Some(known) = known else { return };
-        let holder = Holder { key: known.key.as_deref().copied(), certificate: None };
-        if let Some(token) = change(&known.token, holder) {
+        let binding = Binding { key: known.key.as_deref().copied(), certificate: None };
+        if let Some(token) = change(&known.token, binding) {
             self.keep(to, known.key, token, known.until, now);
         }
     }
@@ -287,12 +287,12 @@ mod tests {
         let answer: IntrospectionResponse = serde_json::from_value(answer).unwrap();
         cache.put(
             key,
-            Holder::BEARER,
+            Binding::BEARER,
             &verdict::of_introspection(&answer, &LogLimit::default()),
             now,
         );
         let tag = cache.tag("token");
-        assert!(cache.find(tag, &key, Holder::BEARER, now).is_some());
+        assert!(cache.find(tag, &key, Binding::BEARER, now).is_some());
         (cache, key, tag, now)
     }
 
@@ -307,22 +307,22 @@ mod tests {
                 cache.remove(&key)
             }
             cache.front.offer(ticket, tag, &key, entry);
-            assert!(cache.at_hand(tag, Holder::BEARER, now).is_none(), "{all}");
-            assert!(cache.find(tag, &key, Holder::BEARER, now).is_none(), "{all}");
+            assert!(cache.at_hand(tag, Binding::BEARER, now).is_none(), "{all}");
+            assert!(cache.find(tag, &key, Binding::BEARER, now).is_none(), "{all}");
         }
     }
 
     #[test]
     fn a_token_that_is_looked_up_twice_is_at_hand_until_it_is_removed() {
         let (cache, key, tag, now) = known(serde_json::json!({ "action": "OK" }));
-        let at_hand = || cache.at_hand(tag, Holder::BEARER, now);
+        let at_hand = || cache.at_hand(tag, Binding::BEARER, now);
         assert!(at_hand().is_none());
-        cache.find(tag, &key, Holder::BEARER, now);
+        cache.find(tag, &key, Binding::BEARER, now);
         assert!(at_hand().is_some_and(|(at_hand, _)| at_hand == key));
-        let other = Holder { key: Some([1; 32]), ..Holder::BEARER };
+        let other = Binding { key: Some([1; 32]), ..Binding::BEARER };
         assert!(cache.at_hand(tag, other, now).is_none());
         let later = now.after(Duration::from_secs(60));
-        assert!(cache.at_hand(tag, Holder::BEARER, later).is_none());
+        assert!(cache.at_hand(tag, Binding::BEARER, later).is_none());
         cache.remove(&key);
         assert!(at_hand().is_none());
     }
@@ -333,12 +333,12 @@ mod tests {
         let entry = cache.good(&key).unwrap();
         cache.remove_all();
         cache.good.insert(key, entry);
-        assert!(cache.get(&key, Holder::BEARER, now).is_none());
-        assert!(cache.stale(&key, Holder::BEARER, Duration::MAX, now).is_none());
+        assert!(cache.get(&key, Binding::BEARER, now).is_none());
+        assert!(cache.stale(&key, Binding::BEARER, Duration::MAX, now).is_none());
         let (cache, key, _, now) = known(serde_json::json!({ "action": "UNAUTHORIZED" }));
         let entry = cache.bad.get(&key).unwrap();
         cache.remove_all();
         cache.bad.insert(key, entry);
-        assert!(cache.get(&key, Holder::BEARER, now).is_none());
+        assert!(cache.get(&key, Binding::BEARER, now).is_none());
     }
 }

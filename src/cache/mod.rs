@@ -11,6 +11,6 @@ pub(crate) use self::key::digest_of;
 pub(crate) use self::{
     entry::Known,
     flight::{Flight, Flights, Landed, Purpose, Standing, Table, Told, shard},
-    key::{Holder, Key, KeySpace, Thumbprint},
+    key::{Binding, Key, KeySpace, Thumbprint},
     memory::{Limits, MemoryCache},
 };

@@ -22,7 +22,7 @@ use crate::{
         EmptyBody, Guard,
         challenge::{Challenges, is_text},
     },
-    resilience::Patience,
+    resilience::ResiliencePolicy,
     verifier::{Check, Freshness, Verifier},
 };
 
@@ -48,7 +48,7 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     limits: Limits,
     refresh: Option<Refresh>,
     rotation: Option<Rotation>,
-    patience: Patience,
+    resilience: ResiliencePolicy,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
     options: Options,
@@ -87,7 +87,7 @@ impl AuthLayerBuilder {
             limits,
             refresh: None,
             rotation: None,
-            patience: Patience::default(),
+            resilience: ResiliencePolicy::default(),
             #[cfg(feature = "dpop")]
             dpop: None,
             options,
@@ -205,7 +205,7 @@ impl<R> AuthLayerBuilder<R> {
             limits: self.limits,
             refresh: self.refresh,
             rotation: self.rotation,
-            patience: self.patience,
+            resilience: self.resilience,
             #[cfg(feature = "dpop")]
             dpop: self.dpop,
             options: self.options,
@@ -256,7 +256,7 @@ impl<R> AuthLayerBuilder<R> {
     /// After that it is 503. Default: 3 s; at most a day. A single call ends by the deadline of
     /// [`AuthleteBuilder`](crate::AuthleteBuilder), too.
     pub fn check_deadline(mut self, deadline: Duration) -> Self {
-        self.patience.deadline = deadline;
+        self.resilience.deadline = deadline;
         self
     }
 
@@ -266,8 +266,8 @@ impl<R> AuthLayerBuilder<R> {
     /// multiply an outage. A call with a DPoP proof is made again only if it was never sent. Default:
     /// once, 100 ms.
     pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
-        self.patience.retries = retries;
-        self.patience.backoff = backoff;
+        self.resilience.retries = retries;
+        self.resilience.backoff = backoff;
         self
     }
 
@@ -286,9 +286,9 @@ impl<R> AuthLayerBuilder<R> {
     /// Pauses go by the layer's [`clock`](Self::clock). Zero failures turn it off. Default: 5, 1 s; at most
     /// 30 s.
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
-        self.patience.failures = failures;
+        self.resilience.failures = failures;
         if failures > 0 {
-            self.patience.pause = pause;
+            self.resilience.pause = pause;
         }
         self
     }
@@ -334,13 +334,13 @@ impl<R> AuthLayerBuilder<R> {
 
     /// How many checks call Authlete at a time. Default: 256; at least 1.
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.patience.max_in_flight = max_in_flight;
+        self.resilience.max_in_flight = max_in_flight;
         self
     }
 
     /// How many further calls can wait for their turn; beyond that, it is 503 at once. Default: 1024.
     pub fn max_waiting(mut self, max_waiting: usize) -> Self {
-        self.patience.max_waiting = max_waiting;
+        self.resilience.max_waiting = max_waiting;
         self
     }
 
@@ -398,7 +398,7 @@ impl<R> AuthLayerBuilder<R> {
                 return Err(ConfigError::new("rotate", "together with a precheck of JWTs", remedy));
             }
         }
-        self.patience.validate()?;
+        self.resilience.validate()?;
         let limits = &self.limits;
         for (setting, age) in [
             ("max_age", limits.max_age),
@@ -446,10 +446,10 @@ impl<R> AuthLayerBuilder<R> {
         let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
         let cache = (!off).then(|| MemoryCache::new(self.limits));
         let freshness = Freshness { fresh: false, stale: self.limits.stale };
-        let Self { authlete, check, clock, refresh, rotation, patience, .. } = self;
+        let Self { authlete, check, clock, refresh, rotation, resilience, .. } = self;
         let guard = Guard::new(self.options.challenges.clone(), clock);
         let mut verifier =
-            Verifier::new(authlete, check, guard, cache, refresh, rotation, patience);
+            Verifier::new(authlete, check, guard, cache, refresh, rotation, resilience);
         verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
         let verifier = Arc::new(verifier);
         let told = Arc::downgrade(&verifier);

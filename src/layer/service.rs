@@ -12,7 +12,7 @@ use tower_service::Service;
 #[cfg(feature = "dpop")]
 use crate::proof::ProofFor;
 use crate::{
-    cache::{Holder, Key, Known, Thumbprint},
+    cache::{Binding, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     layer::future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::settings::Settings,
@@ -25,7 +25,7 @@ use crate::{
     request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
     resilience::Deadline,
     token::TokenInfo,
-    verdict::Answer,
+    verdict::Verdict,
     verifier::{Freshness, Presented, Resolved, Resolving, Sent},
 };
 
@@ -61,14 +61,14 @@ struct Credentials<'r> {
 }
 
 impl Credentials<'_> {
-    /// The holder without the key of a proof, which has not been verified yet.
-    fn holder(&self) -> Holder {
+    /// The binding without the key of a proof, which has not been verified yet.
+    fn binding(&self) -> Binding {
         let certificate = self.certificate.as_ref().map(ClientCertificate::thumbprint);
-        Holder { key: None, certificate }
+        Binding { key: None, certificate }
     }
 
     fn presented(&self, key: Key) -> Presented {
-        let presented = Presented::new(key, self.holder(), self.token);
+        let presented = Presented::new(key, self.binding(), self.token);
         let Some(certificate) = &self.certificate else { return presented };
         let request = presented.request().into_owned();
         presented.telling(request.client_certificate(certificate.to_pem()))
@@ -187,7 +187,7 @@ impl<R> Authenticator<R> {
         let now = verifier.clock.recently();
         let (key, known) = match self.freshness.fresh {
             true => (verifier.key(credentials.token), None),
-            false => verifier.look_up(credentials.token, credentials.holder(), now),
+            false => verifier.look_up(credentials.token, credentials.binding(), now),
         };
         let mut evidence = self.evidence(&credentials, key, request.extensions());
         let known = known.filter(|known| !self.lacks_facts(&known.answer));
@@ -243,7 +243,7 @@ impl<R> Authenticator<R> {
         let verifier = &self.settings.verifier;
         let Credentials { scheme, token, .. } = credentials;
         let mut evidence = Evidence::of_scheme(*scheme);
-        evidence.certificate = credentials.holder().certificate;
+        evidence.certificate = credentials.binding().certificate;
         // A client that proves possession needs no new values.
         if verifier.rotator.is_some() && *scheme == Scheme::Bearer {
             let rest = evidence.rest();
@@ -337,7 +337,7 @@ impl<R> Authenticator<R> {
                 (head.method.as_str(), presented.token(), verifier.clock.now());
             let proof = prover.verify(text, &ProofFor { method, url: &url, token, now })?;
             prover.check_nonce(&proof, now)?;
-            presented.holder.key = Some(proof.thumbprint);
+            presented.binding.key = Some(proof.thumbprint);
             let told = presented.request().into_owned();
             presented = presented.telling(told.dpop(text).htm(method).htu(url));
             presented.sent = evidence.rest().sent.as_ref().map(|(_, sent)| sent.clone());
@@ -356,7 +356,7 @@ impl<R> Authenticator<R> {
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
     /// of it without having asked, so that it has to be asked about.
-    fn lacks_facts(&self, known: &Answer) -> bool {
+    fn lacks_facts(&self, known: &Verdict) -> bool {
         let Ok(token) = known else { return false };
         let Settings { verifier, options, .. } = &*self.settings;
         let unmet = |require: &Require| require.check_known(token, &verifier.clock).is_err();

@@ -16,10 +16,10 @@ use crate::{
     cache::{Flight, Key, shard},
     clock::{CENTURY, Moment},
     observe::{LogLimit, limited},
-    resilience::{Again, Deadline},
+    resilience::{Deadline, RetryMode},
     single_flight::{Call, Join, Leader, SingleFlight},
     token::TokenInfo,
-    verdict::{self, Answer, is_gone},
+    verdict::{self, Verdict, is_gone},
     verifier::{Asked, Change, Presented, Verifier},
 };
 
@@ -345,7 +345,7 @@ impl PendingExtension {
 
     /// Waits for it until the deadline at most, and tells what is known by then of a token that was
     /// admitted before.
-    pub(crate) async fn wait(self, token: TokenInfo, deadline: Deadline) -> Answer {
+    pub(crate) async fn wait(self, token: TokenInfo, deadline: Deadline) -> Verdict {
         let (verifier, presented) = (self.verifier.clone(), self.presented.clone());
         let epoch = verifier.epoch(shard(&presented.key));
         let extended = match self.start() {
@@ -406,7 +406,7 @@ impl Extending {
             .access_token_expires_at(until);
         let attempt = || verifier.attempt_extension(&change, &request, expires_at);
         // To set the same end once more changes nothing, unless the token was changed in between.
-        let response = verifier.caller.call("/auth/token/update", Again::Can, attempt).await;
+        let response = verifier.caller.call("/auth/token/update", RetryMode::Always, attempt).await;
         match response {
             Ok(response) if response.action == TokenUpdateAction::Ok => {
                 verifier.write_extension_through(&change, &request, &response);

@@ -26,7 +26,7 @@ use crate::{
     cache::Key,
     clock::Moment,
     observe::limited,
-    resilience::{Again, Deadline},
+    resilience::{Deadline, RetryMode},
     single_flight::{self, Join, Leader, SingleFlight},
     verdict::is_gone,
     verifier::{Change, Verifier},
@@ -407,7 +407,8 @@ impl RotationTask {
     async fn revoke(&self, value: &Secret) {
         let request = TokenRevokeRequest::new().access_token_identifier(value);
         let attempt = || self.verifier.authlete.token_revoke(&request);
-        let revoked = self.verifier.caller.call("/auth/token/revoke", Again::Can, attempt).await;
+        let revoked =
+            self.verifier.caller.call("/auth/token/revoke", RetryMode::Always, attempt).await;
         if let Err(error) = revoked {
             let cause = &error as &dyn std::error::Error;
             limited!(

@@ -28,7 +28,7 @@ struct Parts {
     max_age: Option<Duration>,
     retry_after: Option<Duration>,
     /// Whether it is only because too many ask at the same time.
-    crowd: bool,
+    overload: bool,
     /// The challenge that Authlete wrote, if it is a legal one.
     authlete: Option<Challenge>,
 }
@@ -42,7 +42,7 @@ impl Rejection {
             acr_values: None,
             max_age: None,
             retry_after: None,
-            crowd: false,
+            overload: false,
             authlete: None,
         }))
     }
@@ -101,12 +101,12 @@ impl Rejection {
     }
 
     /// It is because too many ask at the same time.
-    pub(crate) fn crowded(retry_after: Duration) -> Self {
-        Self::unavailable(retry_after).with(|parts| parts.crowd = true)
+    pub(crate) fn overloaded(retry_after: Duration) -> Self {
+        Self::unavailable(retry_after).with(|parts| parts.overload = true)
     }
 
-    pub(crate) fn is_of_crowd(&self) -> bool {
-        self.0.crowd
+    pub(crate) fn is_overload(&self) -> bool {
+        self.0.overload
     }
 
     pub(crate) fn misconfigured(description: &'static str) -> Self {

@@ -11,7 +11,7 @@ use crate::{
     policy::Require,
     rejection::{Guard, Rejection},
     token::{Properties, Scopes, TokenInfo},
-    verdict::Answer,
+    verdict::Verdict,
     verifier::{Freshness, Presented, Resolving, Sent, Verifier},
 };
 
@@ -133,7 +133,7 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Whether a good token may be used for this request.
-    pub(crate) fn allow(&self, token: TokenInfo, verifier: &Verifier) -> Answer {
+    pub(crate) fn allow(&self, token: TokenInfo, verifier: &Verifier) -> Verdict {
         let Self { require, certificate, signs } = self;
         allow(token, certificate.as_ref(), *signs, require.as_ref(), verifier)
     }
@@ -148,7 +148,7 @@ pub(crate) fn allow(
     signs: bool,
     require: Option<&Require>,
     verifier: &Verifier,
-) -> Answer {
+) -> Verdict {
     if !token.is_bound_to(certificate) {
         let description = "the access token is bound to another client certificate";
         return Err(Rejection::invalid_token(description));

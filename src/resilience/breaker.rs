@@ -90,12 +90,12 @@ impl Breaker {
     }
 
     /// A pass for a call that is made in any case.
-    pub(crate) fn pass(&self) -> Pass<'_> {
-        Pass { breaker: self, era: self.era.load(Ordering::Acquire), probes: false }
+    pub(crate) fn pass(&self) -> Permit<'_> {
+        Permit { breaker: self, era: self.era.load(Ordering::Acquire), probes: false }
     }
 
     /// A pass for a call, or when to come back if none is to be made. `now`: ms since the epoch.
-    pub(crate) fn enter(&self, now: u64) -> Result<Pass<'_>, Duration> {
+    pub(crate) fn enter(&self, now: u64) -> Result<Permit<'_>, Duration> {
         let mut pass = self.pass();
         if !self.is_open_after(self.run(now).failures) {
             return Ok(pass);
@@ -138,7 +138,7 @@ impl Breaker {
         self.run.store(0, Ordering::Release);
     }
 
-    fn failed(&self, pass: &Pass<'_>, told: Duration, now: u64) {
+    fn failed(&self, pass: &Permit<'_>, told: Duration, now: u64) {
         if pass.era != self.era.load(Ordering::Acquire) {
             return;
         }
@@ -171,13 +171,13 @@ impl Breaker {
 }
 
 /// Leave to make a call, which has to tell what became of it.
-pub(crate) struct Pass<'b> {
+pub(crate) struct Permit<'b> {
     breaker: &'b Breaker,
     era: u32,
     probes: bool,
 }
 
-impl Pass<'_> {
+impl Permit<'_> {
     /// Whether the call finds out for all whether calls succeed again.
     pub(crate) fn is_probe(&self) -> bool {
         self.probes
@@ -195,7 +195,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.probes {
             self.breaker.probing.store(false, Ordering::Release);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Asked, Presented, Resolved, Verifier, landing::Landing};
 use crate::{
-    cache::{Flight, Holder, Key, Purpose, Table},
+    cache::{Binding, Flight, Key, Purpose, Table},
     rejection::Rejection,
     token::TokenInfo,
-    verdict::{self, Answer},
+    verdict::{self, Verdict},
 };
 
 /// Who keeps forgetting a token faster than Authlete answers gets no answer.
@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 4;
 /// What to do about a token that is not known well enough.
 pub(super) enum Boarding {
     /// It has become known meanwhile.
-    Known(Answer),
+    Known(Verdict),
     /// Somebody asks already.
     Join(Arc<Flight<Asked>>),
     /// Nobody asks yet.
@@ -50,7 +50,7 @@ impl Verifier {
                     tokio::spawn(landing.fly(presented.clone()));
                     flight
                 }
-                Boarding::Full => return Resolved::known(Err(self.crowded())),
+                Boarding::Full => return Resolved::known(Err(self.overloaded())),
             };
             let broken_off = || Err(verdict::unknown());
             let answer = || self.flights.answer(&presented.key, &flight, broken_off());
@@ -69,7 +69,7 @@ impl Verifier {
             }
             // A proof is not sent twice: it would be taken for a replay.
             if !joined && presented.has_proof() {
-                let known = self.known(&presented.key, presented.holder).filter(|_| !fresh);
+                let known = self.known(&presented.key, presented.binding).filter(|_| !fresh);
                 return Resolved::known(known.unwrap_or_else(|| Err(verdict::unknown())));
             }
         }
@@ -78,17 +78,17 @@ impl Verifier {
 
     pub(super) fn board(self: &Arc<Self>, presented: &Presented, fresh: bool) -> Boarding {
         let mut flights = self.flights.lock();
-        let Presented { key, holder, .. } = *presented;
+        let Presented { key, binding, .. } = *presented;
         if fresh || self.cache.is_none() {
-            return self.start(&mut flights, key, holder, Purpose::Alone(holder));
+            return self.start(&mut flights, key, binding, Purpose::Alone(binding));
         }
         // A flight may have landed since we last looked. What an issue told does not do: whether it
         // is enough was looked at before.
-        let complete = |answer: &Answer| answer.as_ref().map_or(true, TokenInfo::is_complete);
-        if let Some(answer) = self.known(&key, holder).filter(complete) {
+        let complete = |answer: &Verdict| answer.as_ref().map_or(true, TokenInfo::is_complete);
+        if let Some(answer) = self.known(&key, binding).filter(complete) {
             return Boarding::Known(answer);
         }
-        self.join(&mut flights, key, holder)
+        self.join(&mut flights, key, binding)
     }
 
     /// A flight that others may join, unless there is one whose answer will not be too old.
@@ -96,16 +96,16 @@ impl Verifier {
         self: &Arc<Self>,
         flights: &mut Table<Asked>,
         key: Key,
-        holder: Holder,
+        binding: Binding,
     ) -> Boarding {
-        let purpose = Purpose::Shared(holder);
+        let purpose = Purpose::Shared(binding);
         let now = self.clock.moment();
         let young = |flight: &Arc<Flight<Asked>>| {
             self.cache.as_ref().is_none_or(|cache| cache.is_new_enough(flight.departed, now))
         };
         match flights.join(&key, purpose).filter(young) {
             Some(flight) => Boarding::Join(flight),
-            None => self.start(flights, key, holder, purpose),
+            None => self.start(flights, key, binding, purpose),
         }
     }
 
@@ -113,13 +113,13 @@ impl Verifier {
         self: &Arc<Self>,
         flights: &mut Table<Asked>,
         key: Key,
-        holder: Holder,
+        binding: Binding,
         purpose: Purpose,
     ) -> Boarding {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Boarding::Full };
         let (sender, flight) = flights.depart(key, purpose, self.clock.moment());
         let (verifier, flying) = (self.clone(), flight.clone());
-        let landing = Landing { verifier, key, holder, flight: flying, sender, _room: room };
+        let landing = Landing { verifier, key, binding, flight: flying, sender, _room: room };
         Boarding::Start(flight, landing)
     }
 }

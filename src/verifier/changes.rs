@@ -8,11 +8,11 @@ use crate::{
         Error, Secret, TokenRevokeRequest, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
-    cache::{Flight, Holder, Key, Purpose, Standing, Table, Told},
+    cache::{Binding, Flight, Key, Purpose, Standing, Table, Told},
     clock::Moment,
     lifecycle::Reservation,
     rejection::Rejection,
-    resilience::Again,
+    resilience::RetryMode,
     token::TokenInfo,
 };
 
@@ -51,7 +51,7 @@ impl Verifier {
         let Some(cache) = &self.cache else { return };
         cache.remove(&key);
         if let Some(rejection) = rejection {
-            cache.put(key, Holder::BEARER, &Err(rejection.clone()), self.clock.moment());
+            cache.put(key, Binding::BEARER, &Err(rejection.clone()), self.clock.moment());
         }
     }
 
@@ -80,14 +80,14 @@ impl Verifier {
         let key = self.key(token);
         let mut flights = self.flights.lock();
         let Some(cache) = &self.cache else { return };
-        let known = cache.get(&key, Holder::BEARER, self.clock.moment()).and_then(Result::ok);
+        let known = cache.get(&key, Binding::BEARER, self.clock.moment()).and_then(Result::ok);
         if known.is_some_and(|known| known.is_complete()) {
             return;
         }
         // It may have been asked about before it existed.
         flights.forget(&key);
         if self.endings.load(Ordering::Acquire) == issue.endings {
-            cache.put(key, Holder::BEARER, &Ok(issued.guarded(&self.guard, &key)), issue.departed);
+            cache.put(key, Binding::BEARER, &Ok(issued.guarded(&self.guard, &key)), issue.departed);
         } else {
             cache.remove(&key);
         }
@@ -179,7 +179,7 @@ impl Verifier {
         let request = TokenRevokeRequest::new().access_token_identifier(value);
         // It does not wait for its turn among checks, of which somebody may make too many.
         let attempt = || self.authlete.token_revoke(&request);
-        let revoked = self.caller.call("/auth/token/revoke", Again::Can, attempt).await?;
+        let revoked = self.caller.call("/auth/token/revoke", RetryMode::Always, attempt).await?;
         Ok(revoked.count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
     }
 
@@ -187,7 +187,7 @@ impl Verifier {
     async fn revoke_by_id(&self, token_id: &str) -> Result<u64, Error> {
         let request = TokenUpdateRequest::new().token_id(token_id).access_token_value_updated(true);
         let attempt = || self.authlete.token_update(&request);
-        let response = self.caller.call("/auth/token/update", Again::Can, attempt).await?;
+        let response = self.caller.call("/auth/token/update", RetryMode::Always, attempt).await?;
         match response.access_token {
             Some(value) if response.action == TokenUpdateAction::Ok => {
                 self.revoke_value(&value).await
@@ -290,8 +290,8 @@ impl Verifier {
             request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
         let moved = request.access_token_value_updated;
         let same = newest && !bound && moved == (new != key);
-        cache.update(&key, new, self.clock.moment(), |known, holder| {
-            let fits = same && is_of_type(response, holder);
+        cache.update(&key, new, self.clock.moment(), |known, binding| {
+            let fits = same && is_of_type(response, binding);
             let updated = fits.then(|| known.updated(request, response)).flatten();
             updated.map(|token| token.guarded(&self.guard, &new))
         });
@@ -299,8 +299,8 @@ impl Verifier {
 }
 
 /// An update is taken for what is known only if the token is of the type that it was presented as.
-fn is_of_type(response: &TokenUpdateResponse, holder: Holder) -> bool {
-    let expected = if holder.key.is_some() { "DPoP" } else { "Bearer" };
+fn is_of_type(response: &TokenUpdateResponse, binding: Binding) -> bool {
+    let expected = if binding.key.is_some() { "DPoP" } else { "Bearer" };
     response.token_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(expected))
 }
 

@@ -11,10 +11,10 @@ use loom::{
 use crate::{
     AGE, TOKEN, explore,
     single_flight::{Join, SingleFlight},
-    verifier::{Answer, Verifier, beside, learns, looks},
+    verifier::{Verdict, Verifier, beside, learns, looks},
 };
 
-fn asks_awake(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
+fn asks_awake(verifier: &Arc<Verifier>) -> JoinHandle<Verdict> {
     beside(verifier, |verifier| verifier.ask_awake(false))
 }
 

@@ -41,7 +41,7 @@ use std::{
 
 use siphasher::sip128::SipHasher24;
 
-use crate::cache::{Holder, Key, KeySpace, Limits, MemoryCache};
+use crate::cache::{Binding, Key, KeySpace, Limits, MemoryCache};
 use clock::Moment;
 use rest::{api, rejection, resilience, token, verdict};
 use token::{Facts, TokenInfo};
@@ -82,7 +82,7 @@ fn key(token: &str) -> Key {
 fn put(cache: &MemoryCache, token: &str, asked: u64, now: Moment) {
     let expires_at = std::time::SystemTime::UNIX_EPOCH + 2 * AGE;
     let info = TokenInfo { facts: Facts { asked, ..Facts::default() }, expires_at };
-    cache.put(key(token), Holder::BEARER, &Ok(info), now);
+    cache.put(key(token), Binding::BEARER, &Ok(info), now);
 }
 
 /// What a request finds of a good token, by which version.
@@ -91,10 +91,10 @@ fn kept(cache: &MemoryCache, token: &str, now: Moment) -> Option<u64> {
 }
 
 /// As in `Verifier::look_up`.
-fn find(cache: &MemoryCache, token: &str, now: Moment) -> Option<verdict::Answer> {
+fn find(cache: &MemoryCache, token: &str, now: Moment) -> Option<verdict::Verdict> {
     let tag = cache.tag(token);
-    let at_hand = cache.at_hand(tag, Holder::BEARER, now).map(|(_, known)| known);
-    let known = at_hand.or_else(|| cache.find(tag, &key(token), Holder::BEARER, now));
+    let at_hand = cache.at_hand(tag, Binding::BEARER, now).map(|(_, known)| known);
+    let known = at_hand.or_else(|| cache.find(tag, &key(token), Binding::BEARER, now));
     known.map(|known| known.answer)
 }
 

@@ -13,7 +13,7 @@ pub(crate) mod api {
         TOKEN,
         rejection::Rejection,
         token::{Facts, TokenInfo},
-        verdict::Answer,
+        verdict::Verdict,
     };
 
     /// Knows nothing but one token. What it is asked takes effect at once.
@@ -88,7 +88,7 @@ pub(crate) mod api {
             self.token.change(Token::change)
         }
 
-        pub(crate) fn introspection(&self, value: &str) -> Answer {
+        pub(crate) fn introspection(&self, value: &str) -> Verdict {
             self.token.change(|token| {
                 token.introspections += 1;
                 let facts = Facts { asked: token.changes, ..token.updated() };
@@ -301,8 +301,8 @@ pub(crate) mod resilience {
 
     use crate::{api::Error, at_once, token::Facts};
 
-    pub(crate) enum Again {
-        Can,
+    pub(crate) enum RetryMode {
+        Always,
     }
 
     /// Time does not pass by itself.
@@ -328,14 +328,14 @@ pub(crate) mod resilience {
         }
     }
 
-    pub(crate) struct Caller {
+    pub(crate) struct ResilientClient {
         /// Whether nobody waits.
         pub(crate) impatient: bool,
         gone: Arc<Register<Facts>>,
         attempted: AtomicU64,
     }
 
-    impl Caller {
+    impl ResilientClient {
         pub(crate) fn new(gone: Arc<Register<Facts>>) -> Self {
             Self { impatient: false, gone, attempted: AtomicU64::new(0) }
         }
@@ -353,7 +353,7 @@ pub(crate) mod resilience {
         pub(crate) async fn call<T, F: Future<Output = Result<T, Error>>>(
             &self,
             _: &str,
-            _: Again,
+            _: RetryMode,
             attempt: impl Fn() -> F,
         ) -> Result<T, Error> {
             loop {
@@ -432,7 +432,7 @@ pub(crate) mod token {
             self
         }
 
-        pub(crate) fn apart(&self) -> Self {
+        pub(crate) fn deep_clone(&self) -> Self {
             *self
         }
 
@@ -480,7 +480,7 @@ pub(crate) mod verdict {
         token::TokenInfo,
     };
 
-    pub(crate) type Answer = Result<TokenInfo, Rejection>;
+    pub(crate) type Verdict = Result<TokenInfo, Rejection>;
 
     pub(crate) fn unknown() -> Rejection {
         Rejection::Unknown
@@ -490,7 +490,7 @@ pub(crate) mod verdict {
         Rejection::Bad
     }
 
-    pub(crate) fn is_one(answer: &Answer) -> bool {
+    pub(crate) fn is_one(answer: &Verdict) -> bool {
         *answer != Err(Rejection::Unknown)
     }
 

@@ -26,7 +26,7 @@ use crate::{
     AGE, TOKEN,
     api::{Authlete, Secret, Token, TokenRevokeRequest, TokenUpdateRequest},
     at_once,
-    cache::{Flight, Flights, Holder, Key, KeySpace, Landed, MemoryCache},
+    cache::{Flight, Flights, Binding, Key, KeySpace, Landed, MemoryCache},
     clock::{CENTURY, Clock, Moment},
     find,
     lifecycle::{
@@ -36,7 +36,7 @@ use crate::{
     memory,
     observe::LogLimit,
     rejection::{Guard, Rejection},
-    resilience::{Caller, Deadline},
+    resilience::{ResilientClient, Deadline},
     token::{Facts, TokenInfo},
     verdict,
 };
@@ -52,9 +52,9 @@ mod landing;
 use self::boarding::Boarding;
 pub(crate) use self::changes::Change;
 
-pub(crate) type Answer = verdict::Answer;
+pub(crate) type Verdict = verdict::Verdict;
 
-pub(crate) type Asked = Landed<Answer>;
+pub(crate) type Asked = Landed<Verdict>;
 
 /// What the sources take from `src/verifier.rs`.
 pub(crate) struct Verifier {
@@ -63,7 +63,7 @@ pub(crate) struct Verifier {
     cache: Option<MemoryCache>,
     pub(crate) log: LogLimit,
     guard: Guard,
-    pub(crate) caller: Caller,
+    pub(crate) caller: ResilientClient,
     pub(crate) flights: Flights<Asked>,
     room: Arc<Semaphore>,
     pub(crate) extender: Option<Extender>,
@@ -100,7 +100,7 @@ impl Flag {
 #[derive(Clone)]
 pub(crate) struct Presented {
     pub(crate) key: Key,
-    holder: Holder,
+    binding: Binding,
     token: Secret,
 }
 
@@ -126,22 +126,22 @@ impl Presented {
 
 /// What is known of a token, and by what.
 pub(crate) struct Resolved {
-    answer: Answer,
+    answer: Verdict,
     call: Option<Arc<Flight<Asked>>>,
 }
 
 impl Resolved {
-    fn known(answer: Answer) -> Self {
+    fn known(answer: Verdict) -> Self {
         Self { answer, call: None }
     }
 
-    fn by(call: &Arc<Flight<Asked>>, answer: Answer) -> Self {
+    fn by(call: &Arc<Flight<Asked>>, answer: Verdict) -> Self {
         Self { answer, call: Some(call.clone()) }
     }
 }
 
 impl Verifier {
-    pub(crate) fn crowded(&self) -> Rejection {
+    pub(crate) fn overloaded(&self) -> Rejection {
         verdict::unknown()
     }
 
@@ -188,7 +188,7 @@ impl Verifier {
             cache,
             log: LogLimit::default(),
             guard: Guard,
-            caller: Caller::new(gone.clone()),
+            caller: ResilientClient::new(gone.clone()),
             flights: Flights::new(),
             room: Arc::new(Semaphore),
             extender: None,
@@ -219,12 +219,12 @@ impl Verifier {
         self.keys.key(token)
     }
 
-    fn known(&self, key: &Key, holder: Holder) -> Option<Answer> {
-        self.cache.as_ref()?.get(key, holder, self.clock.moment())
+    fn known(&self, key: &Key, binding: Binding) -> Option<Verdict> {
+        self.cache.as_ref()?.get(key, binding, self.clock.moment())
     }
 
-    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Answer> {
-        self.known(&self.lineages.newest(&presented.key), presented.holder)
+    pub(crate) fn known_by_newest_value(&self, presented: &Presented) -> Option<Verdict> {
+        self.known(&self.lineages.newest(&presented.key), presented.binding)
     }
 
     pub(crate) fn has_other_value(&self, key: &Key) -> bool {
@@ -236,7 +236,7 @@ impl Verifier {
         true
     }
 
-    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Answer {
+    pub(crate) async fn look_again(self: &Arc<Self>, presented: &Arc<Presented>) -> Verdict {
         self.ask_now(presented, false).await.answer
     }
 
@@ -246,24 +246,24 @@ impl Verifier {
         epoch
     }
 
-    fn look_up(&self, token: &str) -> Option<Answer> {
+    fn look_up(&self, token: &str) -> Option<Verdict> {
         let (cache, key) = (self.cache.as_ref()?, self.key(token));
         let known = find(cache, token, self.clock.moment());
         let successor = match &known {
             Some(Ok(_)) => None,
-            _ => self.successor(&key, Holder::BEARER),
+            _ => self.successor(&key, Binding::BEARER),
         };
         let Some(successor) = successor else { return known };
-        self.known(&successor.key, Holder::BEARER).filter(Result::is_ok)
+        self.known(&successor.key, Binding::BEARER).filter(Result::is_ok)
     }
 
-    fn successor(&self, key: &Key, holder: Holder) -> Option<Arc<Successor>> {
-        let rotator = self.rotator.as_ref().filter(|_| holder.key.is_none())?;
+    fn successor(&self, key: &Key, binding: Binding) -> Option<Arc<Successor>> {
+        let rotator = self.rotator.as_ref().filter(|_| binding.key.is_none())?;
         rotator.overlapping(key, self.clock.moment())
     }
 
     fn by_current_value(&self, presented: &Arc<Presented>) -> Arc<Presented> {
-        match self.successor(&presented.key, presented.holder) {
+        match self.successor(&presented.key, presented.binding) {
             Some(successor) => Arc::new(presented.with_value(successor.key, &successor.value)),
             None => presented.clone(),
         }
@@ -273,8 +273,8 @@ impl Verifier {
         self: &Arc<Self>,
         presented: &Arc<Presented>,
     ) -> Option<Arc<Flight<Asked>>> {
-        let Presented { key, holder, .. } = **presented;
-        let boarding = self.join(&mut self.flights.lock(), key, holder);
+        let Presented { key, binding, .. } = **presented;
+        let boarding = self.join(&mut self.flights.lock(), key, binding);
         match boarding {
             Boarding::Join(flight) => Some(flight),
             Boarding::Start(flight, landing) => {
@@ -289,19 +289,19 @@ impl Verifier {
         false
     }
 
-    async fn call(&self, presented: &Presented) -> Answer {
+    async fn call(&self, presented: &Presented) -> Verdict {
         self.authlete.introspection(presented.token())
     }
 
     fn presented(&self, token: &str) -> Arc<Presented> {
-        let (key, holder) = (self.key(token), Holder::BEARER);
-        Arc::new(Presented { key, holder, token: token.into() })
+        let (key, binding) = (self.key(token), Binding::BEARER);
+        Arc::new(Presented { key, binding, token: token.into() })
     }
 }
 
 /// What the explorations do.
 impl Verifier {
-    fn told(&self, answer: Answer, least: Facts) -> Answer {
+    fn told(&self, answer: Verdict, least: Facts) -> Verdict {
         let facts = match answer {
             // What is not known is no news.
             Err(Rejection::Unknown) => return answer,
@@ -318,7 +318,7 @@ impl Verifier {
     }
 
     /// Tells what is kept.
-    fn kept(&self, answer: Answer, least: Facts) -> Answer {
+    fn kept(&self, answer: Verdict, least: Facts) -> Verdict {
         let extended = answer.map_or(u64::MAX, |token| token.facts.extended);
         assert!(extended >= least.extended, "told of {answer:?}, after {least:?}");
         self.told(answer, least)
@@ -330,12 +330,12 @@ impl Verifier {
     }
 
     /// As a request does.
-    pub(crate) fn look(self: &Arc<Self>) -> Answer {
+    pub(crate) fn look(self: &Arc<Self>) -> Verdict {
         self.look_at(TOKEN)
     }
 
     /// The same with another value.
-    pub(crate) fn look_at(self: &Arc<Self>, value: &str) -> Answer {
+    pub(crate) fn look_at(self: &Arc<Self>, value: &str) -> Verdict {
         let least = self.least.get();
         match self.look_up(value) {
             Some(answer) => self.kept(answer, least),
@@ -343,26 +343,26 @@ impl Verifier {
         }
     }
 
-    pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Answer {
+    pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Verdict {
         self.ask_for(TOKEN, fresh)
     }
 
-    fn ask_for(self: &Arc<Self>, value: &str, fresh: bool) -> Answer {
+    fn ask_for(self: &Arc<Self>, value: &str, fresh: bool) -> Verdict {
         let least = self.least.get();
         self.told(block_on(self.ask_now(&self.presented(value), fresh)).answer, least)
     }
 
     /// The same, with a certificate.
-    pub(crate) fn ask_with_certificate(self: &Arc<Self>) -> Answer {
+    pub(crate) fn ask_with_certificate(self: &Arc<Self>) -> Verdict {
         let least = self.least.get();
-        let holder = Holder { certificate: Some([1; 32]), ..Holder::BEARER };
-        let presented = Arc::new(Presented { holder, ..(*self.presented(TOKEN)).clone() });
+        let binding = Binding { certificate: Some([1; 32]), ..Binding::BEARER };
+        let presented = Arc::new(Presented { binding, ..(*self.presented(TOKEN)).clone() });
         self.told(block_on(self.ask_now(&presented, false)).answer, least)
     }
 
     /// The same, by one that is polled at once when its flight has landed. What is forgotten before
     /// it looks at the answer must not be told.
-    pub(crate) fn ask_awake(self: &Arc<Self>, fresh: bool) -> Answer {
+    pub(crate) fn ask_awake(self: &Arc<Self>, fresh: bool) -> Verdict {
         let least = self.least.get();
         let presented = self.presented(TOKEN);
         let flight = match self.board(&presented, fresh) {
@@ -405,7 +405,7 @@ impl Verifier {
     /// Extends the token, as a request does that is admitted by what it was told and waits for it. The
     /// introspection that the extension follows knows what was changed before that was sent. What was
     /// changed while it waited is known to it.
-    pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Answer {
+    pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Verdict {
         let (least, presented) = (self.least.get(), self.presented(TOKEN));
         let known = self.look_up(TOKEN).filter(|_| !fresh).map(Resolved::known);
         let resolved = known.unwrap_or_else(|| block_on(self.ask_now(&presented, fresh)));
@@ -453,7 +453,7 @@ impl Verifier {
 
     /// Whether the first value stands for another one.
     pub(crate) fn overlaps(&self) -> bool {
-        self.successor(&self.key(TOKEN), Holder::BEARER).is_some()
+        self.successor(&self.key(TOKEN), Binding::BEARER).is_some()
     }
 
     /// Somebody else changes it at Authlete, and nothing is said of it here.
@@ -528,11 +528,11 @@ pub(crate) fn beside<T: 'static>(
     thread::spawn(move || run(verifier))
 }
 
-pub(crate) fn looks(verifier: &Arc<Verifier>) -> JoinHandle<Answer> {
+pub(crate) fn looks(verifier: &Arc<Verifier>) -> JoinHandle<Verdict> {
     beside(verifier, |verifier| verifier.look())
 }
 
 /// It learnt something.
-pub(crate) fn learns(other: JoinHandle<Answer>) {
+pub(crate) fn learns(other: JoinHandle<Verdict>) {
     assert!(other.join().unwrap().is_ok());
 }
