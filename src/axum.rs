@@ -14,7 +14,7 @@ use http::request::Parts;
 use crate::{
     credentials::RequestHead,
     rejection::Rejection,
-    request::refuse::{guard, refuse},
+    request::{guard, refuse_inside},
     token::{Properties, Scopes, TokenInfo},
 };
 
@@ -26,7 +26,7 @@ impl ExtractError {
     fn new(parts: &Parts, rejection: &Rejection) -> Self {
         let Parts { method, uri, version, headers, extensions, .. } = parts;
         let head = RequestHead { method, uri, version: *version, headers };
-        Self(Box::new(refuse(head, extensions, rejection)))
+        Self(Box::new(refuse_inside(head, extensions, rejection)))
     }
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{handle::AuthHandle, service::AuthService, settings::Settings};
-use crate::{rejection::EmptyBody, verifier::Freshness};
+use super::{handle::AuthHandle, service::AuthService};
+use crate::{rejection::EmptyBody, request::Settings, verifier::Freshness};
 
 /// Lets only requests with a good access token pass.
 ///

@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{
-    auth::AuthLayer,
-    settings::{Options, Settings},
-};
+use super::auth::AuthLayer;
 #[cfg(feature = "dpop")]
 use crate::proof::Dpop;
 use crate::{
@@ -17,11 +14,12 @@ use crate::{
     metadata::ProtectedResource,
     policy::Require,
     precheck::Precheck,
-    proof::{ClientCertificates, MessageSignatures},
+    proof::{ClientCertificates, MessageSignatures, ProofSettings},
     rejection::{
         EmptyBody, Guard,
         challenge::{Challenges, is_text},
     },
+    request::{Options, Settings},
     resilience::ResiliencePolicy,
     verifier::{Check, Freshness, Verifier},
 };
@@ -74,10 +72,7 @@ impl AuthLayerBuilder {
             precheck: None,
             require: None,
             challenges: Challenges::default(),
-            certificates: None,
-            signatures: None,
-            #[cfg(feature = "dpop")]
-            dpop: None,
+            proofs: ProofSettings::default(),
         };
         let (check, clock) = (Check::default(), Clock::system());
         Self {
@@ -224,13 +219,13 @@ impl<R> AuthLayerBuilder<R> {
     /// Where client certificates are found (RFC 8705). Default: nowhere, and tokens that are bound to
     /// one are 401.
     pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
-        self.options.certificates = Some(certificates);
+        self.options.proofs.certificates = Some(certificates);
         self
     }
 
     /// Has message signatures (RFC 9421) of requests verified and of responses made. Default: off.
     pub fn message_signatures(mut self, signatures: MessageSignatures) -> Self {
-        self.options.signatures = Some(signatures);
+        self.options.proofs.signatures = Some(signatures);
         self
     }
 
@@ -358,10 +353,10 @@ impl<R> AuthLayerBuilder<R> {
     /// together.
     pub fn build(mut self) -> Result<AuthLayer<R>, ConfigError> {
         self.validate()?;
-        if let Some(certificates) = &mut self.options.certificates {
+        if let Some(certificates) = &mut self.options.proofs.certificates {
             certificates.validate()?;
         }
-        if let Some(signatures) = &mut self.options.signatures {
+        if let Some(signatures) = &mut self.options.proofs.signatures {
             signatures.validate()?;
         }
         #[cfg(feature = "dpop")]
@@ -369,7 +364,7 @@ impl<R> AuthLayerBuilder<R> {
             let prover = dpop.build()?;
             self.options.challenges.algorithms = Some(prover.algorithms());
             self.options.challenges.only_dpop = prover.settings.required;
-            self.options.dpop = Some(Arc::new(prover));
+            self.options.proofs.dpop = Some(Arc::new(prover));
         }
         Ok(self.finish())
     }
@@ -380,7 +375,7 @@ impl<R> AuthLayerBuilder<R> {
             let remedy = "check by Check::Introspection: an update does not verify proofs";
             return Err(ConfigError::new("dpop", "together with Check::Update", remedy));
         }
-        if self.check == Check::Update && self.options.signatures.is_some() {
+        if self.check == Check::Update && self.options.proofs.signatures.is_some() {
             let remedy = "check by Check::Introspection: an update does not verify signatures";
             return Err(ConfigError::new(
                 "message_signatures",

@@ -1,0 +1,28 @@
+//! The settings of a layer, as its requests need them.
+
+use std::sync::Arc;
+
+use crate::{
+    credentials::TokenSource, policy::Require, precheck::Precheck, proof::ProofSettings,
+    rejection::Challenges, verifier::Verifier,
+};
+
+/// What all services of a layer share.
+pub(crate) struct Settings<R> {
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) options: Options,
+    pub(crate) renderer: Arc<R>,
+}
+
+/// How requests are treated.
+pub(crate) struct Options {
+    pub(crate) sources: Vec<Box<dyn TokenSource>>,
+    pub(crate) max_token_length: usize,
+    pub(crate) optional: bool,
+    pub(crate) strip: bool,
+    pub(crate) token_info_alone: bool,
+    pub(crate) precheck: Option<Precheck>,
+    pub(crate) require: Option<Require>,
+    pub(crate) challenges: Challenges,
+    pub(crate) proofs: ProofSettings,
+}
