@@ -75,6 +75,10 @@ fn authorization(headers: &HeaderMap) -> Result<Option<AccessToken<'_>>, Malform
     };
     // RFC 9110 §11.4: auth-scheme, then one or more spaces, then the credentials.
     let bytes = value.as_bytes();
+    // As nearly all clients write it: compared as a whole.
+    if let Some(rest) = bytes.strip_prefix(b"Bearer ") {
+        return after(Scheme::Bearer, rest).map(Some);
+    }
     if bytes.is_empty() {
         return Err(MalformedCredentials("the Authorization header is empty"));
     }
@@ -87,8 +91,14 @@ fn authorization(headers: &HeaderMap) -> Result<Option<AccessToken<'_>>, Malform
     } else {
         return Ok(None);
     };
+    after(scheme, rest).map(Some)
+}
+
+/// The token after its scheme and spaces.
+#[inline]
+fn after(scheme: Scheme, rest: &[u8]) -> Result<AccessToken<'_>, MalformedCredentials> {
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    text(&rest[spaces..]).map(|value| Some(AccessToken { scheme, value }))
+    text(&rest[spaces..]).map(|value| AccessToken { scheme, value })
 }
 
 /// A header that holds the bare token.

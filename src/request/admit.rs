@@ -30,6 +30,7 @@ pub(super) fn admit_anonymous<R: Renderer<ResB>, B, ResB: 'static>(
 }
 
 /// Puts the facts of the token into the request, and tells what is to be done to its response.
+#[inline]
 pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     settings: &Arc<Settings<R>>,
     freshness: Freshness,
@@ -39,16 +40,34 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     extension: Option<PendingExtension>,
 ) -> Option<Box<OnResponse<ResB>>> {
     let Settings { verifier, options, renderer } = &**settings;
-    let rotation = match (&verifier.rotator, state.details.as_deref_mut()) {
-        (Some(rotator), Some(details)) => {
-            details.value.inspect(|value| rotator.see(value, verifier.clock.recently()));
-            details.rotation.take()
-        }
-        _ => None,
-    };
-    // What is done once is done by the layer outside.
+    let usual = state.scheme == Scheme::Bearer
+        && state.details.is_none()
+        && token.is_complete()
+        && !token.needs_signed_response()
+        && AuthContext::is_absent(request.extensions());
+    let then =
+        if usual { None } else { prepare(settings, freshness, request, state, &token, extension) };
+    let proofs = options.challenges.algorithms.is_some();
+    credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
+    verifier.guard.renders::<ResB>(renderer);
+    token.insert_into(request.extensions_mut(), options.token_info_alone);
+    then
+}
+
+/// Leaves the context in a request that is not the usual hit, and tells what is to be done to its
+/// response: what a layer of the same handle outside does is not done again.
+#[inline(never)]
+fn prepare<R: Renderer<ResB>, B, ResB: 'static>(
+    settings: &Arc<Settings<R>>,
+    freshness: Freshness,
+    request: &mut Request<B>,
+    state: &mut RequestState,
+    token: &TokenInfo,
+    extension: Option<PendingExtension>,
+) -> Option<Box<OnResponse<ResB>>> {
+    let verifier = &settings.verifier;
     let outer = AuthContext::take(request.extensions_mut(), verifier);
-    let rotation = rotation.filter(|_| !outer.rotates);
+    let rotation = state.take_rotation(verifier).filter(|_| !outer.rotates);
     // An extension by the old value would miss the token that gets a new one.
     let extension = extension.filter(|_| rotation.is_none() && !outer.rotates);
     let signs = token.needs_signed_response() && !outer.signs;
@@ -57,16 +76,12 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
         signs: outer.signs || signs,
         watched: outer.watched || rotation.is_some() || extension.is_some(),
     };
-    let finish = finish(settings, request, state.scheme, &token, signs);
+    let finish = finish(settings, request, state.scheme, token, signs);
     let usual = state.scheme == Scheme::Bearer && token.is_complete();
     if !usual || response != ResponseHandling::default() {
-        let context = context(settings, freshness, state, &token, response);
+        let context = context(settings, freshness, state, token, response);
         request.extensions_mut().insert(context);
     }
-    let proofs = options.challenges.algorithms.is_some();
-    credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
-    verifier.guard.renders::<ResB>(renderer);
-    token.insert_into(request.extensions_mut(), options.token_info_alone);
     let nothing = rotation.is_none() && extension.is_none() && finish.is_none();
     (!nothing).then(|| Box::new(OnResponse { rotation, extension, finish }))
 }

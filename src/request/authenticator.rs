@@ -15,8 +15,8 @@ use super::{
     state::{Begin, RequestState},
 };
 use crate::{
-    cache::{Binding, Known},
-    credentials::{AccessToken, RequestHead, Scheme},
+    cache::{Binding, Key, Known},
+    credentials::{AccessToken, RequestHead},
     lifecycle::{Admits, PendingExtension},
     proof::{ClientCertificate, Evidence},
     rejection::{Rejection, Renderer},
@@ -35,34 +35,26 @@ impl<R> Authenticator<R> {
         Self { settings, freshness }
     }
 
-    /// Extracts the credentials of a request, verifies what it proves, and begins to look up its token.
+    /// Extracts the token of a request, verifies what the request proves, and looks up the token.
     pub(crate) fn begin<B>(&self, request: &Request<B>) -> Begin {
-        self.try_begin(RequestHead::of(request), request.extensions()).unwrap_or_else(
-            |(scheme, rejection)| {
-                Begin::Ready(RequestState::refused(scheme), Resolved::known(Err(rejection)))
-            },
-        )
-    }
-
-    #[inline]
-    fn try_begin(
-        &self,
-        head: RequestHead<'_>,
-        extensions: &Extensions,
-    ) -> Result<Begin, (Scheme, Rejection)> {
+        let (head, extensions) = (RequestHead::of(request), request.extensions());
         let options = &self.settings.options;
-        let Some(token) = extract(options, head)? else { return Ok(Begin::Anonymous) };
+        let token = match extract(options, head) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Begin::Anonymous,
+            Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
+        };
         let begun = if options.proofs.is_per_request(token.scheme) {
             begin_with_proof(&self.settings, self.freshness, head, extensions, token)
         } else {
-            self.begin_by_facts(head, extensions, token)
+            self.look_up(head, extensions, token)
         };
-        begun.map_err(|rejection| (token.scheme, rejection))
+        begun.unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
     }
 
     /// Begins a request that proves nothing but its client certificate.
     #[inline]
-    fn begin_by_facts(
+    fn look_up(
         &self,
         head: RequestHead<'_>,
         extensions: &Extensions,
@@ -70,30 +62,41 @@ impl<R> Authenticator<R> {
     ) -> Result<Begin, Rejection> {
         let Settings { verifier, options, .. } = &*self.settings;
         let certificate = options.proofs.certificate(head.headers, extensions)?;
-        let thumbprint = certificate.as_ref().map(ClientCertificate::thumbprint);
+        let mut state = RequestState::new(token.scheme, certificate.as_ref());
         let (key, known) = if self.freshness.fresh {
             (verifier.key(token.value), None)
         } else {
-            let binding = Binding { key: None, certificate: thumbprint };
+            let binding = Binding { key: None, certificate: state.certificate };
             verifier.look_up(token.value, binding, verifier.clock.recently())
         };
-        let mut state = RequestState::new(verifier, token, key, certificate.as_ref(), extensions);
-        let presented = || {
-            let evidence = Evidence { certificate, ..Evidence::default() };
-            presented(key, token.value, &evidence)
+        state.begin_rotation(verifier, token, key, extensions);
+        let Some(known) = known.filter(|known| !lacks_facts(&self.settings, &known.answer)) else {
+            return Ok(self.ask(state, key, token, certificate));
         };
-        let known = known.filter(|known| !lacks_facts(&self.settings, &known.answer));
-        let Some(known) = known else {
-            let presented = state.ask(presented(), verifier);
-            let verdict = verifier.clone().resolve(presented, self.freshness);
-            return Ok(Begin::Pending(state, Box::pin(verdict)));
-        };
-        if let Known { answer: Ok(token), ends } = &known
-            && verifier.needs_presenting(&key, token, *ends)
+        if let Known { answer: Ok(facts), ends } = &known
+            && verifier.needs_presenting(&key, facts, *ends)
         {
-            state.details().presented = Some(Arc::new(presented()));
+            let evidence = Evidence { certificate, ..Evidence::default() };
+            state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
         }
         Ok(Begin::Ready(state, known.into()))
+    }
+
+    /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
+    /// room for it.
+    #[inline(never)]
+    fn ask(
+        &self,
+        mut state: RequestState,
+        key: Key,
+        token: AccessToken<'_>,
+        certificate: Option<ClientCertificate>,
+    ) -> Begin {
+        let verifier = &self.settings.verifier;
+        let evidence = Evidence { certificate, ..Evidence::default() };
+        let presented = state.ask(presented(key, token.value, &evidence), verifier);
+        let verdict = verifier.clone().resolve(presented, self.freshness);
+        Begin::Pending(state, Box::pin(verdict))
     }
 
     /// Authorizes a request by the verdict on its token, and admits or refuses it.
@@ -109,32 +112,27 @@ impl<R> Authenticator<R> {
         let Settings { verifier, options, .. } = &*self.settings;
         let (certificate, signs) = (state.certificate.as_ref(), options.proofs.signs_responses());
         let require = options.require.as_ref();
-        let allow = |token| authorize(token, certificate, signs, require, verifier);
         let Resolved { answer, call, needs_refresh } = resolved;
-        let token = match answer.and_then(allow) {
+        let verdict =
+            answer.and_then(|token| authorize(token, certificate, signs, require, verifier));
+        let token = match verdict {
             Ok(token) => token,
             Err(rejection) => {
                 return Outcome::Refuse(refuse(&self.settings, request, state.scheme, &rejection));
             }
         };
-        let details = state.details.as_deref().filter(|details| !details.extended);
-        let presented = details.and_then(|details| details.presented.as_ref());
-        let extension = presented.and_then(|presented| {
-            let admits = || self.admits(state);
-            verifier.follow(presented, &token, needs_refresh, call, admits)
-        });
+        let extension = match state.presented_unless_extended() {
+            Some(presented) => {
+                let admits = || self.admits(state);
+                verifier.follow(presented, &token, needs_refresh, call, admits)
+            }
+            None => None,
+        };
         match extension {
             Some(extension) if verifier.waits_for_extensions() => {
                 Outcome::Wait(self.wait(state, token, extension))
             }
-            _ => Outcome::Admit(admit(
-                &self.settings,
-                self.freshness,
-                request,
-                state,
-                token,
-                extension,
-            )),
+            it => Outcome::Admit(admit(&self.settings, self.freshness, request, state, token, it)),
         }
     }
 

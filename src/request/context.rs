@@ -76,10 +76,8 @@ impl AuthContext {
 
     /// Takes away the context that another layer left, and tells what is done to the response: only what
     /// layers of this verifier do, and whether any of all looks at it.
-    #[inline]
     pub(super) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> ResponseHandling {
-        let context = if extensions.is_empty() { None } else { extensions.remove::<Self>() };
-        match context {
+        match extensions.remove::<Self>() {
             Some(context) if Arc::ptr_eq(&context.verifier, verifier) => context.response,
             Some(context) => ResponseHandling {
                 watched: context.response.watched,
@@ -87,6 +85,12 @@ impl AuthContext {
             },
             None => ResponseHandling::default(),
         }
+    }
+
+    /// Whether no layer left a context.
+    #[inline]
+    pub(super) fn is_absent(extensions: &Extensions) -> bool {
+        extensions.is_empty() || extensions.get::<Self>().is_none()
     }
 
     /// Whether a layer outside wants to know whether the response refuses the request.

@@ -17,7 +17,6 @@ use crate::{
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// What is to be done to the response at last, if anything is. `signs`: this layer signs it.
-#[inline]
 pub(super) fn finish<R: Renderer<ResB>, B, ResB: 'static>(
     settings: &Arc<Settings<R>>,
     request: &Request<B>,
@@ -45,7 +44,6 @@ pub(super) fn finish<R: Renderer<ResB>, B, ResB: 'static>(
 
 /// The nonce that the client has to use next, if there is one: ours, or that of Authlete.
 #[cfg_attr(not(feature = "dpop"), expect(unused_variables, reason = "there are no DPoP proofs"))]
-#[inline]
 pub(super) fn nonce<R>(settings: &Settings<R>, scheme: Scheme) -> Option<HeaderValue> {
     #[cfg(feature = "dpop")]
     if scheme == Scheme::Dpop {

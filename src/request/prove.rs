@@ -34,7 +34,8 @@ pub(super) fn begin_with_proof<R>(
         && let Some(call) = used.call.get()
     {
         let certificate = options.proofs.certificate(head.headers, extensions)?;
-        let mut state = RequestState::new(verifier, token, key, certificate.as_ref(), extensions);
+        let mut state = RequestState::new(token.scheme, certificate.as_ref());
+        state.begin_rotation(verifier, token, key, extensions);
         state.details().proof_call = Some((key, used.call.clone()));
         let known = || verifier.known_since(&key, call, &used.token, freshness.stale);
         return Ok(match (!freshness.fresh).then(known).flatten() {
@@ -44,8 +45,8 @@ pub(super) fn begin_with_proof<R>(
     }
     let (clock, log) = (&verifier.clock, &verifier.log);
     let evidence = options.proofs.verify(head, extensions, token, clock, log)?;
-    let certificate = evidence.certificate.as_ref();
-    let state = RequestState::new(verifier, token, key, certificate, extensions);
+    let mut state = RequestState::new(token.scheme, evidence.certificate.as_ref());
+    state.begin_rotation(verifier, token, key, extensions);
     let presented = presented(key, token.value, &evidence);
     // A signature is for one request, and only Authlete verifies it.
     let fresh = freshness.fresh || evidence.signature.is_some();

@@ -9,6 +9,7 @@ use crate::{
     credentials::{AccessToken, Scheme},
     lifecycle::PendingRotation,
     proof::ClientCertificate,
+    rejection::Rejection,
     resilience::Deadline,
     verifier::{Presented, Resolved, Resolving, Sent, Verifier},
 };
@@ -21,6 +22,13 @@ pub(crate) enum Begin {
     Ready(RequestState, Resolved),
     /// The verdict on its token has to be waited for.
     Pending(RequestState, Resolving),
+}
+
+impl Begin {
+    /// That of a request which is refused before its token is looked up.
+    pub(super) fn refused(scheme: Scheme, rejection: Rejection) -> Self {
+        Self::Ready(RequestState::new(scheme, None), Resolved::known(Err(rejection)))
+    }
 }
 
 /// What is needed of a request once its headers have been read.
@@ -50,31 +58,43 @@ pub(super) struct Details {
 
 impl RequestState {
     #[inline]
-    pub(super) fn new(
+    pub(super) fn new(scheme: Scheme, certificate: Option<&ClientCertificate>) -> Self {
+        let certificate = certificate.map(ClientCertificate::thumbprint);
+        Self { scheme, certificate, details: None }
+    }
+
+    /// Looks whether it is time for another value of the token, if tokens are rotated. A client that
+    /// proves possession needs no new values.
+    #[inline]
+    pub(super) fn begin_rotation(
+        &mut self,
         verifier: &Arc<Verifier>,
         token: AccessToken<'_>,
         key: Key,
-        certificate: Option<&ClientCertificate>,
         extensions: &Extensions,
-    ) -> Self {
-        let certificate = certificate.map(ClientCertificate::thumbprint);
-        let mut state = Self { scheme: token.scheme, certificate, details: None };
-        // A client that proves possession needs no new values.
+    ) {
         if verifier.rotator.is_some() && token.scheme == Scheme::Bearer {
             let rotation = PendingRotation::due(verifier, key, token.value, extensions);
-            let details = state.details();
+            let details = self.details();
             (details.value, details.rotation) = (Some(key), rotation);
         }
-        state
-    }
-
-    /// That of a request which is refused before its token is looked at.
-    pub(super) fn refused(scheme: Scheme) -> Self {
-        Self { scheme, certificate: None, details: None }
     }
 
     pub(super) fn details(&mut self) -> &mut Details {
         self.details.get_or_insert_default()
+    }
+
+    /// The rotation of the token, if it is due, of a request that is admitted.
+    pub(super) fn take_rotation(&mut self, verifier: &Verifier) -> Option<PendingRotation> {
+        let details = self.details.as_deref_mut()?;
+        verifier.rotator.as_ref()?.see(&details.value?, verifier.clock.recently());
+        details.rotation.take()
+    }
+
+    /// What Authlete is told to extend the token, unless the request has waited for that already.
+    #[inline]
+    pub(super) fn presented_unless_extended(&self) -> Option<&Arc<Presented>> {
+        self.details.as_deref().filter(|details| !details.extended)?.presented.as_ref()
     }
 
     /// Notes what Authlete is asked with now.
