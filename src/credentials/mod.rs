@@ -269,20 +269,30 @@ pub(crate) fn conceal(
     headers: &mut HeaderMap,
     strip: bool,
 ) {
-    // The usual way: no header has several values.
+    // The usual way: the token is in the Authorization header, and no header has several values.
     let single = headers.len() == headers.keys_len();
-    if !strip
-        && single
-        && let Some(value) = headers.get_mut(AUTHORIZATION)
-    {
+    if !single || strip || proofs || !sources.is_empty() {
+        return conceal_all(sources, proofs, headers, strip);
+    }
+    if let Some(value) = headers.get_mut(AUTHORIZATION) {
         value.set_sensitive(true);
     }
-    let first = (strip || !single).then_some(&AUTHORIZATION);
+}
+
+fn conceal_all(
+    sources: &[Box<dyn TokenSource>],
+    proofs: bool,
+    headers: &mut HeaderMap,
+    strip: bool,
+) {
+    let single = headers.len() == headers.keys_len();
     let proof = proofs.then_some(&DPOP);
     let others = sources.iter().filter_map(|source| source.header());
-    for name in first.into_iter().chain(proof).chain(others) {
+    for name in [&AUTHORIZATION].into_iter().chain(proof).chain(others) {
         if strip {
             headers.remove(name);
+        } else if single {
+            headers.get_mut(name).into_iter().for_each(|value| value.set_sensitive(true));
         } else if let Entry::Occupied(mut values) = headers.entry(name) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
