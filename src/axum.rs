@@ -14,7 +14,7 @@ use http::request::Parts;
 use crate::{
     credentials::RequestHead,
     rejection::Rejection,
-    request::{guard, refuse_inside},
+    request::refuse::{guard, refuse_inside},
     token::{Properties, Scopes, TokenInfo},
 };
 

@@ -10,7 +10,7 @@ use super::future::AuthFuture;
 use crate::{
     credentials::RequestHead,
     policy::Require,
-    request::{RouteIntrospection, check, refuse_inside},
+    request::{RouteIntrospection, check, refuse::refuse_inside},
 };
 
 impl<S> Layer<S> for Require {

@@ -20,15 +20,6 @@ use crate::{
     verifier::Freshness,
 };
 
-/// Admits a request without a token.
-pub(super) fn admit_anonymous<R: Renderer<ResB>, B, ResB: 'static>(
-    settings: &Settings<R>,
-    request: &mut Request<B>,
-) {
-    settings.verifier.guard.renders::<ResB>(&settings.renderer);
-    AuthContext::insert_anonymous(request.extensions_mut(), &settings.verifier);
-}
-
 /// Puts the facts of the token into the request, and tells what is to be done to its response.
 #[inline]
 pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(

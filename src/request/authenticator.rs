@@ -5,8 +5,9 @@ use std::sync::Arc;
 use http::{Extensions, Request};
 
 use super::{
-    admit::{admit, admit_anonymous},
+    admit::admit,
     authorize::{Conditions, authorize, lacks_facts},
+    context::AuthContext,
     extract::extract,
     outcome::Outcome,
     prove::{begin_with_proof, presented},
@@ -167,7 +168,9 @@ impl<R> Authenticator<R> {
     where
         R: Renderer<ResB>,
     {
-        admit_anonymous(&self.settings, request);
+        let Settings { verifier, renderer, .. } = &*self.settings;
+        verifier.guard.renders::<ResB>(renderer);
+        AuthContext::insert_anonymous(request.extensions_mut(), verifier);
     }
 }
 

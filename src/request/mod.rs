@@ -8,7 +8,7 @@ mod extract;
 mod finish;
 mod outcome;
 mod prove;
-mod refuse;
+pub(crate) mod refuse;
 mod require;
 mod settings;
 mod state;
@@ -16,7 +16,6 @@ mod state;
 pub(crate) use self::{
     authenticator::Authenticator,
     outcome::{Finish, OnResponse, Outcome},
-    refuse::{guard, refuse_inside},
     require::{RouteIntrospection, check},
     settings::{Options, Settings},
     state::Begin,

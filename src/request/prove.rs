@@ -7,13 +7,15 @@ use super::{
     settings::Settings,
     state::{Begin, RequestState},
 };
+#[cfg(feature = "dpop")]
+use crate::verifier::Sent;
 use crate::{
     api::IntrospectionRequest,
     cache::Key,
     credentials::{AccessToken, RequestHead},
     proof::Evidence,
     rejection::Rejection,
-    verifier::{Freshness, Presented, Resolved, Sent},
+    verifier::{Freshness, Presented, Resolved},
 };
 
 /// Verifies what a request proves, and begins the check of its token. A DPoP proof that a layer of the
@@ -60,7 +62,7 @@ pub(super) fn begin_with_proof<R>(
 fn resolve<R>(
     settings: &Settings<R>,
     mut state: RequestState,
-    mut presented: Presented,
+    presented: Presented,
     evidence: Evidence<'_>,
     freshness: Freshness,
     used: bool,
@@ -70,6 +72,7 @@ fn resolve<R>(
     if let Some((prover, dpop)) = options.proofs.dpop.clone().zip(evidence.dpop) {
         let call = Sent::default();
         state.details().proof_call = Some((presented.key, call.clone()));
+        let mut presented = presented;
         presented.sent = Some(call);
         let presented = state.ask(presented, verifier);
         let verifier = verifier.clone();
