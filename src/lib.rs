@@ -67,7 +67,6 @@ pub mod api;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
-mod cache;
 mod clock;
 mod credentials;
 pub mod delegate;
@@ -76,6 +75,7 @@ mod details;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
+mod introspect;
 mod layer;
 mod lifecycle;
 mod metadata;
@@ -91,13 +91,14 @@ mod resilience;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod single_flight;
+mod store;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[path = "../tests/untrusted/mod.rs"]
 pub mod untrusted;
 mod verdict;
-mod verifier;
+mod verify;
 
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
@@ -112,6 +113,7 @@ pub use self::{
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
     details::RequireDetails,
+    introspect::Check,
     layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
@@ -123,5 +125,4 @@ pub use self::{
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     resilience::{BreakerState, Health},
     token::{Properties, PropertiesError, Scopes, TokenInfo},
-    verifier::Check,
 };

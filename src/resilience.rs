@@ -68,14 +68,14 @@ impl Record {
         self.credentials_refused.load(Ordering::Relaxed)
     }
 
-    /// Whether Authlete could not be asked the last time, a moment ago.
-    pub(crate) fn is_down(&self, now: SystemTime) -> bool {
-        self.breaker.is_down(millis(now))
-    }
-
-    /// Whether the last check that ended was answered.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.last_success.load(Ordering::Relaxed) >= self.last_failure.load(Ordering::Relaxed)
+    pub(crate) fn availability(&self, now: SystemTime) -> Availability {
+        let last = |last: &AtomicU64| last.load(Ordering::Relaxed);
+        Availability {
+            is_down: self.breaker.is_down(millis(now)),
+            breaker: self.breaker.state(millis(now)),
+            credentials_refused: self.credentials_refused(),
+            was_answered: last(&self.last_success) >= last(&self.last_failure),
+        }
     }
 
     pub(crate) fn health(&self, entries: u64, in_flight: usize, now: SystemTime) -> Health {
@@ -91,6 +91,29 @@ impl Record {
             entries,
             in_flight,
         }
+    }
+}
+
+/// Whether Authlete can be asked, as far as the last calls tell.
+pub(crate) struct Availability {
+    /// It could not be asked the last time, a moment ago.
+    pub(crate) is_down: bool,
+    pub(crate) breaker: BreakerState,
+    /// It refused the last call because of this server's own credentials.
+    pub(crate) credentials_refused: bool,
+    /// It answered the last check that ended.
+    pub(crate) was_answered: bool,
+}
+
+impl Availability {
+    /// It answers checks, and calls are made.
+    pub(crate) fn answers(&self) -> bool {
+        self.was_answered && !self.is_down
+    }
+
+    /// It can be asked, or somebody has to find out whether it can be asked again.
+    pub(crate) fn is_worth_a_call(&self) -> bool {
+        !self.is_down || self.breaker == BreakerState::HalfOpen
     }
 }
 
@@ -209,6 +232,10 @@ pub(crate) struct ResilientClient {
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
     /// What comes of it by then.
     pub(crate) async fn wait<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.0, outcome).await.ok()
@@ -230,13 +257,7 @@ impl ResilientClient {
 
     /// When a check that begins now is to be over.
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline(Instant::now() + self.policy.deadline)
-    }
-
-    /// When an extension is to be over that a check waits for, which begins now: before the check is, so
-    /// that there is time for what comes after it.
-    pub(crate) fn deadline_of_extension(&self) -> Deadline {
-        Deadline(Instant::now() + self.policy.deadline / 4 * 3)
+        Deadline::after(self.policy.deadline)
     }
 
     /// How many calls are under way.

@@ -17,8 +17,8 @@ use crate::{
         TokenUpdateResponse,
         document::{from_millis, from_seconds},
     },
-    cache::{Key, Thumbprint, shard},
     rejection::Guard,
+    store::{Key, Thumbprint, epoch::shard},
 };
 
 mod sets;

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use crate::proof::Prover;
 use crate::{
     credentials::TokenSource,
+    introspect::Introspector,
+    lifecycle::Lifecycle,
     policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::Challenges,
-    verifier::Verifier,
+    verify::Verifier,
 };
 
 /// What all services of a layer share.
 pub(crate) struct Settings<R> {
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) options: Options,
     pub(crate) renderer: Arc<R>,
 }

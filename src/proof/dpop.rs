@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     api::{ConfigError, Secret},
-    cache::{Thumbprint, digest_of},
     clock::Clock,
     meter,
     observe::{LogLimit, limited},
     rejection::Rejection,
+    store::{Thumbprint, digest_of},
 };
 
 /// A longer proof is refused unread.

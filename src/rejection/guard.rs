@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{challenge::Challenges, render::Renderer};
-use crate::clock::Clock;
+use crate::{clock::Clock, store::epoch::Epochs};
 
 /// How a layer refuses, for routes and extractors inside of it, which refuse in the same way.
 #[derive(Clone)]
@@ -18,11 +18,8 @@ struct GuardParts {
     /// For the type of the response bodies of the service that was asked first: mostly the only one.
     first: OnceLock<Erased>,
     others: RwLock<Vec<Erased>>,
-    /// The epochs of the layer's shards, as long as it is there.
-    epochs: OnceLock<Epochs>,
+    epochs: Arc<Epochs>,
 }
-
-type Epochs = Box<dyn Fn(u16) -> Option<u64> + Send + Sync>;
 
 /// An `Arc<dyn Renderer<B>>` for a type `B` of the layer's response bodies.
 type Erased = Box<dyn Any + Send + Sync>;
@@ -32,20 +29,14 @@ fn restored<B: 'static>(renderer: &Erased) -> Option<&Arc<dyn Renderer<B>>> {
 }
 
 impl Guard {
-    pub(crate) fn new(challenges: Challenges, clock: Clock) -> Self {
+    pub(crate) fn new(challenges: Challenges, clock: Clock, epochs: Arc<Epochs>) -> Self {
         let (first, others) = (OnceLock::new(), RwLock::default());
-        let epochs = OnceLock::new();
         Self(Arc::new(GuardParts { challenges, clock, first, others, epochs }))
     }
 
-    /// By what [`epoch`](Self::epoch) goes. Only the first counts.
-    pub(crate) fn tell_epochs(&self, epochs: impl Fn(u16) -> Option<u64> + Send + Sync + 'static) {
-        let _first = self.0.epochs.set(Box::new(epochs));
-    }
-
-    /// How often tokens of a shard were invalidated; `None` if the layer is gone.
-    pub(crate) fn epoch(&self, shard: u16) -> Option<u64> {
-        self.0.epochs.get()?(shard)
+    /// How often tokens of a shard were invalidated.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.0.epochs.of_shard(shard)
     }
 
     /// Differs from that of any other guard that exists.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
-    cache::{Key, Thumbprint},
     credentials::Scheme,
+    introspect::{Presented, Sent},
     observe::limited,
     policy::Require,
     rejection::{Guard, Rejection},
+    store::{Key, Thumbprint},
     token::{Properties, Scopes, TokenInfo},
     verdict::Verdict,
-    verifier::{Freshness, Presented, Resolving, Sent, Verifier},
+    verify::{Freshness, Resolving, Verifier},
 };
 
 /// What the nearest layer outside knows of a request. Each layer that lets a request pass replaces it

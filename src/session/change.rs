@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     api::{Secret, TokenRevokeRequest},
-    cache::Key,
     observe::limited,
+    store::Key,
 };
 
 /// How often a change is tried, if each time somebody else is faster.

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     api::{Authlete, Error, Secret, TokenAction, TokenRequest, TokenResponse},
-    cache::{Key, KeySpace},
     clock::Clock,
     lifecycle::NewValueSink,
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
+    store::{Key, KeySpace},
 };
 
 /// Of how many sessions each table holds something.
