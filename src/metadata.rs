@@ -21,7 +21,7 @@ use tower_http::cors::{AllowHeaders, Any, Cors, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{api::ConfigError, policy::Require};
+use crate::{api::ConfigError, authorize::Require};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 

@@ -27,8 +27,7 @@ use crate::{
     lifecycle::{
         Admits, Extender, Lineages, PendingExtension, Refresh, Rotation, Rotator, Successor,
     },
-    meter,
-    observe::{LogLimit, limited},
+    observe::{LogLimit, counters, limited},
     precheck::Precheck,
     rejection::{Guard, Reason, Rejection},
     resilience::{BreakerState, Health, ResiliencePolicy, ResilientClient, RetryMode},
@@ -307,7 +306,7 @@ impl Verifier {
         if precheck.fits_closely(token, now) {
             return Ok(());
         }
-        meter::prechecked("jwt");
+        counters::prechecked("jwt");
         Err(Rejection::foreign_token())
     }
 
@@ -317,7 +316,7 @@ impl Verifier {
         let Presented { key, binding, .. } = presented;
         let stale = cache.stale(key, *binding, freshness.stale, self.clock.moment());
         let stale = stale.filter(TokenInfo::is_complete)?;
-        meter::stale();
+        counters::stale();
         Some(stale)
     }
 
@@ -497,7 +496,7 @@ impl Verifier {
         let pass = match record.breaker.enter(self.clock.now_millis()) {
             Ok(pass) => pass,
             Err(left) => {
-                meter::suspended();
+                counters::suspended();
                 let refused = record.credentials_refused();
                 return Err(if refused {
                     verdict::at_fault()
@@ -528,7 +527,7 @@ impl Verifier {
         record.end(pass, answer.as_ref().err(), self.clock.now_millis());
         let answer = answer.unwrap_or_else(|error| Err(verdict::of_failure(&error, &self.log)));
         let succeeded = answer.as_ref().map_or_else(Rejection::is_of_client, |_| true);
-        meter::called(succeeded);
+        counters::called(succeeded);
         record.add(succeeded, self.clock.now());
         if answer.as_ref().is_ok_and(|token| self.is_past(token)) {
             self.warn_of_clocks();
@@ -588,7 +587,7 @@ impl Verifier {
     /// There was no room or no time for a call: that says nothing of Authlete.
     fn overloaded(&self) -> Rejection {
         limited!(warn, self.log, "too many access tokens are being checked");
-        meter::full("calls");
+        counters::full("calls");
         verdict::overloaded()
     }
 

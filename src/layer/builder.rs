@@ -10,12 +10,12 @@ use super::{
 use crate::proof::Dpop;
 use crate::{
     api::{Authlete, ConfigError},
+    authorize::Require,
     cache::{Limits, MemoryCache},
     clock::{Clock, DAY},
     credentials::TokenSource,
     lifecycle::{Refresh, Rotation},
     metadata::ProtectedResource,
-    policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::{

@@ -12,14 +12,13 @@ use tower_service::Service;
 #[cfg(feature = "dpop")]
 use crate::proof::ProofFor;
 use crate::{
+    authorize::Require,
     cache::{Binding, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
     layer::future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::settings::Settings,
     lifecycle::{Admits, PendingExtension, PendingRotation},
-    meter,
-    observe::limited,
-    policy::Require,
+    observe::{counters, limited},
     proof::{ClientCertificate, Unplaced},
     rejection::{self, Protocol, Rejection, Renderer},
     request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
@@ -222,7 +221,7 @@ impl<R> Authenticator<R> {
             return Err((scheme, Rejection::no_credentials()));
         }
         if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token)) {
-            meter::prechecked("shape");
+            counters::prechecked("shape");
             return Err((scheme, Rejection::foreign_token()));
         }
         let certificate = match &options.certificates {

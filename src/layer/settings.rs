@@ -5,8 +5,8 @@ use std::sync::Arc;
 #[cfg(feature = "dpop")]
 use crate::proof::Prover;
 use crate::{
+    authorize::Require,
     credentials::TokenSource,
-    policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::Challenges,

@@ -13,7 +13,7 @@ use super::{
     grpc::{GRPC_MESSAGE, GRPC_MESSAGE_NAME, GRPC_STATUS, Protocol},
     reason::Reason,
 };
-use crate::{credentials::Scheme, meter};
+use crate::{credentials::Scheme, observe::counters};
 
 /// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
 #[derive(Clone)]
@@ -148,7 +148,7 @@ impl Rejection {
     /// Logs and counts that a request is refused.
     pub(crate) fn note(&self) {
         tracing::debug!(reason = ?self.reason(), "request refused");
-        meter::refused(self.reason().name());
+        counters::refused(self.reason().name());
     }
 
     /// What kind of refusal it is.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
+    authorize::Require,
     cache::{Key, Thumbprint},
     credentials::Scheme,
     observe::limited,
-    policy::Require,
     rejection::{Guard, Rejection},
     token::{Properties, Scopes, TokenInfo},
     verdict::Verdict,
