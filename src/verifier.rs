@@ -29,7 +29,7 @@ use crate::{
     },
     observe::{LogLimit, counters, limited},
     precheck::Precheck,
-    rejection::{Guard, Reason, Rejection},
+    rejection::{Reason, Refuser, Rejection},
     resilience::{BreakerState, Health, ResiliencePolicy, ResilientClient, RetryMode},
     token::TokenInfo,
     verdict::{self, Verdict},
@@ -105,7 +105,7 @@ pub(crate) struct Verifier {
     pub(crate) cache: Option<MemoryCache>,
     pub(crate) log: LogLimit,
     /// Goes into what is known of tokens.
-    pub(crate) guard: Guard,
+    pub(crate) guard: Refuser,
     keys: KeySpace,
     refresh_keys: KeySpace,
     pub(crate) flights: Flights<Asked>,
@@ -129,7 +129,7 @@ impl Verifier {
     pub(crate) fn new(
         authlete: Authlete,
         check: Check,
-        guard: Guard,
+        guard: Refuser,
         cache: Option<MemoryCache>,
         refresh: Option<Refresh>,
         rotation: Option<Rotation>,

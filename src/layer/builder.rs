@@ -19,7 +19,7 @@ use crate::{
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::{
-        EmptyBody, Guard,
+        EmptyBody, Refuser,
         challenge::{Challenges, is_text},
     },
     resilience::ResiliencePolicy,
@@ -447,13 +447,13 @@ impl<R> AuthLayerBuilder<R> {
         let cache = (!off).then(|| MemoryCache::new(self.limits));
         let freshness = Freshness { fresh: false, stale: self.limits.stale };
         let Self { authlete, check, clock, refresh, rotation, resilience, .. } = self;
-        let guard = Guard::new(self.options.challenges.clone(), clock);
+        let guard = Refuser::new(self.options.challenges.clone(), clock);
         let mut verifier =
             Verifier::new(authlete, check, guard, cache, refresh, rotation, resilience);
         verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
         let verifier = Arc::new(verifier);
         let told = Arc::downgrade(&verifier);
-        verifier.guard.tell_epochs(move |shard| Some(told.upgrade()?.epoch(shard)));
+        verifier.guard.set_epochs(move |shard| Some(told.upgrade()?.epoch(shard)));
         let settings =
             Settings { verifier, options: self.options, renderer: Arc::new(self.renderer) };
         AuthLayer { settings: Arc::new(settings), freshness }

@@ -368,7 +368,7 @@ impl<R> Authenticator<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
-        verifier.guard.renders::<ResB>(renderer);
+        verifier.guard.add_renderer::<ResB>(renderer);
     }
 
     /// Lets a request without a token pass.

@@ -9,7 +9,7 @@ use crate::{
     cache::{Key, Thumbprint},
     credentials::Scheme,
     observe::limited,
-    rejection::{Guard, Rejection},
+    rejection::{Refuser, Rejection},
     token::{Properties, Scopes, TokenInfo},
     verdict::Verdict,
     verifier::{Freshness, Presented, Resolving, Sent, Verifier},
@@ -79,10 +79,10 @@ impl AuthContext {
     }
 
     /// How to refuse a request inside of the nearest layer.
-    pub(crate) fn guard(extensions: &Extensions) -> Option<&Guard> {
+    pub(crate) fn guard(extensions: &Extensions) -> Option<&Refuser> {
         match extensions.get::<Self>() {
             Some(context) => Some(&context.verifier.guard),
-            None => extensions.get::<TokenInfo>().and_then(TokenInfo::guard),
+            None => extensions.get::<TokenInfo>().and_then(TokenInfo::refuser),
         }
     }
 
