@@ -1,4 +1,7 @@
-//! How Authlete is asked when it is in trouble: not too often, not for too long, and not in vain.
+//! Calls of Authlete with a deadline, a concurrency limit, retries within a budget, and a circuit breaker.
+//!
+//! The budget is tower's [`TpsBudget`]. tower's other layers do not serve: a check that waits for a permit of
+//! the concurrency limit until its deadline is no failure of Authlete, and tower has no circuit breaker.
 
 use std::{
     sync::{
@@ -28,11 +31,11 @@ use self::{
     jitter::jittered,
 };
 
-/// How a retry is paid for: of a hundred calls that succeed, twenty may be retries, and one a second
-/// in any case.
+/// The retry budget: within this time, one retry a second and 0.2 retries for each call that succeeds.
 const BUDGET: (Duration, u32, f32) = (Duration::from_secs(10), 1, 0.2);
 
-/// What became of the calls of late. Times are in ms since the epoch; 0: none.
+/// The outcome of recent calls, for [`Health`] and the circuit breaker. Times are in ms since the epoch; 0:
+/// none.
 pub(crate) struct Record {
     last_success: AtomicU64,
     last_failure: AtomicU64,
@@ -50,25 +53,25 @@ impl Record {
         }
     }
 
-    /// Adds what became of a check.
+    /// Records the outcome of a check.
     pub(crate) fn add(&self, succeeded: bool, now: SystemTime) {
         let last = if succeeded { &self.last_success } else { &self.last_failure };
         last.store(millis(now), Ordering::Relaxed);
     }
 
-    /// Ends a call, which failed by `error` if there is one. `now`: ms since the epoch.
-    pub(crate) fn end(&self, pass: Permit<'_>, error: Option<&Error>, now: u64) {
+    /// Records the outcome of a call with this permit of the breaker. `now`: ms since the epoch.
+    pub(crate) fn end(&self, permit: Permit<'_>, error: Option<&Error>, now: u64) {
         let refused = error.is_some_and(Error::refuses_credentials);
         self.credentials_refused.store(refused, Ordering::Relaxed);
-        pass.end(error, now);
+        permit.end(error, now);
     }
 
-    /// Whether the last call that ended was refused because of our own credentials.
+    /// Whether Authlete refused the last call that ended because of this server's credentials.
     pub(crate) fn credentials_refused(&self) -> bool {
         self.credentials_refused.load(Ordering::Relaxed)
     }
 
-    /// Whether Authlete could not be asked the last time, a moment ago.
+    /// Whether calls fail at present: the breaker is not closed, or the last call failed within its pause.
     pub(crate) fn is_down(&self, now: SystemTime) -> bool {
         self.breaker.is_down(millis(now))
     }
@@ -94,52 +97,54 @@ impl Record {
     }
 }
 
-/// How a layer and its Authlete are doing, for a readiness probe.
+/// The state of a layer and of its connection to Authlete, for a readiness probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// When Authlete last answered a check, whatever it said.
+    /// When Authlete last answered a check, whatever the verdict.
     pub last_success: Option<SystemTime>,
-    /// When a check last failed: it says nothing about tokens.
+    /// When a check last failed, without a verdict.
     pub last_failure: Option<SystemTime>,
-    /// Whether calls are made.
+    /// The state of the circuit breaker.
     pub breaker: BreakerState,
-    /// Whether Authlete refused the last call because of this server's own credentials: it answered
-    /// 401, or 403 in its own words (`resultCode`). Calls then pause as in an outage; requests that
-    /// take one are 500 all the same, and nothing out of date is used.
+    /// Whether Authlete refused the last call because of this server's credentials: by 401, or by 403
+    /// with a `resultCode`. It counts as a failure for the circuit breaker; requests that need a call are
+    /// refused with 500, also while it is open, and no stale entry is used.
     pub credentials_refused: bool,
-    /// How many good tokens are known, roughly.
+    /// The approximate number of cached tokens that are valid.
     pub entries: u64,
-    /// How many calls are under way.
+    /// The number of calls in flight.
     pub in_flight: usize,
 }
 
 impl Health {
     /// Whether Authlete answered the last check.
     ///
-    /// A server that gets no requests while it is not ready never finds out that it is again: have your
-    /// probe call [`AuthHandle::warm_up`](crate::AuthHandle::warm_up) then.
+    /// A server that gets no requests while it is not ready makes no checks, and stays so: let the probe call
+    /// [`AuthHandle::warm_up`](crate::AuthHandle::warm_up) then.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.last_success.is_some() && self.last_success >= self.last_failure
     }
 }
 
-/// What a layer does about calls that take long or fail.
+/// Settings of a [`ResilientClient`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResiliencePolicy {
-    /// For a check in all.
+    /// The deadline of a check, with its retries and the wait for a permit.
     pub(crate) deadline: Duration,
-    /// How often a failed call is made again.
+    /// The maximum number of retries.
     pub(crate) retries: u32,
-    /// Before it is made again: a random part of this, doubled each time.
+    /// The upper bound of the random pause before the first retry; it doubles with each retry.
     pub(crate) backoff: Duration,
-    /// After how many failures in a row calls are not made for a while; 0: they always are.
+    /// After how many failures in a row the breaker opens; 0: never.
     pub(crate) failures: u32,
-    /// For how long, at first. Whether they are made or not, nobody waits for one in that time who
-    /// can do without.
+    /// For how long it first opens. During that time after any failure, requests with a stale entry do not
+    /// wait for a call.
     pub(crate) pause: Duration,
+    /// The maximum number of concurrent calls.
     pub(crate) max_in_flight: usize,
+    /// The maximum number of checks that wait for a permit.
     pub(crate) max_waiting: usize,
 }
 
@@ -176,12 +181,12 @@ impl ResiliencePolicy {
     }
 }
 
-/// Whether a call that failed can be made again.
+/// Whether a failed call is retried.
 #[derive(Clone, Copy)]
 pub(crate) enum RetryMode {
-    /// It does the same once or twice.
+    /// If the error is transient: the call is idempotent.
     Always,
-    /// Only if it was never sent.
+    /// Only if the request was not sent.
     IfUnsent,
     Never,
 }
@@ -196,23 +201,24 @@ impl RetryMode {
     }
 }
 
-/// Makes calls with policy.
-pub(crate) struct ResilientClient {
-    pub(crate) policy: ResiliencePolicy,
-    pub(crate) record: Record,
-    in_flight: Semaphore,
-    budget: TpsBudget,
-}
-
-/// When a check is to be over.
+/// The end of the time for a check.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// What comes of it by then.
+    /// The outcome; `None` if the deadline elapses first.
     pub(crate) async fn wait<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.0, outcome).await.ok()
     }
+}
+
+/// Makes calls by a policy.
+pub(crate) struct ResilientClient {
+    pub(crate) policy: ResiliencePolicy,
+    pub(crate) record: Record,
+    /// The permits of the concurrency limit. Never closed.
+    in_flight: Semaphore,
+    budget: TpsBudget,
 }
 
 impl ResilientClient {
@@ -228,59 +234,59 @@ impl ResilientClient {
         }
     }
 
-    /// When a check that begins now is to be over.
+    /// The deadline of a check that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline(Instant::now() + self.policy.deadline)
     }
 
-    /// When an extension is to be over that a check waits for, which begins now: before the check is, so
-    /// that there is time for what comes after it.
+    /// The deadline of an extension that begins now, as part of a check: it leaves the check a quarter of its
+    /// time to ask again.
     pub(crate) fn deadline_of_extension(&self) -> Deadline {
         Deadline(Instant::now() + self.policy.deadline / 4 * 3)
     }
 
-    /// How many calls are under way.
+    /// The number of calls in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.policy.max_in_flight - self.in_flight.available_permits()
     }
 
-    /// Makes a call when it is its turn. `None` if that came too late for Authlete to be blamed: with less
-    /// than half of the time left.
+    /// Makes a call within the concurrency limit. `None` if the deadline elapses, and the call had to wait for
+    /// its permit for more than half of the time: that is no failure of Authlete.
     pub(crate) async fn check<T, F>(
         &self,
         api: &'static str,
-        again: RetryMode,
+        mode: RetryMode,
         attempt: impl Fn() -> F,
     ) -> Option<Result<T, Error>>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (began, turn) = (Instant::now(), OnceLock::new());
-        let outcome = self.call(api, again, || self.in_turn(&turn, attempt())).await;
+        let (began, acquired) = (Instant::now(), OnceLock::new());
+        let outcome = self.call(api, mode, || self.with_permit(&acquired, attempt())).await;
         let deadline = self.policy.deadline;
         let late = outcome.is_err() && began.elapsed() >= deadline;
-        let waited = || turn.get().is_none_or(|turn| *turn - began > deadline / 2);
+        let waited = || acquired.get().is_none_or(|at| *at - began > deadline / 2);
         (!late || !waited()).then_some(outcome)
     }
 
-    /// Makes a call, however many others are under way.
+    /// Makes a call regardless of the concurrency limit.
     pub(crate) async fn call<T, F>(
         &self,
         api: &'static str,
-        again: RetryMode,
+        mode: RetryMode,
         attempt: impl Fn() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = self.policy.deadline;
-        match tokio::time::timeout(deadline, self.attempts(again, attempt)).await {
+        match tokio::time::timeout(deadline, self.attempts(mode, attempt)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error { api, kind: ErrorKind::Deadline(deadline) }),
         }
     }
 
-    async fn attempts<T, F>(&self, again: RetryMode, attempt: impl Fn() -> F) -> Result<T, Error>
+    async fn attempts<T, F>(&self, mode: RetryMode, attempt: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -293,10 +299,10 @@ impl ResilientClient {
                 }
                 Err(error) => error,
             };
-            // A server that says when to come back is not asked before.
+            // No retry before the time of `Retry-After` (RFC 9110 §10.2.3).
             let pause = error.retry_after().unwrap_or_else(|| jittered(backoff));
             let in_time = began.elapsed().saturating_add(pause) < self.policy.deadline;
-            if !again.allows(&error) || !in_time || !self.budget.withdraw() {
+            if !mode.allows(&error) || !in_time || !self.budget.withdraw() {
                 return Err(error);
             }
             tracing::debug!(error = &error as &dyn std::error::Error, "a call is made again");
@@ -306,10 +312,10 @@ impl ResilientClient {
         attempt().await
     }
 
-    async fn in_turn<F: Future>(&self, turn: &OnceLock<Instant>, attempt: F) -> F::Output {
-        // The semaphore is never closed.
+    /// Makes an attempt with a permit, and stores when the first one was acquired.
+    async fn with_permit<F: Future>(&self, acquired: &OnceLock<Instant>, attempt: F) -> F::Output {
         let _permit = self.in_flight.acquire().await.ok();
-        turn.get_or_init(Instant::now);
+        acquired.get_or_init(Instant::now);
         attempt.await
     }
 }
