@@ -61,7 +61,7 @@ impl fmt::Debug for Test {
 pub enum RequireScopes {}
 
 impl RequireScopes {
-    /// The token has all these scopes. If none are given, every good token meets it.
+    /// The token has all these scopes. If none are given, every valid token meets it.
     ///
     /// # Panics
     /// If a scope is not a `scope-token` of RFC 6749 §3.3: no token can have it.

@@ -132,7 +132,8 @@ impl JwtPrecheck {
         claims.exp.is_some_and(|exp| exp + self.leeway.as_secs_f64() <= now)
     }
 
-    /// Whether a token is signed by the key that it names, or that cannot be verified here.
+    /// Whether a token is signed by the key that it names. If that cannot be verified here, it depends on
+    /// `known_keys_only`.
     fn is_signed(&self, jws: &Compact<'_>, header: &Header) -> bool {
         let keys = self.keys.0.load();
         let algorithm = jose::algorithm(&header.alg);
