@@ -64,13 +64,13 @@
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod api;
+mod authorize;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 mod clock;
 mod credentials;
 pub mod delegate;
-mod details;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
@@ -79,9 +79,7 @@ mod introspect;
 mod layer;
 mod lifecycle;
 mod metadata;
-mod meter;
 mod observe;
-mod policy;
 mod precheck;
 mod proof;
 mod rejection;
@@ -110,14 +108,13 @@ pub use self::proof::{
 };
 pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
+    authorize::{Require, RequireDetails, RequireScopes},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
-    details::RequireDetails,
     introspect::Check,
     layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
-    policy::{Require, RequireScopes},
     precheck::Precheck,
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,

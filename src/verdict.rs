@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    observe::{LogLimit, limited},
+    observe::{LogLimit, counters, limited},
     rejection::Rejection,
     token::TokenInfo,
 };
@@ -37,6 +37,6 @@ pub(crate) fn at_fault() -> Rejection {
 /// There was no room or no time for a check, which says nothing of Authlete.
 pub(crate) fn overloaded(log: &LogLimit) -> Rejection {
     limited!(warn, log, "too many access tokens are being checked");
-    crate::meter::full("calls");
+    counters::full("calls");
     Rejection::overloaded(RETRY_AFTER)
 }

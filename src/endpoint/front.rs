@@ -16,8 +16,7 @@ use crate::{
     api::{Authlete, ConfigError, Error, ErrorKind},
     layer::{AuthHandle, finish},
     lifecycle::Lifecycle,
-    meter,
-    observe::limited,
+    observe::{counters, limited},
     proof::ClientCertificates,
 };
 
@@ -95,7 +94,7 @@ where
         error(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body took too long")
     })??;
     let place = share.place().ok_or_else(|| {
-        meter::full("endpoint");
+        counters::full("endpoint");
         unavailable(1)
     })?;
     let turn = timeout_at(deadline, share.turn()).await.map_err(|_| unavailable(1))?;

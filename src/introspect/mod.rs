@@ -16,9 +16,8 @@ use crate::{
         TokenRevokeRequest, TokenUpdateRequest, TokenUpdateResponse,
     },
     clock::Clock,
-    meter,
-    observe::LogLimit,
-    rejection::{Guard, Rejection},
+    observe::{LogLimit, counters},
+    rejection::{Refuser, Rejection},
     resilience::{Availability, Health, ResiliencePolicy, ResilientClient, RetryMode},
     verdict::{self, Verdict},
 };
@@ -62,7 +61,7 @@ pub(crate) struct Introspector {
     clock: Clock,
     log: LogLimit,
     /// Goes into the facts of tokens.
-    guard: Guard,
+    refuser: Refuser,
     /// It was logged that Authlete's clock and this one differ.
     clocks_differ: AtomicBool,
     /// The nonce for DPoP proofs that Authlete told last.
@@ -74,16 +73,16 @@ impl Introspector {
         authlete: Authlete,
         check: Check,
         policy: ResiliencePolicy,
-        guard: Guard,
+        refuser: Refuser,
         log: LogLimit,
     ) -> Self {
         Self {
             authlete,
             check,
             client: ResilientClient::new(policy),
-            clock: guard.clock().clone(),
+            clock: refuser.clock().clone(),
             log,
-            guard,
+            refuser,
             clocks_differ: AtomicBool::new(false),
             nonce: RwLock::default(),
         }
@@ -135,7 +134,7 @@ impl Introspector {
         let permit = match record.breaker.enter(self.clock.now_millis()) {
             Ok(permit) => permit,
             Err(left) => {
-                meter::suspended();
+                counters::suspended();
                 let refused = record.credentials_refused();
                 return Err(if refused {
                     verdict::at_fault()
@@ -158,12 +157,12 @@ impl Introspector {
         record.end(permit, told.as_ref().err(), self.clock.now_millis());
         let verdict = told.unwrap_or_else(|error| Err(reading::of_failure(&error, &self.log)));
         let answered = verdict.as_ref().map_or_else(Rejection::is_of_client, |_| true);
-        meter::called(answered);
+        counters::called(answered);
         record.add(answered, self.clock.now());
         if verdict.as_ref().is_ok_and(|token| token.is_past(self.clock.now_millis())) {
             self.warn_of_clocks();
         }
-        verdict.map(|token| token.guarded(&self.guard, &presented.key))
+        verdict.map(|token| token.guarded(&self.refuser, &presented.key))
     }
 
     /// What `/auth/introspection` says of a token; `None` if there was no time for it.
@@ -185,7 +184,7 @@ impl Introspector {
         };
         let told = ask(&request, retry).await;
         // Where a token has to be bound to the key of its proof, and is not known to be.
-        let only_dpop = self.guard.challenges().only_dpop;
+        let only_dpop = self.refuser.challenges().only_dpop;
         let to_confirm = only_dpop && presented.has_proof() && !known_good;
         if !to_confirm || !matches!(told, Some(Ok(Ok(_)))) {
             return told;

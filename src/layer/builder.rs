@@ -10,17 +10,17 @@ use super::{
 use crate::proof::Dpop;
 use crate::{
     api::{Authlete, ConfigError},
+    authorize::Require,
     clock::{Clock, DAY},
     credentials::TokenSource,
     introspect::{Check, Introspector},
     lifecycle::{Lifecycle, Lineages, Parts, Refresh, Rotation},
     metadata::ProtectedResource,
     observe::LogLimit,
-    policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::{
-        EmptyBody, Guard,
+        EmptyBody, Refuser,
         challenge::{Challenges, is_text},
     },
     resilience::ResiliencePolicy,
@@ -459,11 +459,11 @@ impl<R> AuthLayerBuilder<R> {
         let store =
             TokenStore::new(keys("access"), clock.clone(), limits, epochs.clone(), max_calls);
         let store = Arc::new(store);
-        let guard = Guard::new(self.options.challenges.clone(), clock.clone(), epochs);
+        let refuser = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs);
         let (deadline, extends, refresh_keys) =
             (resilience.deadline, refresh.is_some(), keys("refresh"));
         let introspector =
-            Introspector::new(authlete, check, resilience, guard.clone(), log.clone());
+            Introspector::new(authlete, check, resilience, refuser.clone(), log.clone());
         let introspector = Arc::new(introspector);
         let parts = Parts {
             store: store.clone(),
@@ -471,7 +471,7 @@ impl<R> AuthLayerBuilder<R> {
             lineages: Lineages::new(refresh.as_ref()),
             clock: clock.clone(),
             log: log.clone(),
-            guard: guard.clone(),
+            refuser: refuser.clone(),
             deadline,
         };
         let lifecycle = Lifecycle::new(parts, refresh_keys, refresh, rotation);
@@ -480,7 +480,7 @@ impl<R> AuthLayerBuilder<R> {
             remote: introspector.clone(),
             clock,
             log,
-            guard,
+            refuser,
             deadline,
             precheck: self.options.precheck.clone().filter(Precheck::looks_closer),
             extends,

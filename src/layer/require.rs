@@ -10,9 +10,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    authorize::{Require, RequireDetails},
     credentials::RequestHead,
     layer::future::{AuthFuture, Decision, Waiting},
-    policy::Require,
     rejection::Rejection,
     request::{
         context::{AuthContext, Recheck},
@@ -27,6 +27,14 @@ impl<S> Layer<S> for Require {
 
     fn layer(&self, inner: S) -> Self::Service {
         RequireService { inner, require: self.clone() }
+    }
+}
+
+impl<S> Layer<S> for RequireDetails {
+    type Service = RequireService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Require::from(self.clone()).layer(inner)
     }
 }
 

@@ -12,14 +12,13 @@ use tower_service::Service;
 #[cfg(feature = "dpop")]
 use crate::proof::ProofFor;
 use crate::{
+    authorize::Require,
     credentials::{self, RequestHead, Scheme},
     introspect::{Presented, Sent},
     layer::future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::settings::Settings,
     lifecycle::{Admits, PendingExtension, PendingRotation},
-    meter,
-    observe::limited,
-    policy::Require,
+    observe::{counters, limited},
     proof::{ClientCertificate, Unplaced},
     rejection::{self, Protocol, Rejection, Renderer},
     request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
@@ -224,7 +223,7 @@ impl<R> Authenticator<R> {
             return Err((scheme, Rejection::no_credentials()));
         }
         if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token)) {
-            meter::prechecked("shape");
+            counters::prechecked("shape");
             return Err((scheme, Rejection::foreign_token()));
         }
         let certificate = match &options.certificates {
@@ -384,7 +383,7 @@ impl<R> Authenticator<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
-        verifier.guard.renders::<ResB>(renderer);
+        verifier.refuser.add_renderer::<ResB>(renderer);
     }
 
     /// Lets a request without a token pass.
@@ -430,7 +429,7 @@ impl<R> Authenticator<R> {
             if check.is_some() {
                 lifecycle.see(&presented.key);
             }
-            let revalidates = needs_refresh && verifier.remote.availability().is_worth_a_call();
+            let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
             let asked = revalidates.then(|| verifier.revalidate(&presented)).flatten();
             let extender = lifecycle.extender.as_ref()?;
             let due = extender.is_due(&presented.key, &token);

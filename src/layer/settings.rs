@@ -5,10 +5,10 @@ use std::sync::Arc;
 #[cfg(feature = "dpop")]
 use crate::proof::Prover;
 use crate::{
+    authorize::Require,
     credentials::TokenSource,
     introspect::Introspector,
     lifecycle::Lifecycle,
-    policy::Require,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::Challenges,

@@ -21,7 +21,7 @@ impl Lifecycle {
     /// by asking is better, and stays.
     pub(crate) fn remember(&self, token: &str, issued: TokenInfo, issue: PendingIssue) {
         let key = self.parts.store.key(token);
-        self.parts.store.remember(key, &issued.guarded(&self.parts.guard, &key), issue);
+        self.parts.store.remember(key, &issued.guarded(&self.parts.refuser, &key), issue);
     }
 
     /// Keeps which access token came with a refresh token.

@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     introspect::Remote,
     observe::LogLimit,
-    rejection::Guard,
+    rejection::Refuser,
     store::{Binding, Key, TokenStore},
     token::TokenInfo,
 };
@@ -21,7 +21,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) log: LogLimit,
     /// Goes into the facts of tokens.
-    pub(crate) guard: Guard,
+    pub(crate) refuser: Refuser,
     /// For a check.
     pub(crate) deadline: Duration,
 }
@@ -43,7 +43,7 @@ impl Parts {
         if bound || !moved || !is_of_type(response, binding) {
             return None;
         }
-        Some(known.updated(request, response)?.guarded(&self.guard, &new))
+        Some(known.updated(request, response)?.guarded(&self.refuser, &new))
     }
 }
 

@@ -29,8 +29,7 @@ use super::{
 use crate::{
     api::{ConfigError, Secret},
     clock::Clock,
-    meter,
-    observe::{LogLimit, limited},
+    observe::{LogLimit, counters, limited},
     rejection::Rejection,
     store::{Thumbprint, digest_of},
 };
@@ -399,7 +398,7 @@ impl Prover {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
             }
             Remembered::Unknown => {
-                meter::full("replay_store");
+                counters::full("replay_store");
                 limited!(
                     error,
                     log,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
+    authorize::Require,
     credentials::Scheme,
     introspect::{Presented, Sent},
     observe::limited,
-    policy::Require,
-    rejection::{Guard, Rejection},
+    rejection::{Refuser, Rejection},
     store::{Key, Thumbprint},
     token::{Properties, Scopes, TokenInfo},
     verdict::Verdict,
@@ -80,10 +80,10 @@ impl AuthContext {
     }
 
     /// How to refuse a request inside of the nearest layer.
-    pub(crate) fn guard(extensions: &Extensions) -> Option<&Guard> {
+    pub(crate) fn guard(extensions: &Extensions) -> Option<&Refuser> {
         match extensions.get::<Self>() {
-            Some(context) => Some(&context.verifier.guard),
-            None => extensions.get::<TokenInfo>().and_then(TokenInfo::guard),
+            Some(context) => Some(&context.verifier.refuser),
+            None => extensions.get::<TokenInfo>().and_then(TokenInfo::refuser),
         }
     }
 

@@ -8,11 +8,11 @@ use super::context::AuthContext;
 use crate::{
     credentials::RequestHead,
     observe::{LogLimit, limited},
-    rejection::{self, Challenges, EmptyBody, Guard, Protocol, Rejection},
+    rejection::{self, Challenges, EmptyBody, Protocol, Refuser, Rejection},
 };
 
 /// How the nearest layer refuses.
-pub(crate) fn guard(extensions: &Extensions) -> Result<&Guard, Rejection> {
+pub(crate) fn guard(extensions: &Extensions) -> Result<&Refuser, Rejection> {
     AuthContext::guard(extensions).ok_or_else(|| {
         // There is no layer, and so none whose limit this could be.
         static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);

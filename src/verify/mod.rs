@@ -6,10 +6,9 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use crate::{
     clock::Clock,
     introspect::{Presented, Remote},
-    meter,
-    observe::LogLimit,
+    observe::{LogLimit, counters},
     precheck::Precheck,
-    rejection::{Guard, Reason, Rejection},
+    rejection::{Reason, Refuser, Rejection},
     resilience::{BreakerState, Deadline},
     store::{AtLeast, CacheHit, Key, PendingCheck, TokenStore},
     token::TokenInfo,
@@ -71,7 +70,7 @@ pub(crate) struct Verifier {
     pub(crate) remote: Arc<dyn Remote>,
     pub(crate) clock: Clock,
     pub(crate) log: LogLimit,
-    pub(crate) guard: Guard,
+    pub(crate) refuser: Refuser,
     /// For a check.
     pub(crate) deadline: Duration,
     /// What a token has to be like, if that takes more than a look at its characters.
@@ -115,7 +114,7 @@ impl Verifier {
         if self.precheck.as_ref().is_none_or(fits) {
             return Ok(());
         }
-        meter::prechecked("jwt");
+        counters::prechecked("jwt");
         Err(Rejection::foreign_token())
     }
 
@@ -136,7 +135,7 @@ impl Verifier {
         let Presented { key, binding, .. } = presented;
         let stale = (!freshness.fresh).then(|| self.store.stale(key, *binding, freshness.stale))?;
         let stale = stale.filter(TokenInfo::is_complete)?;
-        meter::stale();
+        counters::stale();
         Some(stale)
     }
 
