@@ -49,7 +49,8 @@ impl AuthHandle {
         finish(async move { verifier.update(token.expose(), request).await }).await
     }
 
-    /// The state of the circuit breaker, and the number of calls in flight and waiting.
+    /// The outcome of the last checks, the state of the circuit breaker, and the number of cached tokens and
+    /// of calls in flight.
     #[must_use]
     pub fn health(&self) -> Health {
         self.verifier.health()
