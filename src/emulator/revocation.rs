@@ -3,9 +3,9 @@
 use http::StatusCode;
 
 use super::{
-    error::{OAuthError, Refused, result},
-    service::Service,
-    store::{Record, Store, hash},
+    error::{CallError, OAuthError, result},
+    service::EmulatedService,
+    store::{TokenRecord, TokenRecords, hash},
 };
 use crate::api::{
     ClientLimited, ClientType, ListedToken, RevocationAction, RevocationRequest,
@@ -13,11 +13,11 @@ use crate::api::{
     TokenRevokeResponse,
 };
 
-impl Service {
+impl EmulatedService {
     pub(super) fn revoke(
         &self,
         request: &TokenRevokeRequest,
-    ) -> Result<TokenRevokeResponse, Refused> {
+    ) -> Result<TokenRevokeResponse, CallError> {
         let mut state = self.state();
         let store = &mut state.store;
         let one = if let Some(name) = &request.access_token_identifier {
@@ -27,9 +27,9 @@ impl Service {
         };
         if one.is_none() && request.client_identifier.is_none() && request.subject.is_none() {
             let message = "The request names no tokens.".into();
-            return Err(Refused { status: StatusCode::BAD_REQUEST, code: "A312201", message });
+            return Err(CallError { status: StatusCode::BAD_REQUEST, code: "A312201", message });
         }
-        let fits = |record: &Record| {
+        let fits = |record: &TokenRecord| {
             one.as_ref().is_none_or(|one| one.is_some_and(|one| one.id == record.id))
                 && self.belongs(record, &request.client_identifier, &request.subject)
         };
@@ -43,7 +43,12 @@ impl Service {
         Ok(TokenRevokeResponse { result_code, result_message, count })
     }
 
-    fn belongs(&self, record: &Record, client: &Option<String>, subject: &Option<String>) -> bool {
+    fn belongs(
+        &self,
+        record: &TokenRecord,
+        client: &Option<String>,
+        subject: &Option<String>,
+    ) -> bool {
         let client_fits = client.as_ref().is_none_or(|name| {
             *name == record.client_id.to_string()
                 || (record.client_id == self.client.id && self.client.is(name))
@@ -51,25 +56,26 @@ impl Service {
         client_fits && (subject.is_none() || *subject == record.subject)
     }
 
-    pub(super) fn delete(&self, name: &str) -> Result<(), Refused> {
+    pub(super) fn delete(&self, name: &str) -> Result<(), CallError> {
         let mut state = self.state();
         let id = by_access(&state.store, name).map(|record| record.id);
         if id.and_then(|id| state.store.remove(id)).is_some() {
             return Ok(());
         }
         let message = "There is no such token.".into();
-        Err(Refused { status: StatusCode::NOT_FOUND, code: "A151201", message })
+        Err(CallError { status: StatusCode::NOT_FOUND, code: "A151201", message })
     }
 
-    pub(super) fn list(&self, request: &TokenListRequest) -> Result<TokenListResponse, Refused> {
+    pub(super) fn list(&self, request: &TokenListRequest) -> Result<TokenListResponse, CallError> {
         let (start, end) = (request.start.unwrap_or(0), request.end.unwrap_or(5));
         let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else {
             let message = "The range is negative.".into();
-            return Err(Refused { status: StatusCode::BAD_REQUEST, code: "A152201", message });
+            return Err(CallError { status: StatusCode::BAD_REQUEST, code: "A152201", message });
         };
         let state = self.state();
-        let belongs =
-            |record: &Record| self.belongs(record, &request.client_identifier, &request.subject);
+        let belongs = |record: &TokenRecord| {
+            self.belongs(record, &request.client_identifier, &request.subject)
+        };
         let found = state.store.find(belongs);
         let listed = found.iter().skip(from).take(to.saturating_sub(from));
         let client = request.client_identifier.as_ref().filter(|name| self.client.is(name));
@@ -120,7 +126,7 @@ impl Service {
         let mut state = self.state();
         let store = &state.store;
         let record = store.by_access(token).or_else(|| store.by_refresh(token));
-        // A client can end its own tokens only; of others it is not even told that they exist.
+        // A client may revoke its own tokens only, and does not learn of others (RFC 7009 §2.1).
         let id = record.filter(|record| record.client_id == self.client.id).map(|record| record.id);
         id.and_then(|id| state.store.remove(id));
         Ok(())
@@ -128,15 +134,15 @@ impl Service {
 }
 
 /// By value or hash.
-fn by_access<'s>(store: &'s Store, name: &str) -> Option<&'s Record> {
+fn by_access<'s>(store: &'s TokenRecords, name: &str) -> Option<&'s TokenRecord> {
     store.by_access_hash(name).or_else(|| store.by_access(name))
 }
 
-fn by_refresh<'s>(store: &'s Store, name: &str) -> Option<&'s Record> {
+fn by_refresh<'s>(store: &'s TokenRecords, name: &str) -> Option<&'s TokenRecord> {
     store.by_refresh_hash(name).or_else(|| store.by_refresh(name))
 }
 
-fn listed_token(record: &Record) -> ListedToken {
+fn listed_token(record: &TokenRecord) -> ListedToken {
     ListedToken {
         access_token_hash: Some(hash(&record.access)),
         access_token_expires_at: Some(record.expires_at),

@@ -1,33 +1,33 @@
-//! `/auth/token/issue` and `/auth/token/fail`: what was decided about a token request.
+//! `/auth/token/issue` and `/auth/token/fail`: decisions about token requests.
 
 use super::{
     error::{OAuthError, result},
-    service::{Service, positive},
-    store::{Record, random},
+    service::{EmulatedService, positive},
+    store::{TokenRecord, random},
 };
 use crate::api::{
     Secret, TokenFailAction, TokenFailReason, TokenFailRequest, TokenFailResponse,
     TokenIssueAction, TokenIssueRequest, TokenIssueResponse,
 };
 
-impl Service {
+impl EmulatedService {
     pub(super) fn issue(&self, request: &TokenIssueRequest) -> TokenIssueResponse {
         let ticket = request.ticket.as_ref().map_or("", Secret::expose);
-        // A ticket is good for one decision.
+        // A ticket is single-use.
         let ticket = self.state().tickets.remove(ticket);
         let (Some(ticket), Some(subject)) = (ticket, request.subject.clone()) else {
             let (result_code, result_message) = result("A054201", "No such ticket, or no subject.");
             return TokenIssueResponse { result_code, result_message, ..Default::default() };
         };
         let chosen = request.access_token.as_ref();
-        let life = positive(request.access_token_duration).or(ticket.access_token_duration);
-        let refresh_life =
+        let duration = positive(request.access_token_duration).or(ticket.access_token_duration);
+        let refresh_duration =
             positive(request.refresh_token_duration).or(ticket.refresh_token_duration);
-        let record = Record {
+        let record = TokenRecord {
             access: chosen.map_or_else(random, |value| value.expose().to_owned()),
-            expires_at: self.expiry(life, self.access_token_duration),
+            expires_at: self.expiry(duration, self.access_token_duration),
             refresh: Some(random()),
-            refresh_expires_at: self.expiry(refresh_life, self.refresh_token_duration),
+            refresh_expires_at: self.expiry(refresh_duration, self.refresh_token_duration),
             refresh_scopes: ticket.scopes.clone(),
             refresh_resources: ticket.resources.clone(),
             alias_used: ticket.alias_used,
@@ -39,14 +39,14 @@ impl Service {
             ..self.record()
         };
         let record = ticket.binding.bind(record);
-        let Some(kept) = self.state().store.insert(record) else {
+        let Some(issued) = self.state().store.insert(record) else {
             let (result_code, result_message) = result("A054202", "The token's value is taken.");
             return TokenIssueResponse { result_code, result_message, ..Default::default() };
         };
-        self.issued_by_ticket(kept)
+        self.issued_by_ticket(issued)
     }
 
-    fn issued_by_ticket(&self, record: Record) -> TokenIssueResponse {
+    fn issued_by_ticket(&self, record: TokenRecord) -> TokenIssueResponse {
         let (result_code, result_message) = result("A054001", "The token was issued.");
         TokenIssueResponse {
             result_code,

@@ -1,4 +1,4 @@
-//! The emulator's state: its service, the calls that have arrived, and what goes wrong with them.
+//! State of the emulator: its service, counts of calls, faults and holds.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,12 +9,12 @@ use tokio::sync::watch;
 
 use super::{
     faults::{Api, Faults},
-    service::Service,
+    service::EmulatedService,
 };
 
-/// What the server and who set it up share.
-pub(super) struct Shared {
-    pub(super) service: Service,
+/// What the server's tasks share with [`Emulator`](super::Emulator).
+pub(super) struct EmulatorState {
+    pub(super) service: EmulatedService,
     pub(super) latency: Duration,
     /// How many calls of each API have arrived.
     pub(super) calls: Vec<watch::Sender<u64>>,
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) holds: Mutex<Vec<(Api, watch::Receiver<bool>)>>,
 }
 
-impl Shared {
+impl EmulatorState {
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
-//! Token requests that wait for a decision.
+//! Token requests that await a decision of the authorization server.
 
-use super::binding::Binding;
+use super::binding::TokenBinding;
 use crate::api::GrantType;
 
-/// What a token request that needs a decision asks for.
+/// What is kept of a token request under its ticket.
 #[derive(Clone)]
-pub(super) struct Ticket {
+pub(super) struct PendingTokenRequest {
     pub(super) grant_type: GrantType,
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
@@ -13,5 +13,5 @@ pub(super) struct Ticket {
     /// Life of the tokens (s), if the token request gives one.
     pub(super) access_token_duration: Option<i64>,
     pub(super) refresh_token_duration: Option<i64>,
-    pub(super) binding: Binding,
+    pub(super) binding: TokenBinding,
 }

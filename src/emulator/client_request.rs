@@ -1,17 +1,17 @@
-//! Requests of clients, as forms, and who sends them.
+//! Requests of clients: parsing and client authentication.
 
-use super::{binding::Binding, error::OAuthError, service::Service};
+use super::{binding::TokenBinding, error::OAuthError, service::EmulatedService};
 use crate::api::Secret;
 
-/// The parameters of a client's request.
-pub(super) struct Form {
+/// The form of a client's request. The client is authenticated.
+pub(super) struct ClientForm {
     pairs: Vec<(String, String)>,
     pub(super) alias_used: bool,
-    pub(super) binding: Binding,
+    pub(super) binding: TokenBinding,
 }
 
-impl Form {
-    /// A parameter that is there and not empty.
+impl ClientForm {
+    /// The first value of a parameter, unless it is empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.pairs.iter().find(|(key, value)| key == name && !value.is_empty())?;
         Some(value)
@@ -26,18 +26,18 @@ impl Form {
     }
 }
 
-impl Service {
-    /// Reads the client's request, and who it is.
+impl EmulatedService {
+    /// Parses the request, and authenticates its client.
     pub(super) fn authenticate(
         &self,
         parameters: Option<&Secret>,
         id: Option<&str>,
         secret: Option<&Secret>,
-    ) -> Result<Form, OAuthError> {
+    ) -> Result<ClientForm, OAuthError> {
         let malformed = || OAuthError::new("invalid_request", "A050201", "The form is malformed.");
         let body = parameters.map_or("", Secret::expose);
         let pairs = serde_html_form::from_str(body).map_err(|_| malformed())?;
-        let mut form = Form { pairs, alias_used: false, binding: Binding::default() };
+        let mut form = ClientForm { pairs, alias_used: false, binding: TokenBinding::default() };
         let id = id.or(form.get("client_id")).unwrap_or_default();
         let secret = secret.map(Secret::expose).or(form.get("client_secret")).unwrap_or_default();
         if !self.client.is(id) || secret != self.client.secret {

@@ -1,10 +1,10 @@
-//! The parts that several documents share.
+//! Types that several documents share.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// A key and a value. `Debug` does not show the value, which can be a header's.
+/// A key and a value. `Debug` does not show the value, since it can be that of a header.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ impl<K: Into<String>, V: Into<String>> From<(K, V)> for Pair {
     }
 }
 
-/// An extra property of an access token: a value that the authorization server has attached to it.
+/// An extra property of an access token: a key and a value that the authorization server attached to it.
 ///
 /// `Debug` shows the value only if the property is not hidden.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct Property {
     /// The value.
     #[serde(deserialize_with = "super::document::nullable")]
     pub value: String,
-    /// Whether the property is kept from client applications.
+    /// Whether the property is hidden from client applications.
     #[serde(
         deserialize_with = "super::document::nullable",
         skip_serializing_if = "std::ops::Not::not"
@@ -57,7 +57,7 @@ impl Property {
         Self { key: key.into(), value: value.into(), hidden: false }
     }
 
-    /// A property that is kept from client applications.
+    /// A property that is hidden from client applications.
     #[must_use]
     pub fn hidden(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { hidden: true, ..Self::new(key, value) }
@@ -110,11 +110,10 @@ document! {
 }
 
 impl AuthzDetailsElement {
-    /// The members beyond the standard ones as a type of yours.
+    /// Deserializes [`other_fields`](Self::other_fields). If it is absent, an empty object is deserialized.
     ///
     /// # Errors
-    /// If [`other_fields`](Self::other_fields) is not JSON of that shape. When it is absent, an
-    /// empty object is read.
+    /// If it is not JSON, or does not fit the type.
     pub fn other_fields_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.other_fields.as_deref().unwrap_or("{}"))
     }
@@ -168,7 +167,7 @@ document! {
     }
 }
 
-/// Enums of facts that decide nothing: a value that is not listed is kept as it came.
+/// Defines an enum whose unknown values are kept as text, since nothing is decided by them.
 macro_rules! names {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
         $(#[$meta])*

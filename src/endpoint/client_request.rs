@@ -1,5 +1,4 @@
-//! A client's request: a form that is read strictly, so that Authlete and this server act on the same
-//! parameters.
+//! Strict parsing of a client's form, so that Authlete and this server act on the same parameters.
 
 use std::collections::HashSet;
 
@@ -13,55 +12,54 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use tower::BoxError;
 
-use super::answer::{Answer, answer, challenged, error, invalid_request};
+use super::response::{
+    EndpointResponse, error, invalid_request, json_response, with_basic_challenge,
+};
 use crate::{
     api::Secret,
     proof::{ClientCertificate, ClientCertificates, to_pem},
 };
 
-/// The largest request (bytes) that is read.
-const MAX_REQUEST: usize = 64 * 1024;
+/// The largest body (bytes) that is accepted.
+const MAX_BODY: usize = 64 * 1024;
 
-/// The parameters that may be there more than once: RFC 8707 §2, RFC 8693 §2.1.
+/// The parameters that may be repeated: RFC 8707 §2, RFC 8693 §2.1.
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
-/// A client's request.
-pub(super) struct Form {
+/// The form that a client posted, with its credentials.
+pub(super) struct ClientRequest {
     pub(super) headers: HeaderMap,
-    /// The client's certificate, if the endpoint knows where to find one.
+    /// The client's certificate; `None` unless the endpoint is configured to take one.
     pub(super) certificate: Option<ClientCertificate>,
-    basic: Option<Credentials>,
+    basic: Option<BasicCredentials>,
     parameters: Vec<(String, Secret)>,
 }
 
 /// The client's Basic credentials, decoded.
-struct Credentials {
+struct BasicCredentials {
     id: String,
     secret: Secret,
 }
 
-impl Form {
-    /// Reads a request: a POST of a form (RFC 6749 §3.2, RFC 7009 §2.1).
+impl ClientRequest {
+    /// Reads the request, which has to be a POST of a form (RFC 6749 §3.2, RFC 7009 §2.1).
     pub(super) async fn read<B>(
         request: Request<B>,
         certificates: Option<&ClientCertificates>,
-    ) -> Result<Self, Answer>
+    ) -> Result<Self, EndpointResponse>
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
         if head.method != Method::POST {
-            let mut answer =
-                error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "only POST is allowed");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return Err(answer);
+            return Err(method_not_allowed());
         }
         if !is_form(&head.headers) {
             let description = "the body must be application/x-www-form-urlencoded";
             return Err(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", description));
         }
-        let basic = Credentials::find(&head.headers).map_err(unauthenticated)?;
+        let basic = BasicCredentials::find(&head.headers).map_err(unauthenticated)?;
         let certificate = match certificates {
             Some(certificates) => {
                 let found = certificates.find(&head.headers, &head.extensions);
@@ -69,30 +67,25 @@ impl Form {
             }
             None => None,
         };
-        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|broken| {
-            if broken.is::<LengthLimitError>() {
-                error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large")
-            } else {
-                invalid_request("the body cannot be read")
-            }
-        })?;
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(unreadable_body)?;
         let parameters = parameters(&body.to_bytes()).map_err(invalid_request)?;
         Ok(Self { headers: head.headers, certificate, basic, parameters })
     }
 
-    /// A parameter that is there once. One without a value counts as omitted (RFC 6749 §3.2).
+    /// The value of a parameter that is not repeated. One without a value counts as omitted
+    /// (RFC 6749 §3.2).
     pub(super) fn get(&self, name: &str) -> Option<&Secret> {
         let mut values = self.parameters.iter().filter(|(key, _)| key == name);
         let (_, value) = values.next().filter(|_| values.next().is_none())?;
         Some(value).filter(|value| !value.is_empty())
     }
 
-    /// The parameters as a form.
+    /// The parameters, form-encoded.
     pub(super) fn body(&self) -> Secret {
         serde_html_form::to_string(&self.parameters).unwrap_or_default().into()
     }
 
-    /// The same with another value of a parameter.
+    /// The parameters, form-encoded, with another value of one of them.
     pub(super) fn body_with(&self, name: &str, value: &Secret) -> Secret {
         let pairs = self.parameters.iter();
         let pairs = pairs.map(|(key, old)| (key, if key == name { value } else { old }));
@@ -107,12 +100,12 @@ impl Form {
         self.basic.as_ref().map(|basic| basic.secret.clone())
     }
 
-    /// The client's certificate, as Authlete takes it.
+    /// The client's certificate as PEM.
     pub(super) fn client_certificate(&self) -> Option<String> {
         self.certificate.as_ref().map(ClientCertificate::to_pem)
     }
 
-    /// The certificates between the client's and a root.
+    /// The intermediate certificates as PEM.
     pub(super) fn client_certificate_path(&self) -> Vec<String> {
         let path = self.certificate.as_ref().map(ClientCertificate::path);
         path.into_iter().flatten().map(|der| to_pem(der)).collect()
@@ -120,15 +113,15 @@ impl Form {
 
     /// The client could not be authenticated: 401 with a challenge if it tried by `Authorization`
     /// (RFC 6749 §5.2), else 400.
-    pub(super) fn invalid_client(&self, content: Option<&str>) -> Answer {
-        let answer = answer(StatusCode::BAD_REQUEST, content);
-        if self.basic.is_some() { challenged(answer) } else { answer }
+    pub(super) fn invalid_client(&self, body: Option<&str>) -> EndpointResponse {
+        let response = json_response(StatusCode::BAD_REQUEST, body);
+        if self.basic.is_some() { with_basic_challenge(response) } else { response }
     }
 }
 
-impl Credentials {
-    /// The credentials of the one `Authorization` header, which are form-encoded within Basic
-    /// (RFC 6749 §2.3.1). There is no other scheme by which clients authenticate here.
+impl BasicCredentials {
+    /// Reads the credentials, which are form-encoded within Basic (RFC 6749 §2.3.1). Any other scheme
+    /// and a repeated header are errors.
     fn find(headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let sent = headers.get_all(AUTHORIZATION).iter().count();
         let basic: Option<Authorization<Basic>> = headers.typed_get().filter(|_| sent == 1);
@@ -143,8 +136,22 @@ impl Credentials {
     }
 }
 
-fn unauthenticated(description: &str) -> Answer {
-    challenged(error(StatusCode::UNAUTHORIZED, "invalid_client", description))
+fn method_not_allowed() -> EndpointResponse {
+    let description = "only POST is allowed";
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", description);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+fn unreadable_body(failure: BoxError) -> EndpointResponse {
+    if failure.is::<LengthLimitError>() {
+        return error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large");
+    }
+    invalid_request("the body cannot be read")
+}
+
+fn unauthenticated(description: &str) -> EndpointResponse {
+    with_basic_challenge(error(StatusCode::UNAUTHORIZED, "invalid_client", description))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -153,8 +160,8 @@ fn is_form(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// The parameters of a form, none of which may be repeated (RFC 6749 §3.2), not even without a value:
-/// of two that are named alike, nobody knows which another server goes by.
+/// Parses a form. Parameters must not be repeated (RFC 6749 §3.2), not even without a value, since
+/// servers differ in which of the values they use.
 fn parameters(body: &[u8]) -> Result<Vec<(String, Secret)>, &'static str> {
     let malformed = "the body is no well-formed form";
     let body = str::from_utf8(body).map_err(|_| malformed)?;
@@ -171,8 +178,8 @@ fn parameters(body: &[u8]) -> Result<Vec<(String, Secret)>, &'static str> {
     Ok(parameters)
 }
 
-/// A form-encoded text (RFC 6749 Appendix B), decoded. `None` if an escape is incomplete or what it
-/// makes is not UTF-8, which decoders treat in different ways.
+/// Decodes a form-encoded text (RFC 6749 Appendix B). `None` if an escape is incomplete or the result is
+/// not UTF-8, since decoders differ in how they treat both.
 fn decode(text: &str) -> Option<String> {
     let text = text.replace('+', " ");
     let is_hex = |escape: &[u8]| escape.iter().all(u8::is_ascii_hexdigit);
@@ -188,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_form_encoded_is_decoded_strictly() {
+    fn form_encoding_is_decoded_strictly() {
         for (text, decoded) in [
             ("", Some("")),
             ("a-b_c", Some("a-b_c")),
@@ -210,8 +217,8 @@ mod tests {
     fn credentials_are_split_at_the_first_colon_before_they_are_decoded() {
         let mut headers = HeaderMap::new();
         headers.typed_insert(Authorization::basic("https%3A%2F%2Fa.example", "b:c%3Ad"));
-        let Ok(Some(Credentials { id, secret })) = Credentials::find(&headers) else {
-            panic!("they are readable");
+        let Ok(Some(BasicCredentials { id, secret })) = BasicCredentials::find(&headers) else {
+            panic!("the credentials are valid");
         };
         assert_eq!((id.as_str(), secret.expose()), ("https://a.example", "b:c:d"));
     }

@@ -1,4 +1,4 @@
-//! Answers as HTTP responses.
+//! HTTP responses of the emulator.
 
 use std::{
     io,
@@ -16,11 +16,11 @@ use http_body_util::{Either, Full};
 use serde::Serialize;
 use serde_json::json;
 
-use super::error::Refused;
+use super::error::CallError;
 
-pub(super) type Answer = Response<Either<Full<Bytes>, Truncated>>;
+pub(super) type EmulatorResponse = Response<Either<Full<Bytes>, Truncated>>;
 
-fn json(status: StatusCode) -> Response<()> {
+fn json_head(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json;charset=UTF-8");
@@ -29,40 +29,40 @@ fn json(status: StatusCode) -> Response<()> {
     response
 }
 
-pub(super) fn given(status: StatusCode, body: Bytes) -> Answer {
-    json(status).map(|()| Either::Left(Full::new(body)))
+pub(super) fn with_body(status: StatusCode, body: Bytes) -> EmulatorResponse {
+    json_head(status).map(|()| Either::Left(Full::new(body)))
 }
 
-pub(super) fn good(answer: &impl Serialize) -> Answer {
-    match serde_json::to_vec(answer) {
-        Ok(body) => given(StatusCode::OK, body.into()),
+pub(super) fn success(document: &impl Serialize) -> EmulatorResponse {
+    match serde_json::to_vec(document) {
+        Ok(body) => with_body(StatusCode::OK, body.into()),
         Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "A001101", "The answer is no JSON."),
     }
 }
 
-pub(super) fn no_content() -> Answer {
-    given(StatusCode::NO_CONTENT, Bytes::new())
+pub(super) fn no_content() -> EmulatorResponse {
+    with_body(StatusCode::NO_CONTENT, Bytes::new())
 }
 
-pub(super) fn undecodable((): ()) -> Answer {
+pub(super) fn undecodable((): ()) -> EmulatorResponse {
     refused(StatusCode::BAD_REQUEST, "A001207", "The request cannot be decoded.")
 }
 
-pub(super) fn denied(refusal: Refused) -> Answer {
-    refused(refusal.status, refusal.code, &refusal.message)
+pub(super) fn call_error(error: CallError) -> EmulatorResponse {
+    refused(error.status, error.code, &error.message)
 }
 
-pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> EmulatorResponse {
     let body = json!({ "resultCode": code, "resultMessage": format!("[{code}] {message}") });
-    given(status, body.to_string().into())
+    with_body(status, body.to_string().into())
 }
 
-/// A body that breaks off in its middle.
-pub(super) fn truncated() -> Answer {
-    json(StatusCode::OK).map(|()| Either::Right(Truncated(0)))
+/// A response whose body fails after its first frame.
+pub(super) fn truncated() -> EmulatorResponse {
+    json_head(StatusCode::OK).map(|()| Either::Right(Truncated(0)))
 }
 
-/// The body of [`truncated`], and how many frames of it were asked for.
+/// The body of [`truncated`]. It counts the frames that were polled.
 pub(super) struct Truncated(u8);
 
 impl Body for Truncated {
