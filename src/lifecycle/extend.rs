@@ -55,11 +55,6 @@ impl Extender {
         }
     }
 
-    /// Whether requests wait for it.
-    pub(crate) fn waits(&self) -> bool {
-        self.refresh.wait
-    }
-
     /// Until when a token is to live, if it is to be extended.
     fn wants(&self, key: &Key, token: &TokenInfo, now: Moment) -> Option<SystemTime> {
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(now.wall))?;
@@ -145,6 +140,11 @@ impl PendingExtension {
         admits: Admits,
     ) -> Self {
         Self { extender: extender.clone(), presented, check, admits }
+    }
+
+    /// Whether the request waits for it.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.extender.refresh.wait
     }
 
     /// Begins it beside the request.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use crate::{
+    introspect::Presented,
     observe::LogLimit,
-    store::{Key, KeySpace},
+    store::{Key, KeySpace, PendingCheck},
     token::TokenInfo,
 };
 
@@ -38,7 +39,7 @@ const MAX_PAIRS: u64 = 100_000;
 /// The lifecycles of a layer's tokens.
 pub(crate) struct Lifecycle {
     parts: Arc<Parts>,
-    pub(crate) extender: Option<Arc<Extender>>,
+    extender: Option<Arc<Extender>>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     refresh_keys: KeySpace,
     /// Which access token was issued with a refresh token, by the value that it had then.
@@ -70,6 +71,20 @@ impl Lifecycle {
     #[inline]
     pub(crate) fn is_extension_due(&self, key: &Key, token: &TokenInfo) -> bool {
         self.extender.as_ref().is_some_and(|extender| extender.is_due(key, token))
+    }
+
+    /// The extension of a token of an admitted request, if it is due. `check`: the introspection that it
+    /// follows, if there was one; `admits`: whether the request would be admitted by what that tells.
+    pub(crate) fn extension(
+        &self,
+        token: &TokenInfo,
+        presented: Arc<Presented>,
+        check: Option<Arc<PendingCheck>>,
+        admits: impl FnOnce() -> Admits,
+    ) -> Option<PendingExtension> {
+        let extender = self.extender.as_ref()?;
+        let due = extender.is_due(&presented.key, token);
+        due.then(|| PendingExtension::new(extender, presented, check, admits()))
     }
 
     /// Notes that a token was admitted after a check: its longest life may begin now.

@@ -80,6 +80,12 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
+    /// An extension that a check waits for is to be over before the check is, so that there is time for what
+    /// comes after it.
+    pub(crate) fn extension_deadline(&self) -> Deadline {
+        Deadline::after(self.deadline / 4 * 3)
+    }
+
     /// Asks Authlete, or waits for the verdict of a check that is under way.
     #[expect(clippy::manual_async_fn, reason = "the arguments of an `async fn` are kept twice")]
     pub(crate) fn resolve(

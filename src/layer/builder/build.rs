@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{auth::AuthLayer, settings::Settings},
-    AuthLayerBuilder,
-};
+use super::{super::auth::AuthLayer, AuthLayerBuilder};
 use crate::{
     api::ConfigError,
     clock::DAY,
@@ -14,6 +11,7 @@ use crate::{
     observe::LogLimit,
     precheck::Precheck,
     rejection::{Refuser, challenge::is_text},
+    request::Settings,
     store::{KeySpace, Limits, TokenStore, epoch::Epochs},
     verify::{Freshness, Verifier},
 };
@@ -26,10 +24,10 @@ impl<R> AuthLayerBuilder<R> {
     /// that is no legal header value, a malformed origin, or settings that exclude each other.
     pub fn build(mut self) -> Result<AuthLayer<R>, ConfigError> {
         self.validate()?;
-        if let Some(certificates) = &mut self.options.certificates {
+        if let Some(certificates) = &mut self.options.proofs.certificates {
             certificates.validate()?;
         }
-        if let Some(signatures) = &mut self.options.signatures {
+        if let Some(signatures) = &mut self.options.proofs.signatures {
             signatures.validate()?;
         }
         #[cfg(feature = "dpop")]
@@ -37,7 +35,7 @@ impl<R> AuthLayerBuilder<R> {
             let prover = dpop.build()?;
             self.options.challenges.algorithms = Some(prover.algorithms());
             self.options.challenges.only_dpop = prover.settings.required;
-            self.options.dpop = Some(Arc::new(prover));
+            self.options.proofs.dpop = Some(Arc::new(prover));
         }
         Ok(self.finish())
     }
@@ -72,7 +70,7 @@ impl<R> AuthLayerBuilder<R> {
             let remedy = "check by Check::Introspection: an update does not verify proofs";
             return Err(ConfigError::new("dpop", problem, remedy));
         }
-        if self.options.signatures.is_some() {
+        if self.options.proofs.signatures.is_some() {
             let remedy = "check by Check::Introspection: an update does not verify signatures";
             return Err(ConfigError::new("message_signatures", problem, remedy));
         }
