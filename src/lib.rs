@@ -68,7 +68,6 @@ mod authorize;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
-mod cache;
 mod clock;
 mod credentials;
 pub mod delegate;
@@ -76,6 +75,7 @@ pub mod delegate;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
+mod introspect;
 mod layer;
 mod lifecycle;
 mod metadata;
@@ -89,13 +89,14 @@ mod resilience;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod single_flight;
+mod store;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[path = "../tests/untrusted/mod.rs"]
 pub mod untrusted;
 mod verdict;
-mod verifier;
+mod verify;
 
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
@@ -110,6 +111,7 @@ pub use self::{
     authorize::{Require, RequireDetails, RequireScopes},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
+    introspect::Check,
     layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
@@ -120,5 +122,4 @@ pub use self::{
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     resilience::{BreakerState, Health},
     token::{Properties, PropertiesError, Scopes, TokenInfo},
-    verifier::Check,
 };

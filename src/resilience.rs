@@ -18,6 +18,7 @@ mod health;
 mod jitter;
 mod policy;
 
+pub(crate) use self::health::Availability;
 pub(crate) use self::policy::{ResiliencePolicy, RetryMode};
 pub use self::{breaker::BreakerState, health::Health};
 use self::{health::HealthRecord, jitter::jittered};
@@ -30,6 +31,10 @@ const BUDGET: (Duration, u32, f32) = (Duration::from_secs(10), 1, 0.2);
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
     /// The outcome; `None` if the deadline elapses first.
     pub(crate) async fn wait<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.0, outcome).await.ok()
@@ -60,13 +65,7 @@ impl ResilientClient {
 
     /// The deadline of a check that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline(Instant::now() + self.policy.deadline)
-    }
-
-    /// The deadline of an extension that begins now, as part of a check: it leaves the check a quarter of its
-    /// time to ask again.
-    pub(crate) fn deadline_of_extension(&self) -> Deadline {
-        Deadline(Instant::now() + self.policy.deadline / 4 * 3)
+        Deadline::after(self.policy.deadline)
     }
 
     /// The number of calls in flight.

@@ -9,10 +9,10 @@ use crate::{
         Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
         TokenRevokeRequest,
     },
-    cache::Key,
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
+    store::Key,
     token::TokenInfo,
 };
 
@@ -97,7 +97,7 @@ impl Order {
     /// nobody counts.
     fn epoch(&self) -> Option<u64> {
         let (guard, shard) = self.inbound.as_ref()?.place()?;
-        guard.epoch(shard)
+        Some(guard.epoch(shard))
     }
 }
 
@@ -188,7 +188,7 @@ impl Tokens {
                 "there is no token for a call to another service"
             );
         }
-        let useless = leader.publish(|_| {
+        let useless = leader.publish(|| {
             let token = made.as_ref().ok()?;
             if epoch != order.epoch() {
                 return Some(token.named.clone());

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     api::{Authlete, ConfigError, Error, ErrorKind},
     layer::{AuthHandle, finish},
+    lifecycle::Lifecycle,
     observe::{counters, limited},
     proof::ClientCertificates,
-    verifier::Verifier,
 };
 
 /// Response future of the endpoints.
@@ -26,15 +26,15 @@ pub type EndpointFuture = Pin<Box<dyn Future<Output = Result<Answer, Infallible>
 /// Settings that all endpoints have.
 pub(super) struct FrontBuilder {
     authlete: Authlete,
-    verifier: Arc<Verifier>,
+    lifecycle: Arc<Lifecycle>,
     pub(super) certificates: Option<ClientCertificates>,
     pub(super) limits: Limits,
 }
 
 impl FrontBuilder {
     pub(super) fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
-        let verifier = handle.verifier.clone();
-        Self { authlete, verifier, certificates: None, limits: Limits::new() }
+        let lifecycle = handle.lifecycle.clone();
+        Self { authlete, lifecycle, certificates: None, limits: Limits::new() }
     }
 
     pub(super) fn build(mut self) -> Result<Front, ConfigError> {
@@ -47,15 +47,15 @@ impl FrontBuilder {
 
     /// The same, for settings that are known to be right.
     pub(super) fn finish(self) -> Front {
-        let Self { authlete, verifier, certificates, limits } = self;
-        Front { authlete, verifier, certificates, share: Share::new(limits) }
+        let Self { authlete, lifecycle, certificates, limits } = self;
+        Front { authlete, lifecycle, certificates, share: Share::new(limits) }
     }
 }
 
 /// What all endpoints have.
 pub(super) struct Front {
     pub(super) authlete: Authlete,
-    pub(super) verifier: Arc<Verifier>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     certificates: Option<ClientCertificates>,
     share: Share,
 }
@@ -104,7 +104,7 @@ where
         let _taken = (place, turn);
         timeout_at(deadline, endpoint.respond(&form)).await.unwrap_or_else(|_| {
             let late = "a request of a client was not answered by the endpoint's deadline";
-            limited!(warn, endpoint.front().verifier.log, "{late}");
+            limited!(warn, endpoint.front().lifecycle.log(), "{late}");
             unavailable(1)
         })
     };

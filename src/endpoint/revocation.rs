@@ -90,11 +90,11 @@ impl Endpoint for Revocation {
         let Some(token) = form.get("token").map(Secret::expose) else {
             return self.revoke(form, form.body()).await.0;
         };
-        let verifier = &*self.front.verifier;
+        let lifecycle = &*self.front.lifecycle;
         let invalidation = Invalidation::new(|| {
-            verifier.overtake_issues();
-            verifier.forget(token);
-            verifier.forget_pair(token);
+            lifecycle.invalidate_issues();
+            lifecycle.invalidate(token);
+            lifecycle.invalidate_pair(token);
         });
         let (mut answer, may_be_done) = self.revoke(form, form.body()).await;
         if !may_be_done {
@@ -106,8 +106,8 @@ impl Endpoint for Revocation {
         }
         // If the token has got new values, it is those which the client wants to be revoked. It gets
         // no other one before all are invalidated.
-        let line = verifier.line(token).await;
-        for value in line.values.iter().skip(1) {
+        let current = lifecycle.revocable_values(token).await;
+        for value in current.values.iter().skip(1) {
             if answer.status() == StatusCode::OK {
                 (answer, _) = self.revoke(form, form.body_with("token", value)).await;
             }
@@ -130,7 +130,7 @@ impl Revocation {
         };
         let response = match self.front.authlete.revocation(&request).await {
             Ok(response) => response,
-            Err(error) => return (failed(&error, &self.front.verifier.log), may_be_done(&error)),
+            Err(error) => return (failed(&error, self.front.lifecycle.log()), may_be_done(&error)),
         };
         let content = response.response_content.as_deref();
         match response.action {

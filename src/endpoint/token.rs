@@ -30,8 +30,8 @@ use crate::{
     layer::AuthHandle,
     observe::limited,
     proof::ClientCertificates,
+    store::PendingIssue,
     token::TokenInfo,
-    verifier::Issue,
 };
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -163,7 +163,7 @@ impl Endpoint for Issuer {
             htu: dpop.and(self.url.clone()),
             ..TokenRequest::default()
         };
-        let issue = self.front.verifier.issue();
+        let issue = self.front.lifecycle.begin_issue();
         let response = match self.ask(form, &request).await {
             Ok(response) => response,
             Err(answer) => return answer,
@@ -180,11 +180,11 @@ impl Endpoint for Issuer {
 impl Issuer {
     /// Calls `/auth/token`, and forgets the access token that it may have replaced.
     async fn ask(&self, form: &Form, request: &TokenRequest) -> Result<TokenResponse, Answer> {
-        let verifier = &*self.front.verifier;
+        let lifecycle = &*self.front.lifecycle;
         let used = used_refresh_token(form).map(Secret::expose);
         let invalidation = Invalidation::new(|| {
             if let Some(used) = used {
-                verifier.forget_pair(used);
+                lifecycle.invalidate_pair(used);
             }
         });
         match self.front.authlete.token(request).await {
@@ -198,12 +198,12 @@ impl Issuer {
                 if !may_be_done(&error) {
                     invalidation.call_off();
                 }
-                Err(failed(&error, &self.front.verifier.log))
+                Err(failed(&error, self.front.lifecycle.log()))
             }
         }
     }
 
-    async fn act(&self, form: &Form, response: TokenResponse, issue: Issue) -> Answer {
+    async fn act(&self, form: &Form, response: TokenResponse, issue: PendingIssue) -> Answer {
         let content = response.response_content.as_ref().map(Secret::expose);
         match response.action {
             TokenAction::Ok => {
@@ -233,10 +233,10 @@ impl Issuer {
     }
 
     async fn issue(&self, form: &Form, request: TokenIssueRequest) -> Answer {
-        let issue = self.front.verifier.issue();
+        let issue = self.front.lifecycle.begin_issue();
         let response = match self.front.authlete.token_issue(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+            Err(error) => return failed(&error, self.front.lifecycle.log()),
         };
         let content = response.response_content.as_ref().map(Secret::expose);
         if response.action != TokenIssueAction::Ok {
@@ -250,7 +250,7 @@ impl Issuer {
         let request = TokenFailRequest { ticket, reason: Some(reason) };
         let response = match self.front.authlete.token_fail(&request).await {
             Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+            Err(error) => return failed(&error, self.front.lifecycle.log()),
         };
         let status = match response.action {
             TokenFailAction::BadRequest => StatusCode::BAD_REQUEST,
@@ -265,27 +265,27 @@ impl Issuer {
         action: TokenAction,
         request: &TokenCreateRequest,
     ) -> Answer {
-        let verifier = &*self.front.verifier;
-        let issue = verifier.issue();
+        let lifecycle = &*self.front.lifecycle;
+        let issue = lifecycle.begin_issue();
         // A value that was chosen may have been asked about before it existed, and exists from now on,
         // whether or not that is answered.
         let chosen = request.access_token.as_ref().map(Secret::expose);
         let invalidation = Invalidation::new(|| {
             if let Some(chosen) = chosen {
-                verifier.forget(chosen);
+                lifecycle.invalidate(chosen);
             }
         });
         let response = self.front.authlete.token_create(request).await;
         drop(invalidation);
         let response = match response {
             Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+            Err(error) => return failed(&error, self.front.lifecycle.log()),
         };
         if response.action != TokenCreateAction::Ok {
             let (action, code) = (response.action, response.result_code);
             limited!(
                 error,
-                self.front.verifier.log,
+                self.front.lifecycle.log(),
                 ?action,
                 code,
                 "a token that was decided on could not be made"
@@ -302,26 +302,32 @@ impl Issuer {
     }
 
     /// Lets the layer know of a token that was issued; without facts, only that it was.
-    fn learn(&self, form: &Form, content: Option<&str>, info: Option<TokenInfo>, issue: Issue) {
+    fn learn(
+        &self,
+        form: &Form,
+        content: Option<&str>,
+        info: Option<TokenInfo>,
+        issue: PendingIssue,
+    ) {
         let body: Value =
             content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
-        let verifier = &self.front.verifier;
-        verifier.see(access, &issue);
+        let lifecycle = &self.front.lifecycle;
+        lifecycle.see_issued(access, issue);
         let used = used_refresh_token(form);
         // A service may keep the refresh token, or honour it for a while (RFC 6749 §6).
         let told = body["refresh_token"].as_str();
         for refresh in used.map(Secret::expose).into_iter().chain(told) {
-            verifier.remember_pair(refresh, access);
+            lifecycle.remember_pair(refresh, access);
         }
         let bearer =
             body["token_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case("Bearer"));
         let may_be_bound =
             form.headers.contains_key(DPOP) || form.certificate.is_some() || used.is_some();
         match info.filter(|_| bearer && !may_be_bound) {
-            Some(info) => verifier.remember(access, info, issue),
+            Some(info) => lifecycle.remember(access, info, issue),
             // It may have been asked about before it existed.
-            None => verifier.forget(access),
+            None => lifecycle.invalidate(access),
         }
     }
 }

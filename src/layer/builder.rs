@@ -11,11 +11,12 @@ use crate::proof::Dpop;
 use crate::{
     api::{Authlete, ConfigError},
     authorize::Require,
-    cache::{Limits, MemoryCache},
     clock::{Clock, DAY},
     credentials::TokenSource,
-    lifecycle::{Refresh, Rotation},
+    introspect::{Check, Introspector},
+    lifecycle::{Lifecycle, Lineages, Parts, Refresh, Rotation},
     metadata::ProtectedResource,
+    observe::LogLimit,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::{
@@ -23,7 +24,8 @@ use crate::{
         challenge::{Challenges, is_text},
     },
     resilience::ResiliencePolicy,
-    verifier::{Check, Freshness, Verifier},
+    store::{KeySpace, Limits, TokenStore, epoch::Epochs},
+    verify::{Freshness, Verifier},
 };
 
 impl AuthLayer {
@@ -443,19 +445,53 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     fn finish(self) -> AuthLayer<R> {
-        let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
-        let cache = (!off).then(|| MemoryCache::new(self.limits));
-        let freshness = Freshness { fresh: false, stale: self.limits.stale };
-        let Self { authlete, check, clock, refresh, rotation, resilience, .. } = self;
-        let guard = Refuser::new(self.options.challenges.clone(), clock);
-        let mut verifier =
-            Verifier::new(authlete, check, guard, cache, refresh, rotation, resilience);
-        verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
-        let verifier = Arc::new(verifier);
-        let told = Arc::downgrade(&verifier);
-        verifier.guard.set_epochs(move |shard| Some(told.upgrade()?.epoch(shard)));
-        let settings =
-            Settings { verifier, options: self.options, renderer: Arc::new(self.renderer) };
+        let Self { authlete, check, clock, limits, refresh, rotation, resilience, .. } = self;
+        let freshness = Freshness { fresh: false, stale: limits.stale };
+        let api = match check {
+            Check::Introspection => "introspection",
+            Check::Update => "update",
+        };
+        let keys = |kind| KeySpace::new(&authlete.identity(), api, kind);
+        let epochs = Arc::new(Epochs::new());
+        let log = LogLimit::new(&clock);
+        // Calls outlive clients that go away.
+        let max_calls = resilience.max_in_flight.saturating_add(resilience.max_waiting);
+        let store =
+            TokenStore::new(keys("access"), clock.clone(), limits, epochs.clone(), max_calls);
+        let store = Arc::new(store);
+        let guard = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs);
+        let (deadline, extends, refresh_keys) =
+            (resilience.deadline, refresh.is_some(), keys("refresh"));
+        let introspector =
+            Introspector::new(authlete, check, resilience, guard.clone(), log.clone());
+        let introspector = Arc::new(introspector);
+        let parts = Parts {
+            store: store.clone(),
+            remote: introspector.clone(),
+            lineages: Lineages::new(refresh.as_ref()),
+            clock: clock.clone(),
+            log: log.clone(),
+            guard: guard.clone(),
+            deadline,
+        };
+        let lifecycle = Lifecycle::new(parts, refresh_keys, refresh, rotation);
+        let verifier = Verifier {
+            store,
+            remote: introspector.clone(),
+            clock,
+            log,
+            guard,
+            deadline,
+            precheck: self.options.precheck.clone().filter(Precheck::looks_closer),
+            extends,
+        };
+        let settings = Settings {
+            verifier: Arc::new(verifier),
+            introspector,
+            lifecycle: Arc::new(lifecycle),
+            options: self.options,
+            renderer: Arc::new(self.renderer),
+        };
         AuthLayer { settings: Arc::new(settings), freshness }
     }
 }

@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::{
     lifecycle::{PendingExtension, PendingRotation, Rotating},
     rejection::Refused,
-    verifier::{Resolved, Resolving},
+    verify::{Resolved, Resolving},
 };
 
 /// What becomes of a request.

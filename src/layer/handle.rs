@@ -4,8 +4,10 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     api::{Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
+    introspect::Introspector,
+    lifecycle::Lifecycle,
     resilience::Health,
-    verifier::Verifier,
+    store::TokenStore,
 };
 
 /// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
@@ -15,7 +17,9 @@ use crate::{
 /// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done elsewhere.
 #[derive(Clone)]
 pub struct AuthHandle {
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) store: Arc<TokenStore>,
 }
 
 impl AuthHandle {
@@ -23,12 +27,12 @@ impl AuthHandle {
     /// with it asks Authlete. An answer that is on its way is not used, and an overlap of
     /// [rotated](crate::Rotation) values ends.
     pub fn forget(&self, token: &str) {
-        self.verifier.forget(token);
+        self.lifecycle.invalidate(token);
     }
 
     /// Forgets what is known of all tokens.
     pub fn forget_all(&self) {
-        self.verifier.forget_all();
+        self.lifecycle.invalidate_all();
     }
 
     /// Changes a token (`/auth/token/update`): its expiry, scopes, properties, value or binding. The
@@ -45,14 +49,14 @@ impl AuthHandle {
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.update(token.expose(), request).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.update(token.expose(), request).await }).await
     }
 
     /// How the layer and its Authlete are doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.verifier.health()
+        self.introspector.health(self.store.len())
     }
 
     /// Opens a connection to Authlete by a call that has no effect, so that the first request need not
@@ -61,7 +65,7 @@ impl AuthHandle {
     /// # Errors
     /// If Authlete could not be asked or refused the call.
     pub async fn warm_up(&self) -> Result<(), Error> {
-        self.verifier.warm_up().await
+        self.introspector.warm_up().await
     }
 
     /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process, which
@@ -81,8 +85,8 @@ impl AuthHandle {
     /// If Authlete could not be asked or refused the call. The token is forgotten all the same, and a value
     /// that it gets here later is revoked.
     pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.revoke(token.expose()).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.revoke(token.expose()).await }).await
     }
 }
 

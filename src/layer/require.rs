@@ -19,7 +19,7 @@ use crate::{
         refuse::{guard, refuse},
     },
     token::{Scopes, TokenInfo},
-    verifier::{Resolved, Verifier},
+    verify::{Resolved, Verifier},
 };
 
 impl<S> Layer<S> for Require {
@@ -97,7 +97,7 @@ fn decide<B, ResB: Default + 'static>(
     request: &mut Request<B>,
     resolved: Resolved,
 ) -> Decision<ResB> {
-    let allowed = resolved.answer.and_then(|token| recheck.admission.allow(token, verifier));
+    let allowed = resolved.verdict.and_then(|token| recheck.admission.allow(token, verifier));
     let decided = allowed.and_then(|token| {
         let alone = request.extensions().get::<Scopes>().is_none();
         token.insert_into(request.extensions_mut(), alone);

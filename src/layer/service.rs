@@ -13,8 +13,8 @@ use tower_service::Service;
 use crate::proof::ProofFor;
 use crate::{
     authorize::Require,
-    cache::{Binding, Key, Known, Thumbprint},
     credentials::{self, RequestHead, Scheme},
+    introspect::{Presented, Sent},
     layer::future::{After, AuthFuture, Decision, Finish, Waiting},
     layer::settings::Settings,
     lifecycle::{Admits, PendingExtension, PendingRotation},
@@ -23,9 +23,10 @@ use crate::{
     rejection::{self, Protocol, Rejection, Renderer},
     request::context::{self, Admission, AfterResponse, AuthContext, Proven, Recheck},
     resilience::Deadline,
+    store::{Binding, CacheHit, Key, Thumbprint},
     token::TokenInfo,
     verdict::Verdict,
-    verifier::{Freshness, Presented, Resolved, Resolving, Sent},
+    verify::{Freshness, Resolved, Resolving, Verifier},
 };
 
 /// RFC 9449 §8.
@@ -185,19 +186,20 @@ impl<R> Authenticator<R> {
         }
         let now = verifier.clock.recently();
         let (key, known) = match self.freshness.fresh {
-            true => (verifier.key(credentials.token), None),
-            false => verifier.look_up(credentials.token, credentials.binding(), now),
+            true => (verifier.store.key(credentials.token), None),
+            false => verifier.store.look_up(credentials.token, credentials.binding(), now),
         };
         let mut evidence = self.evidence(&credentials, key, request.extensions());
-        let known = known.filter(|known| !self.lacks_facts(&known.answer));
+        let known = known.filter(|hit| !self.lacks_facts(&hit.verdict));
         let Some(known) = known else {
             let presented = Arc::new(credentials.presented(key));
-            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
+            evidence.asks(presented.clone(), self.deadline_of_extension());
             let resolving = verifier.clone().resolve(presented, self.freshness);
             return Ok(Begin::Pending(evidence, Box::pin(resolving)));
         };
-        if let Known { answer: Ok(token), ends } = &known
-            && verifier.needs_presenting(&key, token, *ends)
+        let lifecycle = &self.settings.lifecycle;
+        if let CacheHit { verdict: Ok(token), needs_refresh } = &known
+            && (*needs_refresh || !token.is_complete() || lifecycle.is_extension_due(&key, token))
         {
             evidence.rest().presented = Some(Arc::new(credentials.presented(key)));
         }
@@ -239,15 +241,16 @@ impl<R> Authenticator<R> {
         key: Key,
         extensions: &Extensions,
     ) -> Evidence {
-        let verifier = &self.settings.verifier;
         let Credentials { scheme, token, .. } = credentials;
         let mut evidence = Evidence::of_scheme(*scheme);
         evidence.certificate = credentials.binding().certificate;
         // A client that proves possession needs no new values.
-        if verifier.rotator.is_some() && *scheme == Scheme::Bearer {
+        if let Some(rotator) = &self.settings.lifecycle.rotator
+            && *scheme == Scheme::Bearer
+        {
             let rest = evidence.rest();
             rest.value = Some(key);
-            rest.rotation = PendingRotation::due(verifier, key, token, extensions);
+            rest.rotation = PendingRotation::due(rotator, key, token, extensions);
         }
         evidence
     }
@@ -259,7 +262,7 @@ impl<R> Authenticator<R> {
         credentials: &Credentials<'_>,
     ) -> Result<Begin, Rejection> {
         let verifier = &self.settings.verifier;
-        let key = verifier.key(credentials.token);
+        let key = verifier.store.key(credentials.token);
         let mut evidence = self.evidence(credentials, key, request.extensions());
         // Authlete has just been asked by the layer outside, and would take the same proof for a replay.
         let outer = AuthContext::of(request.extensions(), verifier);
@@ -274,7 +277,7 @@ impl<R> Authenticator<R> {
             return Ok(match (!fresh).then(known).flatten() {
                 Some(answer) => Begin::Ready(evidence, Resolved::known(answer)),
                 None => {
-                    let resolving = verifier.clone().wait(key, flight.clone());
+                    let resolving = Verifier::wait(flight.clone());
                     Begin::Pending(evidence, Box::pin(resolving))
                 }
             });
@@ -333,7 +336,7 @@ impl<R> Authenticator<R> {
             let url = prover.settings.origin().url(head, request.extensions()).map_err(unplaced)?;
             let text = credentials::proof(head.headers)?;
             let (method, token, now) =
-                (head.method.as_str(), presented.token(), verifier.clock.now());
+                (head.method.as_str(), presented.token().expose(), verifier.clock.now());
             let proof = prover.verify(text, &ProofFor { method, url: &url, token, now })?;
             prover.check_nonce(&proof, now)?;
             presented.binding.key = Some(proof.thumbprint);
@@ -342,15 +345,27 @@ impl<R> Authenticator<R> {
             presented.sent = evidence.rest().sent.as_ref().map(|(_, sent)| sent.clone());
             let (verifier, prover) = (verifier.clone(), prover.clone());
             let presented = Arc::new(presented);
-            evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
-            return Ok(Box::pin(
-                verifier.resolve_with_proof(prover, proof, presented, freshness, proven),
-            ));
+            evidence.asks(presented.clone(), self.deadline_of_extension());
+            let foreign_nonces = self.settings.introspector.nonce().is_some();
+            return Ok(Box::pin(verifier.resolve_with_proof(
+                prover,
+                proof,
+                presented,
+                freshness,
+                proven,
+                foreign_nonces,
+            )));
         }
         let _ = proven;
         let presented = Arc::new(presented);
-        evidence.asks(presented.clone(), verifier.caller.deadline_of_extension());
+        evidence.asks(presented.clone(), self.deadline_of_extension());
         Ok(Box::pin(verifier.clone().resolve(presented, freshness)))
+    }
+
+    /// An extension that a check waits for is to be over before the check is, so that there is time for what
+    /// comes after it.
+    fn deadline_of_extension(&self) -> Deadline {
+        Deadline::after(self.settings.verifier.deadline / 4 * 3)
     }
 
     /// Whether a token that was issued here does not meet the layer's requirement by what is known
@@ -390,11 +405,11 @@ impl<R> Authenticator<R> {
     where
         R: Renderer<ResB>,
     {
-        let Resolved { answer, call, needs_refresh } = resolved;
-        let Settings { verifier, options, .. } = &*self.settings;
+        let Resolved { verdict, check, needs_refresh } = resolved;
+        let Settings { verifier, lifecycle, options, .. } = &*self.settings;
         let (certificate, require) = (evidence.certificate.as_ref(), options.require.as_ref());
         let allow = |token| context::allow(token, certificate, options.signs(), require, verifier);
-        let token = match answer.and_then(allow) {
+        let token = match verdict.and_then(allow) {
             Ok(token) => token,
             Err(rejection) => {
                 rejection.note();
@@ -409,14 +424,25 @@ impl<R> Authenticator<R> {
             let verifier = verifier.clone();
             Box::new(move |token| admission.allow(token, &verifier).is_ok())
         };
-        let follow = |it| verifier.follow(it, &token, needs_refresh, call, admits);
-        let extension = extension.and_then(follow);
+        let extension = extension.and_then(|presented| {
+            let presented = verifier.by_current_value(presented);
+            if check.is_some() {
+                lifecycle.see(&presented.key);
+            }
+            let revalidates = needs_refresh && verifier.remote.availability().is_worth_a_call();
+            let asked = revalidates.then(|| verifier.revalidate(&presented)).flatten();
+            let extender = lifecycle.extender.as_ref()?;
+            let due = extender.is_due(&presented.key, &token);
+            due.then(|| PendingExtension::new(extender, presented, check.or(asked), admits()))
+        });
+        let waits = lifecycle.extender.as_ref().is_some_and(|extender| extender.waits());
         match (extension, rest) {
-            (Some(extension), Some(rest)) if verifier.waits_for_extensions() => {
+            (Some(extension), Some(rest)) if waits => {
                 rest.extended = true;
                 let deadline = rest.deadline;
-                let deadline = deadline.unwrap_or_else(|| verifier.caller.deadline_of_extension());
-                Decision::Wait(Box::pin(after_extension(extension, deadline, token)))
+                let deadline = deadline.unwrap_or_else(|| self.deadline_of_extension());
+                let after = after_extension(verifier.clone(), extension, deadline, token);
+                Decision::Wait(Box::pin(after))
             }
             (extension, _) => Decision::Admit(self.admit(request, evidence, token, extension)),
         }
@@ -433,10 +459,10 @@ impl<R> Authenticator<R> {
     where
         R: Renderer<ResB>,
     {
-        let Settings { verifier, options, .. } = &*self.settings;
-        let rotation = match (&verifier.rotator, evidence.rest.as_deref_mut()) {
+        let Settings { verifier, lifecycle, options, .. } = &*self.settings;
+        let rotation = match (&lifecycle.rotator, evidence.rest.as_deref_mut()) {
             (Some(rotator), Some(Rest { value: Some(value), rotation, .. })) => {
-                rotator.see(value, verifier.clock.recently());
+                rotator.see(value);
                 rotation.take()
             }
             _ => None,
@@ -508,9 +534,9 @@ impl<R> Authenticator<R> {
     fn nonce(&self, evidence: &Evidence) -> Option<HeaderValue> {
         #[cfg(feature = "dpop")]
         if evidence.scheme == Scheme::Dpop {
-            let Settings { verifier, options, .. } = &*self.settings;
+            let Settings { verifier, introspector, options, .. } = &*self.settings;
             let ours = options.dpop.as_ref()?.nonce(verifier.clock.now());
-            return ours.or_else(|| verifier.nonce());
+            return ours.or_else(|| introspector.nonce());
         }
         let _ = evidence;
         None
@@ -568,11 +594,17 @@ impl<R> Authenticator<R> {
 
 /// What is known of a token when it was extended.
 async fn after_extension(
+    verifier: Arc<Verifier>,
     extension: PendingExtension,
     deadline: Deadline,
     token: TokenInfo,
 ) -> Resolved {
-    Resolved::known(extension.wait(token, deadline).await)
+    let presented = extension.presented.clone();
+    let verdict = match extension.wait(token, deadline).await {
+        Some(verdict) => verdict,
+        None => verifier.ask_again(&presented).await,
+    };
+    Resolved::known(verdict)
 }
 
 impl<R> Clone for Authenticator<R> {

@@ -7,15 +7,19 @@ use crate::proof::Prover;
 use crate::{
     authorize::Require,
     credentials::TokenSource,
+    introspect::Introspector,
+    lifecycle::Lifecycle,
     precheck::Precheck,
     proof::{ClientCertificates, MessageSignatures},
     rejection::Challenges,
-    verifier::Verifier,
+    verify::Verifier,
 };
 
 /// What all services of a layer share.
 pub(crate) struct Settings<R> {
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) options: Options,
     pub(crate) renderer: Arc<R>,
 }

@@ -28,10 +28,10 @@ use super::{
 };
 use crate::{
     api::{ConfigError, Secret},
-    cache::{Thumbprint, digest_of},
     clock::Clock,
     observe::{LogLimit, counters, limited},
     rejection::Rejection,
+    store::{Thumbprint, digest_of},
 };
 
 /// A longer proof is refused unread.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{challenge::Challenges, render::Renderer};
-use crate::clock::Clock;
+use crate::{clock::Clock, store::epoch::Epochs};
 
 /// The challenges, renderers and clock of a layer, for requirements and extractors inside it, and the epochs
 /// of its shards, for tokens derived from those that it resolved. Cloning is cheap.
@@ -19,10 +19,8 @@ struct Parts {
     /// For the body type of the first service of the layer, which is usually the only one.
     first: OnceLock<ErasedRenderer>,
     others: RwLock<Vec<ErasedRenderer>>,
-    epochs: OnceLock<ReadEpoch>,
+    epochs: Arc<Epochs>,
 }
-
-type ReadEpoch = Box<dyn Fn(u16) -> Option<u64> + Send + Sync>;
 
 /// An `Arc<dyn Renderer<B>>` for some body type `B`.
 type ErasedRenderer = Box<dyn Any + Send + Sync>;
@@ -32,20 +30,14 @@ fn downcast<B: 'static>(renderer: &ErasedRenderer) -> Option<&Arc<dyn Renderer<B
 }
 
 impl Refuser {
-    pub(crate) fn new(challenges: Challenges, clock: Clock) -> Self {
+    pub(crate) fn new(challenges: Challenges, clock: Clock, epochs: Arc<Epochs>) -> Self {
         let (first, others) = (OnceLock::new(), RwLock::default());
-        Self(Arc::new(Parts { challenges, clock, first, others, epochs: OnceLock::new() }))
+        Self(Arc::new(Parts { challenges, clock, first, others, epochs }))
     }
 
-    /// Sets how [`epoch`](Self::epoch) reads the epoch of a shard; `None` once the layer is dropped. Further
-    /// calls are ignored.
-    pub(crate) fn set_epochs(&self, read: impl Fn(u16) -> Option<u64> + Send + Sync + 'static) {
-        let _first = self.0.epochs.set(Box::new(read));
-    }
-
-    /// The epoch of a shard of the layer's tokens; `None` if the layer is dropped.
-    pub(crate) fn epoch(&self, shard: u16) -> Option<u64> {
-        self.0.epochs.get()?(shard)
+    /// The epoch of a shard of the layer's tokens.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.0.epochs.of_shard(shard)
     }
 
     /// Identifies the layer among all that exist.

@@ -6,13 +6,14 @@ use http::Extensions;
 
 use crate::{
     authorize::Require,
-    cache::{Key, Thumbprint},
     credentials::Scheme,
+    introspect::{Presented, Sent},
     observe::limited,
     rejection::{Refuser, Rejection},
+    store::{Key, Thumbprint},
     token::{Properties, Scopes, TokenInfo},
     verdict::Verdict,
-    verifier::{Freshness, Presented, Resolving, Sent, Verifier},
+    verify::{Freshness, Resolving, Verifier},
 };
 
 /// What the nearest layer outside knows of a request. Each layer that lets a request pass replaces it

@@ -48,14 +48,14 @@ impl HealthRecord {
         self.credentials_refused.load(Ordering::Relaxed)
     }
 
-    /// Whether calls fail at present: the breaker is not closed, or the last call failed within its pause.
-    pub(crate) fn is_down(&self, now: SystemTime) -> bool {
-        self.breaker.is_down(millis(now))
-    }
-
-    /// Whether the last check that ended was answered.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.last_success.load(Ordering::Relaxed) >= self.last_failure.load(Ordering::Relaxed)
+    pub(crate) fn availability(&self, now: SystemTime) -> Availability {
+        let last = |last: &AtomicU64| last.load(Ordering::Relaxed);
+        Availability {
+            is_down: self.breaker.is_down(millis(now)),
+            breaker: self.breaker.state(millis(now)),
+            credentials_refused: self.credentials_refused(),
+            was_answered: last(&self.last_success) >= last(&self.last_failure),
+        }
     }
 
     pub(crate) fn health(&self, entries: u64, in_flight: usize, now: SystemTime) -> Health {
@@ -71,6 +71,29 @@ impl HealthRecord {
             entries,
             in_flight,
         }
+    }
+}
+
+/// Whether Authlete can be asked, by the outcome of the last calls.
+pub(crate) struct Availability {
+    /// Calls fail at present: the breaker is not closed, or the last call failed within its pause.
+    pub(crate) is_down: bool,
+    pub(crate) breaker: BreakerState,
+    /// Authlete refused the last call that ended because of this server's credentials.
+    pub(crate) credentials_refused: bool,
+    /// The last check that ended was answered.
+    pub(crate) was_answered: bool,
+}
+
+impl Availability {
+    /// Whether checks are answered, and calls are made.
+    pub(crate) fn answers(&self) -> bool {
+        self.was_answered && !self.is_down
+    }
+
+    /// Whether a background call is made: it may be answered, or is the probe of the breaker.
+    pub(crate) fn is_worth_a_call(&self) -> bool {
+        !self.is_down || self.breaker == BreakerState::HalfOpen
     }
 }
 

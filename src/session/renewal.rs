@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     api::{Authlete, Error, TokenAction},
-    cache::{Key, KeySpace},
     clock::{Clock, span},
     lifecycle::NewValueSink,
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
+    store::{Key, KeySpace},
 };
 
 /// Before each attempt to claim a session, the time (ms) that another process has for its renewal: 1.6 s in

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::{Authlete, TokenRevokeRequest},
-    cache::Key,
     observe::{LogLimit, limited},
+    store::Key,
 };
 
 /// How many sessions each table has room for.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{Secret, TokenResponse},
-    cache::digest_of,
+    store::digest_of,
 };
 
 /// The tokens of a session, and the process that is renewing them, if any.

@@ -11,8 +11,8 @@ use super::{
     sets::{Held, Properties, Scopes},
 };
 use crate::{
-    cache::{Key, Thumbprint, shard},
     rejection::Refuser,
+    store::{Key, Thumbprint, epoch::shard},
 };
 
 impl TokenInfo {
