@@ -1,8 +1,7 @@
 //! Extractors for axum: [`TokenInfo`], [`Scopes`] and [`Properties`], and `Option`s of them.
 //!
-//! Where the layer is [`optional`](crate::AuthLayerBuilder::optional), extracting from a request
-//! without a token is refused with 401, and the `Option` is `None`. Where there is no layer at all,
-//! both are refused with 500.
+//! Behind an [`optional`](crate::AuthLayerBuilder::optional) layer, a request without a token is 401, or
+//! `None` for an `Option`. Without a layer, both are 500.
 
 use axum_core::{
     body::Body,
@@ -14,11 +13,12 @@ use http::request::Parts;
 use crate::{
     credentials::RequestHead,
     rejection::Rejection,
-    request::refuse::{guard, refuse_inside},
+    request::refuse::{refuse_inside, refuser},
     token::{Properties, Scopes, TokenInfo},
 };
 
-/// Why there is nothing to extract. As a response it looks like those of the layer.
+/// There is nothing to extract: 401 without a token, 500 without a layer. The response is rendered by the
+/// layer's [`Renderer`](crate::Renderer).
 #[derive(Debug)]
 pub struct ExtractError(Box<Response<Body>>);
 
@@ -36,8 +36,8 @@ impl IntoResponse for ExtractError {
     }
 }
 
-fn find(parts: &Parts) -> Result<Option<&TokenInfo>, ExtractError> {
-    match guard(&parts.extensions) {
+fn token_info(parts: &Parts) -> Result<Option<&TokenInfo>, ExtractError> {
+    match refuser(&parts.extensions) {
         Ok(_) => Ok(parts.extensions.get()),
         Err(rejection) => Err(ExtractError::new(parts, &rejection)),
     }
@@ -49,7 +49,7 @@ macro_rules! extractor {
             type Rejection = ExtractError;
 
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractError> {
-                find(parts)?
+                token_info(parts)?
                     .map($of)
                     .ok_or_else(|| ExtractError::new(parts, &Rejection::no_credentials()))
             }
@@ -62,7 +62,7 @@ macro_rules! extractor {
                 parts: &mut Parts,
                 _: &S,
             ) -> Result<Option<Self>, ExtractError> {
-                Ok(find(parts)?.map($of))
+                Ok(token_info(parts)?.map($of))
             }
         }
     )*};

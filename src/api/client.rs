@@ -1,4 +1,4 @@
-//! The client: a typed call for each API.
+//! The client of the API.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -19,19 +19,19 @@ use super::{
     TokenListResponse, TokenRequest, TokenResponse, TokenRevokeRequest, TokenRevokeResponse,
     TokenUpdateRequest, TokenUpdateResponse,
     error::BoxError,
-    redact::Sent,
+    redact::SentValues,
     transport::{BoxTransport, RequestBody},
 };
 
-type Collecting = Pin<Box<dyn Future<Output = Result<Collected<Bytes>, BoxError>> + Send>>;
+type CollectFuture = Pin<Box<dyn Future<Output = Result<Collected<Bytes>, BoxError>> + Send>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A client of Authlete's token APIs. Cloning is cheap, and clones share their connections.
 ///
-/// Every call fails with an [`Error`] if Authlete could not be asked, refused the call, or answered
-/// something else than is documented; in particular an `action` that this version does not know. An
-/// answer whose `action` is not `OK` is no error of the call.
+/// A call fails with an [`Error`] if there is no response within the deadline, if Authlete refuses the call,
+/// or if the response is not as documented, for example with an `action` that this version does not know.
+/// A response whose `action` is not `OK` is no error.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,10 +45,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Authlete(Arc<Parts>);
+pub struct Authlete(Arc<ClientParts>);
 
-pub(crate) struct Parts {
-    /// What the paths of APIs are appended to.
+pub(super) struct ClientParts {
+    /// The URL to which the paths of APIs are appended.
     pub(crate) root: String,
     pub(crate) credentials: HeaderValue,
     pub(crate) user_agent: HeaderValue,
@@ -72,63 +72,63 @@ macro_rules! calls {
 }
 
 impl Authlete {
-    /// Settings for a client.
+    /// Settings of a client.
     pub fn builder() -> AuthleteBuilder {
         AuthleteBuilder::default()
     }
 
-    /// A client that is set up by environment variables:
+    /// A client that is configured by environment variables:
     ///
-    /// | variable | |
+    /// | variable | meaning |
     /// |---|---|
-    /// | `AUTHLETE_BASE_URL` | where Authlete is |
+    /// | `AUTHLETE_BASE_URL` | the base URL of Authlete |
     /// | `AUTHLETE_API_VERSION` | `V3` (default) or `V2` |
     /// | `AUTHLETE_SERVICE_APIKEY` | the service ID (V3) or service API key (V2) |
     /// | `AUTHLETE_SERVICE_ACCESSTOKEN` | the service access token (V3) |
     /// | `AUTHLETE_SERVICE_APISECRET` | the service API secret (V2) |
     ///
     /// # Errors
-    /// If a variable is missing or wrong. The error tells which, and what to do.
+    /// If a variable is missing or wrong. The error names it, and a remedy.
     pub fn from_env() -> Result<Self, ConfigError> {
         AuthleteBuilder::from_vars(|name| std::env::var(name).ok())?.build()
     }
 
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: ClientParts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// Names the service and our credentials there, without telling them: two clients share an
-    /// identity only if they would get the same answers.
+    /// A digest of base URL, API version, service and credentials. Clients of the same identity get the same
+    /// answers.
     pub(crate) fn identity(&self) -> [u8; 32] {
         self.0.identity
     }
 
-    /// How long a call takes at most.
+    /// The longest time that a call can take.
     #[cfg(feature = "session")]
     pub(crate) fn deadline(&self) -> Duration {
         self.0.deadline
     }
 
     calls! {
-        /// Tells whether an access token is good, and what is known of it.
+        /// Validates an access token, and returns the facts about it.
         introspection(IntrospectionRequest) -> IntrospectionResponse, "/auth/introspection";
-        /// Tells what to do about a client's token request.
+        /// Processes a client's token request (RFC 6749 §3.2).
         token(TokenRequest) -> TokenResponse, "/auth/token";
-        /// Issues the tokens of a token request that needed a decision.
+        /// Issues the tokens of a token request that Authlete left to the authorization server.
         token_issue(TokenIssueRequest) -> TokenIssueResponse, "/auth/token/issue";
-        /// Refuses a token request that needed a decision.
+        /// Refuses a token request that Authlete left to the authorization server.
         token_fail(TokenFailRequest) -> TokenFailResponse, "/auth/token/fail";
-        /// Makes an access token.
+        /// Creates an access token.
         token_create(TokenCreateRequest) -> TokenCreateResponse, "/auth/token/create";
-        /// Changes an access token.
+        /// Updates an access token.
         token_update(TokenUpdateRequest) -> TokenUpdateResponse, "/auth/token/update";
         /// Revokes tokens.
         token_revoke(TokenRevokeRequest) -> TokenRevokeResponse, "/auth/token/revoke";
-        /// Tells what to do about a client's revocation request (RFC 7009).
+        /// Processes a client's revocation request (RFC 7009).
         revocation(RevocationRequest) -> RevocationResponse, "/auth/revocation";
     }
 
-    /// Calls `/auth/token/delete`. Deletes an access token, named by its value or hash.
+    /// Calls `/auth/token/delete`. Deletes an access token, identified by its value or hash.
     ///
     /// # Errors
     /// See [`Authlete`].
@@ -145,7 +145,7 @@ impl Authlete {
     /// See [`Authlete`].
     pub async fn token_list(&self, request: &TokenListRequest) -> Result<TokenListResponse, Error> {
         let api = "/auth/token/get/list";
-        let query = serde_html_form::to_string(request).map_err(|_| unsendable(api))?;
+        let query = serde_html_form::to_string(request).map_err(|_| invalid_request(api))?;
         let body = self.send(api, &format!("?{query}"), Method::GET, Bytes::new()).await?;
         decode(api, &body)
     }
@@ -155,13 +155,13 @@ impl Authlete {
         Q: Serialize,
         A: DeserializeOwned,
     {
-        let body = serde_json::to_vec(request).map_err(|_| unsendable(api))?;
-        let answer = self.send(api, "", Method::POST, body.into()).await?;
-        decode(api, &answer)
+        let body = serde_json::to_vec(request).map_err(|_| invalid_request(api))?;
+        let response = self.send(api, "", Method::POST, body.into()).await?;
+        decode(api, &response)
     }
 
-    /// The body of a successful answer, within the deadline. `rest` is the end of the URL, which
-    /// can hold a token and so never gets into an error.
+    /// Returns the body of a successful response. `rest` is the end of the URL. It can contain a token, so it
+    /// is not part of errors.
     async fn send(
         &self,
         api: &'static str,
@@ -169,7 +169,7 @@ impl Authlete {
         method: Method,
         body: Bytes,
     ) -> Result<Bytes, Error> {
-        let Parts { root, credentials, user_agent, deadline, .. } = &*self.0;
+        let ClientParts { root, credentials, user_agent, deadline, .. } = &*self.0;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{root}{api}{rest}"))
@@ -179,34 +179,35 @@ impl Authlete {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, JSON);
         }
-        // A server and a transport may say what they were told.
-        let sent = || Sent::new(&body, rest, credentials);
-        let request = request.body(RequestBody::new(body.clone())).map_err(|_| unsendable(api))?;
-        let answer = tokio::time::timeout(*deadline, self.exchange(request, &sent)).await;
-        let answer = answer.unwrap_or(Err(ErrorKind::Deadline(*deadline)));
-        answer.map_err(|kind| Error { api, kind })
+        // Errors of servers and transports can repeat what was sent.
+        let sent = || SentValues::new(&body, rest, credentials);
+        let request =
+            request.body(RequestBody::new(body.clone())).map_err(|_| invalid_request(api))?;
+        let response = tokio::time::timeout(*deadline, self.exchange(request, &sent)).await;
+        let response = response.unwrap_or(Err(ErrorKind::Deadline(*deadline)));
+        response.map_err(|kind| Error { api, kind })
     }
 
     async fn exchange(
         &self,
         request: Request<RequestBody>,
-        sent: &(impl Fn() -> Sent + Sync),
+        sent: &(impl Fn() -> SentValues + Sync),
     ) -> Result<Bytes, ErrorKind> {
-        let broken = |error| match error_of(error, self.0.max_response_size) {
+        let failed = |error| match error_of(error, self.0.max_response_size) {
             ErrorKind::Connection(error) => ErrorKind::Connection(sent().redact_error(error)),
             kind => kind,
         };
         let transport = self.0.transport.clone();
-        let response = transport.oneshot(request).await.map_err(broken)?;
+        let response = transport.oneshot(request).await.map_err(failed)?;
         let (head, body) = response.into_parts();
         let limit = self.0.max_response_size;
-        // Boxed, since the compiler cannot see yet that the future of a boxed body is `Send`.
-        let body: Collecting = Box::pin(Limited::new(body, limit).collect());
+        // Boxed, since rustc cannot prove that the future of a boxed body is `Send`.
+        let body: CollectFuture = Box::pin(Limited::new(body, limit).collect());
         let body = body.await.map(Collected::to_bytes);
         if head.status.is_success() {
-            return body.map_err(broken);
+            return body.map_err(failed);
         }
-        // Its status tells enough, even if its body cannot be read.
+        // The status is sufficient if the body cannot be read.
         let body = body.unwrap_or_default();
         Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body, &sent())))
     }
@@ -218,7 +219,7 @@ impl fmt::Debug for Authlete {
     }
 }
 
-fn unsendable(api: &'static str) -> Error {
+fn invalid_request(api: &'static str) -> Error {
     Error { api, kind: ErrorKind::Request("it does not make a legal HTTP request") }
 }
 
@@ -231,15 +232,15 @@ fn error_of(error: BoxError, limit: usize) -> ErrorKind {
 
 fn decode<A: DeserializeOwned>(api: &'static str, body: &[u8]) -> Result<A, Error> {
     let undecodable = |kind| Error { api, kind };
-    // Structs would also be read from arrays, by position.
+    // serde would deserialize structs from arrays too, by position.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(undecodable(ErrorKind::no_object()));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let answer = serde_path_to_error::deserialize(&mut json);
-    let answer = answer
+    let document = serde_path_to_error::deserialize(&mut json);
+    let document = document
         .map_err(|error| ErrorKind::undecodable(error.path().to_string(), error.inner()))
         .map_err(undecodable)?;
     json.end().map_err(|error| undecodable(ErrorKind::undecodable(".".into(), &error)))?;
-    Ok(answer)
+    Ok(document)
 }

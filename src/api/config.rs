@@ -1,4 +1,4 @@
-//! How the client is set up.
+//! Settings of the client.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -52,7 +52,7 @@ pub struct AuthleteBuilder {
 
 impl fmt::Debug for AuthleteBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One that is refused can hold credentials.
+        // A base URL that is refused can contain credentials.
         let base = self.base().map_or_else(|_| shape(&self.base_url), |base| base.to_string());
         f.debug_struct("AuthleteBuilder")
             .field("base_url", &base)
@@ -88,7 +88,7 @@ impl Default for AuthleteBuilder {
 }
 
 impl AuthleteBuilder {
-    /// Settings from variables of the environment, or of anything else that has names and values.
+    /// Settings from environment variables, which `var` looks up.
     pub(crate) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let text = |name| var(name).unwrap_or_default();
         Ok(Self {
@@ -103,13 +103,13 @@ impl AuthleteBuilder {
         })
     }
 
-    /// Where Authlete is, such as `https://us.authlete.com`. Required.
+    /// The base URL of Authlete, such as `https://us.authlete.com`. Required.
     pub fn base_url(mut self, base_url: impl Into<String>) -> Self {
         self.base_url = base_url.into();
         self
     }
 
-    /// The API's generation. Default: V3.
+    /// The version of the API. Default: V3.
     pub fn api_version(mut self, api_version: ApiVersion) -> Self {
         self.api_version = api_version;
         self
@@ -133,48 +133,49 @@ impl AuthleteBuilder {
         self
     }
 
-    /// Allows `http://` to a host that is not this machine: tokens and credentials then cross the
-    /// network in clear. Default: off.
+    /// Allows `http://` to hosts other than loopback: tokens and credentials are then sent in clear text.
+    /// Default: off.
     pub fn allow_plain_http(mut self, allow: bool) -> Self {
         self.allow_plain_http = allow;
         self
     }
 
-    /// How long connecting (TCP and TLS together) may take. Default: 1 s.
+    /// How long connecting (TCP and TLS together) may take. Default: 1 s; more than 0.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a call may take in all, from the first byte sent to the last byte received. It also
-    /// bounds the calls of a [`transport`](Self::transport) of yours. Default: 3 s.
+    /// How long a call may take in total: connecting, sending, and receiving the whole response. It bounds
+    /// calls through a custom [`transport`](Self::transport) too. Default: 3 s; more than 0.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How large (bytes) an answer may be. Default: 1 MiB.
+    /// The largest response (bytes) that is accepted. Default: 1 MiB; at least 1.
     pub fn max_response_size(mut self, bytes: usize) -> Self {
         self.max_response_size = bytes;
         self
     }
 
-    /// `User-Agent` of the calls. Default: `tower-authlete/` and the version.
+    /// The `User-Agent` of calls: visible ASCII. Default: `tower-authlete/` and the version.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
         self
     }
 
-    /// The only certificate authorities to trust, as PEM, for an Authlete of your own. Default:
-    /// those of the operating system.
+    /// The certificate authorities to trust, as PEM, in place of those of the operating system. For Authlete
+    /// servers with a private CA.
     #[cfg(feature = "rustls")]
     pub fn root_certificate_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.root_certificate_pem = Some(pem.as_ref().to_vec());
         self
     }
 
-    /// A transport in place of the client's own, which can be a [`Transport`] with layers around
-    /// it. [`connect_timeout`](Self::connect_timeout) and `root_certificate_pem` are then up to it.
+    /// A custom transport, for example a [`Transport`] with layers around it. Then
+    /// [`connect_timeout`](Self::connect_timeout) and `root_certificate_pem` have no effect. Default: a
+    /// [`Transport`].
     pub fn transport<S, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -187,10 +188,10 @@ impl AuthleteBuilder {
         self
     }
 
-    /// The client.
+    /// Builds the client.
     ///
     /// # Errors
-    /// If a setting is missing or wrong. The error tells which, and what to do.
+    /// If a setting is missing or wrong. The error names it, and a remedy.
     pub fn build(self) -> Result<Authlete, ConfigError> {
         let base = self.base()?;
         let credentials = self.credentials()?;
@@ -213,8 +214,8 @@ impl AuthleteBuilder {
             Some(transport) => transport,
             None => boxed(Transport::new(self.roots(&base)?, self.connect_timeout)?),
         };
-        Ok(Authlete::new(super::client::Parts {
-            // Paths are added with a slash of their own.
+        Ok(Authlete::new(super::client::ClientParts {
+            // The paths of APIs start with a slash.
             root: root.trim_end_matches('/').to_owned(),
             credentials,
             user_agent,
@@ -294,7 +295,7 @@ impl AuthleteBuilder {
         })
     }
 
-    /// Names the service and the credential, without telling them.
+    /// See [`Authlete::identity`].
     fn identity(&self, base: &Uri) -> [u8; 32] {
         let mut digest = Sha256::new();
         for part in [
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_refused() {
+    fn a_wrong_base_url_is_refused() {
         for url in [
             "us.authlete.com",
             "/api",
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_unless_it_is_allowed() {
+    fn plain_http_is_for_loopback_unless_it_is_allowed() {
         for url in
             ["http://localhost:1", "http://127.3.2.1", "http://[::1]:80/", "http://LOCALHOST"]
         {
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_set_the_client_up() {
+    fn variables_configure_the_client() {
         let var = |name: &str| match name {
             "AUTHLETE_BASE_URL" => Some("http://127.0.0.1:4000/".into()),
             "AUTHLETE_API_VERSION" => Some("V2".into()),
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn services_and_credentials_have_identities_of_their_own() {
+    fn each_service_and_credential_has_its_own_identity() {
         let identity = |builder: AuthleteBuilder| builder.build().unwrap().identity();
         let one = identity(complete());
         assert_eq!(one, identity(complete().base_url("http://127.0.0.1:4000/")));
@@ -447,7 +448,7 @@ mod tests {
 
     #[cfg(feature = "rustls")]
     #[test]
-    fn certificates_that_are_none_are_refused() {
+    fn malformed_certificates_are_refused() {
         let builder = || complete().base_url("https://127.0.0.1");
         for pem in
             ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]

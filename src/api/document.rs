@@ -1,8 +1,8 @@
-//! How the API's JSON documents become structs.
+//! Macros that define the API's JSON documents as structs.
 //!
-//! Authlete's servers differ in whether they send an absent value as nothing, as `null` or as the
-//! type's zero. `document!` therefore gives every field the same treatment: absent and `null` read
-//! as the default, and a default is not written. Unknown fields are ignored.
+//! Authlete's servers differ in how they send an absent value: not at all, as `null`, or as the type's zero.
+//! Structs made by `document!` deserialize absent and `null` as the default, do not serialize a default,
+//! and ignore unknown fields.
 //!
 //! A field is declared as `name: kind`:
 //!
@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads `null` as the default.
+/// Deserializes `null` as the default.
 pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -35,7 +35,7 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Whether a field says nothing and can be left out.
+/// Whether a field has its default, and is not serialized.
 pub(crate) trait Unset {
     fn is_unset(&self) -> bool;
 }
@@ -58,20 +58,20 @@ impl<T> Unset for Vec<T> {
     }
 }
 
-/// Milliseconds since the epoch as an instant; `None` for 0, which stands for "none", and for
-/// instants that this platform cannot represent.
+/// Milliseconds since the epoch as an instant; `None` for 0, which stands for an absent value, and for
+/// instants that the platform cannot represent.
 pub(crate) fn from_millis(millis: Option<i64>) -> Option<SystemTime> {
     let millis = millis.filter(|millis| *millis != 0)?;
     let distance = Duration::from_millis(millis.unsigned_abs());
     if millis > 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) }
 }
 
-/// Seconds since the epoch as an instant, with the same rules.
+/// Seconds since the epoch as an instant; `None` as in [`from_millis`].
 pub(crate) fn from_seconds(seconds: Option<i64>) -> Option<SystemTime> {
     from_millis(seconds.map(|seconds| seconds.saturating_mul(1000)))
 }
 
-/// An instant as milliseconds since the epoch, at the range's end if it lies outside.
+/// An instant as milliseconds since the epoch, saturating.
 pub(crate) fn to_millis(instant: SystemTime) -> i64 {
     match instant.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
@@ -79,12 +79,12 @@ pub(crate) fn to_millis(instant: SystemTime) -> i64 {
     }
 }
 
-/// A duration as whole seconds.
+/// A duration as whole seconds, saturating.
 pub(crate) fn to_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Whole seconds as a duration; `None` for 0 or less, which stand for "none".
+/// Whole seconds as a duration; `None` for 0 or less, which stand for an absent value.
 pub(crate) fn as_duration(seconds: Option<i64>) -> Option<Duration> {
     u64::try_from(seconds?).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
@@ -106,8 +106,8 @@ macro_rules! field_type {
     (action $action:ty) => { $action };
 }
 
-/// What `Debug` shows of a field.
-macro_rules! shown {
+/// The `Debug` value of a field.
+macro_rules! debug_value {
     (hidden $value:expr) => {
         &$value.as_ref().map(|_| $crate::api::Secret::default())
     };
@@ -154,7 +154,7 @@ macro_rules! accessor {
     };
 }
 
-/// Defines a JSON document; see the module.
+/// Defines a JSON document; see the module docs.
 macro_rules! document {
     (@struct $(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ident $($of:ty)?,)* }) => {
         $(#[$meta])*
@@ -175,7 +175,7 @@ macro_rules! document {
         impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($name))
-                    $(.field(stringify!($field), shown!($kind self.$field)))*
+                    $(.field(stringify!($field), debug_value!($kind self.$field)))*
                     .finish()
             }
         }
@@ -184,7 +184,7 @@ macro_rules! document {
         document!(@struct $(#[$meta])* $name { $($(#[$doc])* $field: $kind $($of)?,)* });
 
         impl $name {
-            /// A request in which nothing is set.
+            /// A request without any field set.
             #[must_use]
             pub fn new() -> Self {
                 Self::default()
@@ -202,8 +202,8 @@ macro_rules! document {
     };
 }
 
-/// Defines the `action` of a response. An action that is not listed fails to decode, so that it can
-/// never be taken for one that grants something; an absent one is the default, which grants nothing.
+/// Defines the `action` of a response. An unknown action fails to deserialize, so that it can never grant
+/// anything. An absent one is the default, which grants nothing.
 macro_rules! action {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
         $(#[$meta])*
@@ -212,7 +212,7 @@ macro_rules! action {
         #[non_exhaustive]
         pub enum $name {
             $($(#[$doc])* $variant,)*
-            /// Authlete failed, or our call was wrong. It says nothing about the client's token.
+            /// Authlete failed, or the call was wrong. It says nothing about a token.
             #[default]
             InternalServerError,
         }
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_at_the_ends_of_the_range_do_not_panic() {
+    fn instants_out_of_range_do_not_panic() {
         for millis in [i64::MIN, -1, 0, 1, i64::MAX] {
             let _ = from_millis(Some(millis));
             let _ = from_seconds(Some(millis));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn millis_survive_the_way_there_and_back() {
+    fn instants_round_trip_as_millis() {
         for millis in [-1500, 1, 1_640_416_873_000] {
             assert_eq!(from_millis(Some(millis)).map(to_millis), Some(millis));
         }

@@ -1,4 +1,4 @@
-//! What can go wrong when Authlete is called, and when it is set up.
+//! Errors of calls and of settings.
 
 use std::{fmt, time::Duration};
 
@@ -6,13 +6,13 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 pub(crate) use super::redact::BoxError;
-use super::redact::Sent;
+use super::redact::SentValues;
 
-/// How much of a server's message is kept.
+/// How many characters of a server's message are kept.
 const MAX_MESSAGE: usize = 300;
 
-/// A call to Authlete failed. None of these says anything about a client's token, and none holds a
-/// token or a credential.
+/// A call to Authlete failed. This says nothing about a client's token. It contains no token and no
+/// credential.
 #[derive(Debug, thiserror::Error)]
 #[error("call to Authlete's {api} failed")]
 #[non_exhaustive]
@@ -28,47 +28,49 @@ pub struct Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request could not be made of what was given.
+    /// The arguments make no legal HTTP request, or the call was not made.
     #[error("the request cannot be sent: {0}")]
     Request(&'static str),
-    /// No connection, or it broke.
+    /// Connecting failed, or the connection broke.
     #[error("the connection failed")]
     Connection(#[source] BoxError),
-    /// No complete answer within the deadline.
+    /// There was no complete response within the deadline.
     #[error("no answer within {} ms", .0.as_millis())]
     Deadline(Duration),
-    /// Authlete refused the call.
+    /// The status of the response is not 2xx.
     #[error("{0}")]
     Refused(Refusal),
-    /// The answer is not what the API documents.
+    /// The response is not as the API documents.
     #[error("the answer cannot be decoded: {problem} at `{path}`, line {line}, column {column}")]
     #[non_exhaustive]
     Undecodable {
-        /// Which field, such as `properties[0].key`; `.` for the whole.
+        /// The field, such as `properties[0].key`; `.` for the whole document.
         path: String,
-        /// What kind of problem it is.
+        /// The kind of problem.
         problem: &'static str,
-        /// Where in the answer, counted from 1; 0 if not known.
+        /// The line, counted from 1; 0 if unknown.
         line: usize,
-        /// Where in the line, counted from 1; 0 if not known.
+        /// The column, counted from 1; 0 if unknown.
         column: usize,
     },
-    /// The answer is larger than is accepted.
+    /// The response is larger (bytes) than
+    /// [`max_response_size`](crate::AuthleteBuilder::max_response_size).
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
 }
 
-/// What Authlete says when it refuses a call.
+/// The response of Authlete to a call that it refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The status of its response.
+    /// The status.
     pub status: StatusCode,
-    /// `resultCode`, for logs: Authlete asks not to branch on it.
+    /// `resultCode`, for logs. Authlete asks not to branch on it. Shortened like `result_message`.
     pub result_code: Option<String>,
-    /// `resultMessage`, for logs: at most 300 characters, none of them a control character.
+    /// `resultMessage`, for logs: at most 300 characters, without control characters and without values
+    /// that were sent.
     pub result_message: Option<String>,
-    /// `Retry-After`, if it is given in seconds.
+    /// `Retry-After`; `None` if it is absent or a date.
     pub retry_after: Option<Duration>,
 }
 
@@ -83,9 +85,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// Reads what a server says, which need not be JSON, and may repeat what was sent.
-    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8], sent: &Sent) -> Self {
-        /// The body that Authlete documents. Some of its codes are numbers.
+    /// Reads a response, which need not be JSON and may repeat what was sent.
+    pub(crate) fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        sent: &SentValues,
+    ) -> Self {
+        /// The documented body. Some servers send codes as numbers.
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Body {
@@ -97,15 +104,15 @@ impl Refusal {
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Self {
             status,
-            result_code: text(&body.result_code, sent),
-            result_message: text(&body.result_message, sent),
+            result_code: loggable(&body.result_code, sent),
+            result_message: loggable(&body.result_message, sent),
             retry_after: seconds.map(Duration::from_secs),
         }
     }
 }
 
-/// A server's text in a form that can be logged.
-fn text(value: &serde_json::Value, sent: &Sent) -> Option<String> {
+/// A text of a server, made safe for logs.
+fn loggable(value: &serde_json::Value, sent: &SentValues) -> Option<String> {
     let text = match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Number(number) => number.to_string(),
@@ -117,9 +124,9 @@ fn text(value: &serde_json::Value, sent: &Sent) -> Option<String> {
 }
 
 impl ErrorKind {
-    /// A decoding error without what serde says, since that quotes values.
+    /// A decoding error without serde's message, which quotes values.
     pub(crate) fn undecodable(path: String, error: &serde_json::Error) -> Self {
-        // Names of members are the server's words: what cannot be one of the API's is not told.
+        // Names of members come from the server. One that no documented member has is not reported.
         let legal = |char: char| char.is_ascii_alphanumeric() || "_.[]?".contains(char);
         let path = if path.len() <= 100 && path.chars().all(legal) { path } else { "?".into() };
         let problem = match error.classify() {
@@ -142,13 +149,13 @@ impl Error {
         Self { api, kind: ErrorKind::Request(why) }
     }
 
-    /// A call that was not answered in this time.
+    /// A call without a response in this time.
     pub(crate) fn deadline(api: &'static str, after: Duration) -> Self {
         Self { api, kind: ErrorKind::Deadline(after) }
     }
 
-    /// Whether the same call can succeed a moment later: the connection failed, the deadline passed, or
-    /// Authlete answered 429, 502, 503 or 504.
+    /// Whether the same call may succeed later: the connection failed, the deadline passed, or the status is
+    /// 429, 502, 503 or 504.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
@@ -164,13 +171,13 @@ impl Error {
         }
     }
 
-    /// Whether Authlete says that it did not look at the call.
+    /// Whether Authlete did not process the call: the status is 429 or 503.
     pub(crate) fn is_turned_away(&self) -> bool {
         let ErrorKind::Refused(Refusal { status, .. }) = &self.kind else { return false };
         [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(status)
     }
 
-    /// Whether Authlete is in trouble, by this.
+    /// Whether this indicates an outage of Authlete: it is retryable, or the status is 5xx.
     pub(crate) fn is_outage(&self) -> bool {
         let status = match &self.kind {
             ErrorKind::Refused(Refusal { status, .. }) => Some(status),
@@ -179,8 +186,9 @@ impl Error {
         self.is_retryable() || status.is_some_and(StatusCode::is_server_error)
     }
 
-    /// Whether Authlete refuses our credentials, whatever is asked: it answered 401, or 403 in its own
-    /// words. Those of a firewall can be about a single request, which is a client's to choose.
+    /// Whether Authlete refuses the credentials of this client for every call: the status is 401, or 403 with
+    /// a `resultCode`. A 403 without one can come from a firewall and concern a single request, which a
+    /// client may have provoked.
     pub(crate) fn refuses_credentials(&self) -> bool {
         let ErrorKind::Refused(refusal) = &self.kind else { return false };
         match refusal.status {
@@ -190,7 +198,7 @@ impl Error {
         }
     }
 
-    /// Whether the call provably never got to Authlete: there was no connection.
+    /// Whether the call certainly did not reach Authlete, since there was no connection.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         let ErrorKind::Connection(error) = &self.kind else { return false };
@@ -198,8 +206,8 @@ impl Error {
         error.is_some_and(hyper_util::client::legacy::Error::is_connect)
     }
 
-    /// Whether it is this side that has to be mended: wrong credentials, a wrong base URL, a wrong
-    /// request. Authlete answered 3xx or 4xx (but not 408 or 429).
+    /// Whether the cause is on this side: wrong credentials, a wrong base URL or an illegal request. The
+    /// status is 3xx or 4xx (but not 408 or 429).
     #[must_use]
     pub fn is_our_fault(&self) -> bool {
         match &self.kind {
@@ -213,7 +221,7 @@ impl Error {
         }
     }
 
-    /// When Authlete asks to be called again.
+    /// The `Retry-After` of a refused call; `None` if it is absent or a date.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
@@ -223,7 +231,8 @@ impl Error {
     }
 }
 
-/// A setting is missing or wrong. It tells the shape of the value that was given, never the value.
+/// A setting is missing or wrong. It names the setting, the shape of its value and a remedy, never the value
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} is wrong ({problem}): {remedy}")]
 pub struct ConfigError {
@@ -241,15 +250,14 @@ impl ConfigError {
         Self { setting, problem: problem.into(), remedy }
     }
 
-    /// The name of the setting: of the builder's method, and of the environment variable if there
-    /// is one.
+    /// The name of the setting: that of the builder's method, with the environment variable if there is one.
     #[must_use]
     pub fn setting(&self) -> &str {
         self.setting
     }
 }
 
-/// What can be told of a value that may be secret.
+/// The shape of a value that may be secret: its length in characters, and whether all are visible ASCII.
 pub(crate) fn shape(value: &str) -> String {
     let length = value.chars().count();
     if length == 0 {
@@ -268,12 +276,13 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
-        let refusal = Refusal::new(status, &HeaderMap::new(), body.as_bytes(), &Sent::default());
+        let refusal =
+            Refusal::new(status, &HeaderMap::new(), body.as_bytes(), &SentValues::default());
         Error { api: "/auth/introspection", kind: ErrorKind::Refused(refusal) }
     }
 
     #[test]
-    fn refusals_tell_whose_fault_they_are() {
+    fn a_status_tells_whether_the_call_is_retryable_and_whose_fault_it_is() {
         for (status, retryable, ours) in [
             (302, false, true),
             (400, false, true),
@@ -294,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_refused_by_401_and_by_403_in_authletes_words() {
+    fn credentials_are_refused_by_401_and_by_403_with_a_result_code() {
         let words = r#"{"resultCode":"A001215"}"#;
         for (status, body, expected) in [
             (401, words, true),
@@ -311,9 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_does_not_repeat_what_was_sent_nor_is_it_cut_within() {
+    fn a_refusal_does_not_repeat_what_was_sent_even_where_it_is_shortened() {
         let body = br#"{"token":"t0ken-of-alice","accessToken":"x"}"#;
-        let sent = Sent::new(body, "", &HeaderValue::from_static("Bearer s3rvice-token"));
+        let sent = SentValues::new(body, "", &HeaderValue::from_static("Bearer s3rvice-token"));
         let said = serde_json::json!({
             "resultCode": "t0ken-of-alice",
             "resultMessage": format!("{}t0ken-of-alice by 's3rvice-token'", ".".repeat(290)),
@@ -326,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_can_hold_numbers_or_no_json_at_all() {
+    fn a_refusal_is_read_from_numbers_and_from_no_json() {
         let error = refused(404, r#"{"resultCode":404,"resultMessage":"a\r\nb"}"#);
         let ErrorKind::Refused(refusal) = &error.kind else { panic!("{error:?}") };
         assert_eq!(refusal.result_code.as_deref(), Some("404"));

@@ -1,12 +1,12 @@
-//! `/auth/introspection`: is an access token good, and what is known of it?
+//! `/auth/introspection`: validates an access token.
 
 use super::{AuthzDetails, Grant, GrantType, Pair, Property, Scope};
 
 document! {
     /// Request of `/auth/introspection`.
     ///
-    /// What is unset is not checked by Authlete. This crate's layer leaves all checks of scopes,
-    /// subject, resources and authentication unset and makes them itself, on every request.
+    /// Authlete does not check what is unset. This crate's layer leaves scopes, subject, resources and
+    /// authentication unset, and checks them itself on every request.
     ///
     /// ```
     /// use tower_authlete::api::IntrospectionRequest;
@@ -52,15 +52,15 @@ document! {
 }
 
 action! {
-    /// What a resource server does with the answer of `/auth/introspection`.
+    /// How a resource server responds after `/auth/introspection`.
     IntrospectionAction {
-        /// The token is good: go on.
+        /// The token is valid: process the request.
         Ok,
-        /// The request cannot be understood: 400.
+        /// The request is malformed: 400.
         BadRequest,
-        /// The token is unknown, expired or not valid for this presentation: 401.
+        /// The token is unknown or expired, or its proof of possession is missing or wrong: 401.
         Unauthorized,
-        /// The token does not cover what was asked for: 403.
+        /// The token does not have the requested scopes, subject or resources: 403.
         Forbidden,
     }
 }
@@ -72,9 +72,9 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What to do.
+        /// How to respond.
         action: action IntrospectionAction,
-        /// A value for `WWW-Authenticate`. Filled in on success too; of use only on failure.
+        /// A value for `WWW-Authenticate`. Authlete sets it on success too; use it on failure only.
         response_content: text,
         /// The client that the token was issued to.
         client_id: number,
@@ -92,7 +92,7 @@ document! {
         existent: flag,
         /// Whether it exists and has not expired.
         usable: flag,
-        /// Whether it covers the scopes that were asked for.
+        /// Whether it has the requested scopes.
         sufficient: flag,
         /// Whether its refresh token can still be used.
         refreshable: flag,

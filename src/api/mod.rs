@@ -1,16 +1,16 @@
 //! Authlete's Web API: its token APIs as typed calls.
 //!
-//! [`Authlete`] is the client. Each API has a request and a response with every field that is
-//! documented; unset fields of a request are not sent, absent fields of a response read as `None`,
-//! `false` or empty. What is secret in them is a [`Secret`], which `Debug` does not show.
+//! [`Authlete`] is the client. Each API has a request and a response type with every documented field.
+//! Unset fields of a request are not sent; absent fields of a response are `None`, `false` or empty.
+//! Tokens, proofs and credentials are [`Secret`]s, which `Debug` redacts.
 
 #[macro_use]
 pub(crate) mod document;
 mod client;
+mod common;
 mod config;
 mod error;
 mod introspection;
-mod parts;
 mod redact;
 mod secret;
 mod token;
@@ -23,10 +23,10 @@ mod version;
 
 pub use self::{
     client::Authlete,
+    common::*,
     config::AuthleteBuilder,
     error::{ConfigError, Error, ErrorKind, Refusal},
     introspection::*,
-    parts::*,
     secret::Secret,
     token::*,
     token_create::*,

@@ -1,4 +1,4 @@
-//! What was sent to a server must not come back in the text of an error, however it is encoded there.
+//! Removes what was sent to a server from the text of errors, in any common encoding.
 
 use std::{collections::HashMap, error::Error, ops::Range};
 
@@ -7,57 +7,57 @@ use http::HeaderValue;
 use percent_encoding::percent_decode;
 use serde_json::Value;
 
-/// A shorter piece of what was sent is not taken for a secret.
+/// Parts of a sent value with fewer bytes are not redacted.
 const WINDOW: usize = 8;
 
-/// How often a text can be encoded: a form in a JSON document in a URL, for example.
-const LEVELS: usize = 4;
+/// How many nested encodings are decoded: for example a form in a JSON document in a URL.
+const MAX_DECODINGS: usize = 4;
 
-/// A cause from below: of the transport, for example.
+/// The error of a transport.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const REDACTED: &str = "[redacted]";
 
-/// The values that a call sent: those of its document, its URL and its credentials, without the names of
-/// members and parameters. A [normal](normal) form of each, and of its base64.
+/// The values that a call sent in its document, its URL and its credentials, without the names of members
+/// and parameters. Each value and its base64 are stored [normalized].
 #[derive(Default)]
-pub(crate) struct Sent(Vec<Vec<u8>>);
+pub(crate) struct SentValues(Vec<Vec<u8>>);
 
-impl Sent {
-    /// `rest` is what follows the API's path in the URL.
+impl SentValues {
+    /// `rest` is the part of the URL behind the path of the API.
     pub(crate) fn new(body: &[u8], rest: &str, credentials: &HeaderValue) -> Self {
         let mut sent = Self::default();
         if let Ok(document) = serde_json::from_slice(body) {
-            sent.json(&document);
+            sent.add_json(&document);
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        path.split('/').for_each(|segment| sent.encoded(segment));
-        sent.form(query);
-        sent.credentials(credentials.as_bytes());
+        path.split('/').for_each(|segment| sent.add_encoded(segment));
+        sent.add_form(query);
+        sent.add_credentials(credentials.as_bytes());
         sent
     }
 
-    fn credentials(&mut self, header: &[u8]) {
+    fn add_credentials(&mut self, header: &[u8]) {
         let start = header.iter().position(|byte| *byte == b' ').map_or(0, |space| space + 1);
-        self.value(&header[start..]);
-        // Of Basic (RFC 7617 §2), those of before the encoding.
+        self.add(&header[start..]);
+        // The decoded user-id and password of Basic (RFC 7617 §2).
         let pair = BASE64_STANDARD.decode(&header[start..]).unwrap_or_default();
-        pair.splitn(2, |byte| *byte == b':').for_each(|part| self.value(part));
+        pair.splitn(2, |byte| *byte == b':').for_each(|part| self.add(part));
     }
 
-    fn json(&mut self, document: &Value) {
+    fn add_json(&mut self, document: &Value) {
         match document {
             Value::String(text) => match serde_json::from_str(text) {
-                Ok(inner @ (Value::Object(_) | Value::Array(_))) => self.json(&inner),
-                _ => self.value(text.as_bytes()),
+                Ok(inner @ (Value::Object(_) | Value::Array(_))) => self.add_json(&inner),
+                _ => self.add(text.as_bytes()),
             },
-            Value::Array(items) => items.iter().for_each(|item| self.json(item)),
+            Value::Array(items) => items.iter().for_each(|item| self.add_json(item)),
             Value::Object(members) => {
                 for (name, value) in members {
                     match value {
-                        // The body of a client's request as it came.
-                        Value::String(form) if name == "parameters" => self.form(form),
-                        _ => self.json(value),
+                        // The form of a client's request.
+                        Value::String(form) if name == "parameters" => self.add_form(form),
+                        _ => self.add_json(value),
                     }
                 }
             }
@@ -66,48 +66,48 @@ impl Sent {
     }
 
     /// `application/x-www-form-urlencoded`.
-    fn form(&mut self, form: &str) {
+    fn add_form(&mut self, form: &str) {
         for parameter in form.split('&') {
-            self.encoded(parameter.split_once('=').map_or(parameter, |(_, value)| value));
+            self.add_encoded(parameter.split_once('=').map_or(parameter, |(_, value)| value));
         }
     }
 
-    /// A value with percent-encoding.
-    fn encoded(&mut self, value: &str) {
+    /// A percent-encoded value.
+    fn add_encoded(&mut self, value: &str) {
         let decoded: Vec<u8> = percent_decode(value.as_bytes()).collect();
-        self.value(&decoded);
+        self.add(&decoded);
     }
 
-    fn value(&mut self, value: &[u8]) {
+    fn add(&mut self, value: &[u8]) {
         if value.len() < WINDOW {
             return;
         }
-        self.0.push(value.iter().copied().map(normal).collect());
-        // Within a longer text, its base64 depends on where it begins. The characters that also hold
-        // what comes before are left out.
-        for (before, mixed) in [(0, 0), (1, 2), (2, 3)] {
-            let text = BASE64_STANDARD_NO_PAD.encode([&vec![0; before], value].concat());
-            self.0.push(text.bytes().skip(mixed).map(normal).collect());
+        self.0.push(value.iter().copied().map(normalized).collect());
+        // The base64 of a part of a longer text depends on the offset modulo 3. Characters that mix in
+        // preceding bytes are left out.
+        for (offset, mixed) in [(0, 0), (1, 2), (2, 3)] {
+            let text = BASE64_STANDARD_NO_PAD.encode([&vec![0; offset], value].concat());
+            self.0.push(text.bytes().skip(mixed).map(normalized).collect());
         }
     }
 
-    /// The text without what was sent.
+    /// Replaces what was sent by `[redacted]`.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut sent = vec![false; text.len()];
-        let mut level: Vec<Encoded> = text
+        let mut decoding: Vec<Encoded> = text
             .char_indices()
             .flat_map(|(start, char)| {
-                let place = start..start + char.len_utf8();
-                text.as_bytes()[place.clone()].iter().map(move |byte| (*byte, place.clone()))
+                let range = start..start + char.len_utf8();
+                text.as_bytes()[range.clone()].iter().map(move |byte| (*byte, range.clone()))
             })
             .collect();
-        for _ in 0..LEVELS {
-            self.mark(&level, &mut sent);
-            let decoded = unescaped(&level);
-            if decoded.len() == level.len() {
+        for _ in 0..MAX_DECODINGS {
+            self.mark(&decoding, &mut sent);
+            let decoded = unescaped(&decoding);
+            if decoded.len() == decoding.len() {
                 break;
             }
-            level = decoded;
+            decoding = decoded;
         }
         let mut clean = String::with_capacity(text.len());
         for (start, char) in text.char_indices() {
@@ -120,36 +120,36 @@ impl Sent {
         clean
     }
 
-    /// Marks the places of what was sent.
+    /// Marks the bytes of the original text that stand for what was sent.
     fn mark(&self, text: &[Encoded], sent: &mut [bool]) {
-        let bytes: Vec<u8> = text.iter().map(|(byte, _)| normal(*byte)).collect();
+        let bytes: Vec<u8> = text.iter().map(|(byte, _)| normalized(*byte)).collect();
         let mut windows: HashMap<&[u8], Vec<usize>> = HashMap::new();
         for (start, window) in bytes.windows(WINDOW).enumerate() {
             windows.entry(window).or_default().push(start);
         }
         for window in self.0.iter().flat_map(|value| value.windows(WINDOW)) {
-            // Taken out, so that each place is marked once however often a window was sent.
+            // Removed, so that each range is marked once, however often a window was sent.
             for start in windows.remove(window).into_iter().flatten() {
-                for (_, place) in &text[start..start + WINDOW] {
-                    sent[place.clone()].fill(true);
+                for (_, range) in &text[start..start + WINDOW] {
+                    sent[range.clone()].fill(true);
                 }
             }
         }
     }
 
-    /// The error, or what it says without what was sent.
+    /// The error itself, or its redacted messages if it repeats what was sent.
     pub(crate) fn redact_error(&self, error: BoxError) -> BoxError {
-        // A connection of ours knows nothing of what is sent over it.
+        // Errors of connections contain nothing of requests.
         if error.is::<hyper_util::client::legacy::Error>() {
             return error;
         }
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         let mut cause: Option<&dyn Error> = Some(&*error);
         while let Some(error) = cause {
-            said.push(error.to_string());
+            messages.push(error.to_string());
             cause = error.source();
         }
-        let all = said.join(": ");
+        let all = messages.join(": ");
         let repeats = |text: &str| self.redact(text) != text;
         if repeats(&all) || repeats(&format!("{error:?}")) {
             self.redact(&all).into()
@@ -159,12 +159,12 @@ impl Sent {
     }
 }
 
-/// A byte, and the place in the text that stands for it.
+/// A decoded byte, and the range of the original text that stands for it.
 type Encoded = (u8, Range<usize>);
 
-/// The same for bytes of which one may stand for the other: `+` for a space in forms, `-` and `_` for `+`
-/// and `/` in base64.
-fn normal(byte: u8) -> u8 {
+/// Maps bytes that encodings interchange to one of them: `+` and space in forms, `-` and `+`, `_` and `/` in
+/// base64.
+fn normalized(byte: u8) -> u8 {
     match byte {
         b'+' | b'-' => b' ',
         b'_' => b'/',
@@ -172,7 +172,7 @@ fn normal(byte: u8) -> u8 {
     }
 }
 
-/// The text without percent-encoding and the escapes of JSON strings (RFC 8259 §7), by one level.
+/// Decodes one level of percent-encoding and of the escapes of JSON strings (RFC 8259 §7).
 fn unescaped(text: &[Encoded]) -> Vec<Encoded> {
     let byte = |at: usize| text.get(at).map(|(byte, _)| *byte);
     let hex = |from: usize, digits: usize| {
@@ -181,7 +181,7 @@ fn unescaped(text: &[Encoded]) -> Vec<Encoded> {
     };
     let mut plain = Vec::with_capacity(text.len());
     let mut at = 0;
-    while let Some((first, place)) = text.get(at) {
+    while let Some((first, range)) = text.get(at) {
         let (value, length) = match (first, byte(at + 1)) {
             (b'%', Some(_)) => (hex(at + 1, 2), 3),
             (b'\\', Some(b'u')) => (hex(at + 2, 4), 6),
@@ -189,18 +189,18 @@ fn unescaped(text: &[Encoded]) -> Vec<Encoded> {
             _ => (None, 1),
         };
         let Some(value) = value else {
-            plain.push((*first, place.clone()));
+            plain.push((*first, range.clone()));
             at += 1;
             continue;
         };
-        let place = place.start..text[at + length - 1].1.end;
+        let range = range.start..text[at + length - 1].1.end;
         match (first, u8::try_from(value)) {
-            // A byte of UTF-8; of JSON, a character, which takes several beyond ASCII.
-            (b'%', Ok(value)) => plain.push((value, place)),
+            // Percent-encoding stands for a byte, JSON's escape for a character.
+            (b'%', Ok(value)) => plain.push((value, range)),
             _ => {
                 let char = char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER);
                 let bytes = char.to_string().into_bytes();
-                plain.extend(bytes.into_iter().map(|byte| (byte, place.clone())));
+                plain.extend(bytes.into_iter().map(|byte| (byte, range.clone())));
             }
         }
         at += length;
@@ -217,8 +217,8 @@ mod tests {
 
     const SECRET: &str = r#"S3cr+t/"t0k~n"\ü&x=="#;
 
-    /// A call that sends the secret in each of its places.
-    fn sent() -> [Sent; 5] {
+    /// Calls that send the secret, one for each part of a call.
+    fn sent() -> [SentValues; 5] {
         let bearer = |token: &str| HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
         let encoded = utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string();
         let form = format!("grant_type=password&client_secret={encoded}&a=b");
@@ -226,11 +226,11 @@ mod tests {
         let basic = HeaderValue::from_str(&format!("Basic {pair}")).unwrap();
         let document = |value| serde_json::to_vec(&value).unwrap();
         [
-            Sent::new(&document(json!({ "token": SECRET })), "", &bearer("other")),
-            Sent::new(&document(json!({ "parameters": form })), "", &bearer("other")),
-            Sent::new(b"", &format!("/{encoded}"), &bearer("other")),
-            Sent::new(b"", &format!("?start=0&subject={encoded}"), &bearer("other")),
-            Sent::new(b"", "", &basic),
+            SentValues::new(&document(json!({ "token": SECRET })), "", &bearer("other")),
+            SentValues::new(&document(json!({ "parameters": form })), "", &bearer("other")),
+            SentValues::new(b"", &format!("/{encoded}"), &bearer("other")),
+            SentValues::new(b"", &format!("?start=0&subject={encoded}"), &bearer("other")),
+            SentValues::new(b"", "", &basic),
         ]
     }
 
@@ -268,7 +268,7 @@ mod tests {
                 let encoded = BASE64_STANDARD.encode(format!("{before}{SECRET}"));
                 for encoded in [encoded.replace('+', "-").replace('/', "_"), encoded] {
                     let clean = sent.redact(&format!("Basic {encoded} is wrong"));
-                    // The characters that also hold what comes before, those of it, and padding.
+                    // What may remain: the base64 of `before`, a mixed character, and padding.
                     let rest = before.len() * 4 / 3 + 3;
                     let shown = clean.len() - "Basic [redacted] is wrong".len();
                     assert!(clean.contains(REDACTED) && shown <= rest, "{place} {clean}");
@@ -278,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_server_stay() {
+    fn other_text_of_the_server_is_kept() {
         let document =
             br#"{"token":"S3cr3tT0k3n","clientCertificate":"","accessTokenIdentifier":""}"#;
-        let sent = Sent::new(document, "", &HeaderValue::from_static("Bearer s3rvice-token"));
+        let sent = SentValues::new(document, "", &HeaderValue::from_static("Bearer s3rvice-token"));
         for (said, expected) in [
             ("no such token: S3cr3tT0k3n.", "no such token: [redacted]."),
             ("POST /x?token=S3cr3tT0k3n&y=z", "POST /x?token=[redacted]&y=z"),
@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn an_error_that_repeats_what_was_sent_is_replaced() {
-        let sent = Sent::new(br#"{"token":"S3cr3tT0k3n"}"#, "", &HeaderValue::from_static("x"));
+        let sent =
+            SentValues::new(br#"{"token":"S3cr3tT0k3n"}"#, "", &HeaderValue::from_static("x"));
         let error = sent.redact_error("GET http://host/S3cr3tT0k3n failed".into());
         assert_eq!(error.to_string(), "GET http://host/[redacted] failed");
         let kept = sent.redact_error(Box::new(std::io::Error::other("broken pipe")));

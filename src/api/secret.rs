@@ -1,12 +1,12 @@
-//! A string that must not be seen.
+//! Secret strings.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A token, proof, ticket, password or key: a string that is wiped from memory when it is dropped
-/// and that `Debug` never shows.
+/// A token, proof, ticket, password or key: a string that is zeroed when it is dropped, and that `Debug`
+/// redacts. Serialization writes the string.
 ///
 /// ```
 /// use tower_authlete::api::Secret;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The string itself. Take care not to log it or to put it into an error.
+    /// The string itself. It must not be logged or put into an error.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()

@@ -1,11 +1,11 @@
-//! `/auth/token`: what a token endpoint does with a client's token request.
+//! `/auth/token`: processes a client's token request.
 
 use super::{AuthzDetails, GrantType, Pair, Property, Scope, TokenType};
 
 document! {
-    /// Request of `/auth/token`: a client's token request, as it came.
+    /// Request of `/auth/token`: a client's token request.
     request TokenRequest {
-        /// The form body of the token request, whole. Required.
+        /// The form of the token request, unchanged. Required.
         parameters: secret,
         /// The client ID of its Basic credentials.
         client_id: text,
@@ -55,13 +55,13 @@ document! {
 }
 
 action! {
-    /// What a token endpoint does with the answer of `/auth/token`.
+    /// How a token endpoint responds after `/auth/token`.
     TokenAction {
         /// A token was issued: 200 with `responseContent`.
         Ok,
         /// The client could not be authenticated: 401 or 400 with `responseContent`.
         InvalidClient,
-        /// The request is wrong: 400 with `responseContent`.
+        /// The request is invalid: 400 with `responseContent`.
         BadRequest,
         /// Check the user's password, then call `/auth/token/issue` or `/auth/token/fail`.
         Password,
@@ -83,9 +83,9 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What to do.
+        /// How to respond.
         action: action TokenAction,
-        /// The body for the client: it holds the tokens.
+        /// The body of the response to the client. It contains the tokens.
         response_content: secret,
         /// `username` of the password flow.
         username: text,
@@ -147,13 +147,13 @@ document! {
         subject_token: secret,
         /// Its type.
         subject_token_type: value TokenType,
-        /// What Authlete knows of it.
+        /// The facts about it.
         subject_token_info: value ExchangedTokenInfo,
         /// `actor_token` of a token exchange.
         actor_token: secret,
         /// Its type.
         actor_token_type: value TokenType,
-        /// What Authlete knows of it.
+        /// The facts about it.
         actor_token_info: value ExchangedTokenInfo,
         /// `assertion` of a JWT bearer grant.
         assertion: secret,
@@ -189,7 +189,7 @@ document! {
 }
 
 document! {
-    /// What Authlete knows of a token that was handed in for exchange (its `TokenInfo`).
+    /// The facts about the subject token or actor token of a token exchange (Authlete's `TokenInfo`).
     response ExchangedTokenInfo {
         /// The client.
         client_id: number,

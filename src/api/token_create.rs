@@ -1,4 +1,4 @@
-//! `/auth/token/create`: makes an access token without any client's request.
+//! `/auth/token/create`: creates an access token without a client's request.
 
 use super::{AuthzDetails, GrantType, Property};
 
@@ -30,7 +30,7 @@ document! {
         properties: list Property,
         /// Whether to act as if the client had used its alias.
         client_id_alias_used: flag,
-        /// A value for the access token, for tokens that come from another system.
+        /// A value for the access token, for tokens of another system.
         access_token: secret,
         /// A value for the refresh token.
         refresh_token: secret,
@@ -64,11 +64,11 @@ document! {
 }
 
 action! {
-    /// What the answer of `/auth/token/create` says.
+    /// The outcome of `/auth/token/create`.
     TokenCreateAction {
-        /// The token was made.
+        /// The token was created.
         Ok,
-        /// The request is wrong.
+        /// The request is invalid.
         BadRequest,
         /// The request is not allowed.
         Forbidden,
@@ -82,7 +82,7 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What happened.
+        /// The outcome.
         action: action TokenCreateAction,
         /// The new access token.
         access_token: secret,

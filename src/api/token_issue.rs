@@ -1,4 +1,5 @@
-//! `/auth/token/issue` and `/auth/token/fail`: how a token request that needed a decision ends.
+//! `/auth/token/issue` and `/auth/token/fail`: complete a token request that Authlete left to the authorization
+//! server.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ document! {
 }
 
 action! {
-    /// What a token endpoint does with the answer of `/auth/token/issue`.
+    /// How a token endpoint responds after `/auth/token/issue`.
     TokenIssueAction {
         /// A token was issued: 200 with `responseContent`.
         Ok,
@@ -39,9 +40,9 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What to do.
+        /// How to respond.
         action: action TokenIssueAction,
-        /// The JSON body for the client: it holds the tokens.
+        /// The body of the response to the client. It contains the tokens.
         response_content: secret,
         /// The new access token.
         access_token: secret,
@@ -109,13 +110,13 @@ document! {
     request TokenFailRequest {
         /// The ticket of `/auth/token`. Required.
         ticket: secret,
-        /// Why. Required.
+        /// The reason. Required.
         reason: value TokenFailReason,
     }
 }
 
 action! {
-    /// What a token endpoint does with the answer of `/auth/token/fail`.
+    /// How a token endpoint responds after `/auth/token/fail`.
     TokenFailAction {
         /// 400 with `responseContent`.
         BadRequest,
@@ -129,9 +130,9 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What to do.
+        /// How to respond.
         action: action TokenFailAction,
-        /// The JSON body for the client.
+        /// The body of the response to the client.
         response_content: text,
     }
 }

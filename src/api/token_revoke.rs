@@ -1,5 +1,4 @@
-//! How tokens end: `/auth/token/revoke`, `/auth/token/delete`, `/auth/revocation` (RFC 7009); and
-//! `/auth/token/get/list`, which finds them.
+//! `/auth/token/revoke`, `/auth/token/get/list`, and `/auth/revocation` (RFC 7009).
 
 use super::{ClientType, GrantType, Property, TaggedValue};
 
@@ -31,9 +30,9 @@ document! {
 }
 
 document! {
-    /// Request of `/auth/revocation`: a client's revocation request (RFC 7009), as it came.
+    /// Request of `/auth/revocation`: a client's revocation request (RFC 7009).
     request RevocationRequest {
-        /// The form body of the revocation request, whole. Required.
+        /// The form of the revocation request, unchanged. Required.
         parameters: secret,
         /// The client ID of its Basic credentials.
         client_id: text,
@@ -51,13 +50,13 @@ document! {
 }
 
 action! {
-    /// What a revocation endpoint does with the answer of `/auth/revocation`.
+    /// How a revocation endpoint responds after `/auth/revocation`.
     RevocationAction {
         /// The token is revoked, or there was none: 200.
         Ok,
         /// The client could not be authenticated: 401 or 400 with `responseContent`.
         InvalidClient,
-        /// The request is wrong: 400 with `responseContent`.
+        /// The request is invalid: 400 with `responseContent`.
         BadRequest,
     }
 }
@@ -69,9 +68,9 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What to do.
+        /// How to respond.
         action: action RevocationAction,
-        /// The body for the client.
+        /// The body of the response to the client.
         response_content: text,
     }
 }
@@ -109,7 +108,7 @@ document! {
 }
 
 document! {
-    /// What a token list tells of a client.
+    /// The client of a token list.
     response ClientLimited {
         /// A number that Authlete gave it.
         number: number,
@@ -133,7 +132,7 @@ document! {
 }
 
 document! {
-    /// A token in a list (Authlete's `AccessToken`): named by hashes, never by values.
+    /// A token in a list (Authlete's `AccessToken`), identified by hashes.
     response ListedToken {
         /// The hash by which Authlete names the access token.
         access_token_hash: text,

@@ -1,14 +1,13 @@
-//! `/auth/token/update`: changes an access token: its expiry, scopes, properties, value or binding.
+//! `/auth/token/update`: changes the expiry, scopes, properties, value or binding of an access token.
 
 use super::{AuthzDetails, Property};
 
 document! {
     /// Request of `/auth/token/update`.
     ///
-    /// The token is named by `access_token`, `access_token_hash`, `refresh_token` or
-    /// `refresh_token_hash`, the first of these that is set, or else by `token_id`. With nothing
-    /// but its name, nothing changes, and the answer tells the token's facts. It does not tell that
-    /// the token has not expired.
+    /// The token is identified by the first of `access_token`, `access_token_hash`, `refresh_token` and
+    /// `refresh_token_hash` that is set, or else by `token_id`. With nothing else set, nothing changes, and
+    /// the response has the token's facts. `OK` does not mean that the token has not expired.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
@@ -61,11 +60,11 @@ document! {
 }
 
 action! {
-    /// What the answer of `/auth/token/update` says.
+    /// The outcome of `/auth/token/update`.
     TokenUpdateAction {
-        /// The token was found, and changed as asked.
+        /// The token was updated.
         Ok,
-        /// The request is wrong, for example because it names no token.
+        /// The request is invalid, for example since it identifies no token.
         BadRequest,
         /// The token does not belong to this service.
         Forbidden,
@@ -81,7 +80,7 @@ document! {
         result_code: text,
         /// A message for logs.
         result_message: text,
-        /// What happened.
+        /// The outcome.
         action: action TokenUpdateAction,
         /// The access token: the new value if it was changed.
         access_token: secret,

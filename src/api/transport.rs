@@ -1,4 +1,4 @@
-//! How requests get to Authlete: hyper-util's pooled client, or a service of the user's.
+//! The transport of calls: hyper-util's pooled client, or a custom service.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use super::error::{BoxError, ConfigError};
 /// The body of requests to Authlete.
 pub type RequestBody = Full<Bytes>;
 
-/// A transport of whatever kind, as the client sees it.
+/// Any transport, type-erased.
 pub(crate) type BoxTransport =
     BoxCloneSyncService<Request<RequestBody>, Response<BoxBody<Bytes, BoxError>>, BoxError>;
 
@@ -46,7 +46,7 @@ fn boxed_error<E: Into<BoxError>>(error: E) -> BoxError {
     error.into()
 }
 
-/// Which certificate authorities a [`Transport`] trusts.
+/// The certificate authorities that a [`Transport`] trusts.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum TlsRoots {
@@ -62,24 +62,25 @@ pub enum TlsRoots {
 }
 
 #[cfg(feature = "rustls")]
-type Stream = hyper_rustls::MaybeHttpsStream<TcpStream>;
+type MaybeTlsStream = hyper_rustls::MaybeHttpsStream<TcpStream>;
 #[cfg(not(feature = "rustls"))]
-type Stream = TcpStream;
+type MaybeTlsStream = TcpStream;
 
 type TcpStream = <HttpConnector as Service<Uri>>::Response;
-type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
+type Connector = BoxCloneSyncService<Uri, MaybeTlsStream, BoxError>;
 
-/// Idle connections are given up before servers usually do it.
+/// Idle connections are closed before servers and load balancers usually close them.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 
-/// How often a connection with calls under way is asked whether it is still there, and how long it
-/// has for the answer: all calls go through one connection of HTTP/2.
+/// HTTP/2 pings of connections with calls in flight, and the time for the response. All calls share one HTTP/2
+/// connection, so that a dead one has to be noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The client's own transport: a pool of HTTP/1.1 and HTTP/2 connections, with TLS by rustls.
+/// The default transport: a pool of HTTP/1.1 and HTTP/2 connections, with TLS by rustls. Idle connections are
+/// closed after 20 s.
 ///
-/// It is there to put a stack of yours around it:
+/// It is public so that layers can be put around it:
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,10 +103,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Transport(Client<Connector, RequestBody>);
 
 impl Transport {
-    /// A transport that gives up connecting (TCP and TLS together) after this time.
+    /// A transport. `connect_timeout` bounds connecting (TCP and TLS together).
     ///
     /// # Errors
-    /// If there are no certificates where `roots` points to.
+    /// If `roots` has no certificates, or they cannot be read.
     pub fn new(roots: TlsRoots, connect_timeout: Duration) -> Result<Self, ConfigError> {
         let connector = ServiceBuilder::new().timeout(connect_timeout).service(connector(roots)?);
         let client = Client::builder(TokioExecutor::new())
@@ -160,7 +161,7 @@ fn connector(roots: TlsRoots) -> Result<hyper_rustls::HttpsConnector<HttpConnect
     use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
     let no_tls = |_| ConfigError::new("TLS", "no protocol versions", "report this as a bug");
-    // The provider is named, so that a program that uses others beside it need not choose one.
+    // An explicit provider, so that a program with several crypto providers need not install a default.
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(no_tls)?;

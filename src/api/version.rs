@@ -1,16 +1,16 @@
-//! The generations of Authlete's Web API.
+//! Versions of Authlete's Web API.
 
 use std::{fmt, str::FromStr};
 
 use super::error::{ConfigError, shape};
 
-/// The generation of Authlete's Web API.
+/// The version of Authlete's Web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ApiVersion {
-    /// 3.0: paths name the service, and calls carry a service access token.
+    /// 3.0: paths contain the service ID, and calls are authenticated by a service access token.
     #[default]
     V3,
-    /// 2.x: calls carry a service API key and secret.
+    /// 2.x: calls are authenticated by service API key and secret.
     V2,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for ApiVersion {
 impl FromStr for ApiVersion {
     type Err = ConfigError;
 
-    /// Reads `V3` or `V2`, in any case.
+    /// Parses `V3` or `V2`, in upper or lower case.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         match text {
             "V3" | "v3" => Ok(Self::V3),

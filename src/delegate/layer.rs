@@ -14,44 +14,45 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::tokens::{DelegateError, Order, Token, Tokens};
+use super::tokens::{DelegateError, DelegatedToken, DelegatedTokens, TokenSpec};
 use crate::{
     api::{Authlete, GrantType, TokenCreateRequest, document::to_millis},
-    cache::{Key, KeySpace},
     clock::Clock,
+    store::{Key, KeySpace},
     token::TokenInfo,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Attaches an access token to calls of other services: one that is made for the call by
-/// `/auth/token/create`, and can do less than the one that came in.
+/// Attaches an access token to outbound requests. `/auth/token/create` creates it for the call, with at
+/// most the rights of the inbound token.
 ///
-/// The token is for the user of the inbound request, whose [`TokenInfo`] the outbound request has to
-/// have in its extensions. It has those of [`scopes`](Self::scopes) that the inbound token has too,
-/// never more, and does not outlive it: it lives for [`life`](Self::life) or until the inbound token
-/// expires, in whole seconds. If Authlete makes one that has more scopes or lives longer, it is not sent
-/// but revoked. With [`as_service`](Self::as_service), it is for no user.
+/// The outbound request needs the [`TokenInfo`] of the inbound request in its extensions. The token is for
+/// the same user. It has those of [`scopes`](Self::scopes) that the inbound token has too, and lives for
+/// [`life`](Self::life) or until the inbound token expires, whichever is shorter, in whole seconds. If
+/// Authlete creates a token with more scopes or a longer life, the token is revoked and not used. With
+/// [`as_service`](Self::as_service), the token is for no user, and no `TokenInfo` is needed.
 ///
-/// Tokens are kept until shortly before they expire, by client, user, scopes, resources and inbound
-/// token, and renewed ahead of time in the background: at most 10 000 for each service that the layer
-/// makes, which its clones share. When the other service
-/// answers 401, the token is dropped, and the call is made once more if it has no body.
+/// Tokens are cached until shortly before they expire, keyed by client, user, scopes, resources and inbound
+/// token: at most 10 000 for each service that the layer makes. Clones of a service share them. A token in
+/// use is renewed in the background. If the other service responds with 401, the token is dropped, and the
+/// call is made once more if it has no body.
 ///
-/// # When the inbound token is revoked
+/// # Revocation of the inbound token
 ///
-/// Where it is forgotten, changed or revoked by this server's [`AuthHandle`](crate::AuthHandle) or
-/// endpoints, no call begins with a token that was made for it before, nor with one that was being made.
-/// That takes a [`TokenInfo`] that [`AuthLayer`](crate::AuthLayer) put into the inbound request; one made
-/// by `TokenInfo::from` is bound to no layer. Authlete is not told: other services take what they were
-/// sent for `life` at most (5 minutes by default).
+/// If this server's [`AuthHandle`](crate::AuthHandle) or endpoints forget, update or revoke the inbound
+/// token, no later call uses a token that was created for it before, nor one that is just being created.
+/// This needs a [`TokenInfo`] that [`AuthLayer`](crate::AuthLayer) inserted into the inbound request; one
+/// made by `TokenInfo::from` belongs to no layer. Tokens that other services have received already stay
+/// valid for at most `life` (5 minutes by default), since they are not revoked at Authlete.
 ///
 /// If the inbound token is revoked elsewhere, this server learns of it within the layer's
-/// [`max_age`](crate::AuthLayerBuilder::max_age). A token made just before that ends `life` later, so that
-/// other services can be called for `max_age` and `life` together: 6 minutes by default.
+/// [`max_age`](crate::AuthLayerBuilder::max_age). A token that is created just before that expires `life`
+/// later, so that other services accept calls for at most `max_age` and `life` together: 6 minutes by
+/// default.
 ///
-/// The facts in a `TokenInfo` are those of when its request was let pass: whoever keeps it beyond the
-/// request can go on making calls until the inbound token's expiry, also if that was revoked.
+/// A `TokenInfo` holds the facts at the time at which its request was admitted. Code that keeps one beyond
+/// its request can make calls until the inbound token's expiry, even if that is revoked elsewhere.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -82,7 +83,7 @@ pub struct DelegateLayer {
 }
 
 impl DelegateLayer {
-    /// A layer for calls without any scopes.
+    /// A layer that requests tokens without scopes.
     #[must_use]
     pub fn new(authlete: Authlete) -> Self {
         Self {
@@ -98,60 +99,65 @@ impl DelegateLayer {
         }
     }
 
-    /// The client that calls: this server, as Authlete knows it.
+    /// The ID of the client that this server is at Authlete. This or
+    /// [`client_identifier`](Self::client_identifier) is required.
     #[must_use]
     pub fn client_id(self, client_id: i64) -> Self {
         Self { client_id: Some(client_id), ..self }
     }
 
-    /// The same by its ID, alias or entity ID.
+    /// The ID, alias or entity ID of the client that this server is at Authlete.
     #[must_use]
     pub fn client_identifier(self, client_identifier: impl Into<String>) -> Self {
         Self { client_identifier: Some(client_identifier.into()), ..self }
     }
 
-    /// The scopes that calls are made with, as far as the inbound token has them. Default: none. The
-    /// service's default scopes are never used: a token that comes with them is
-    /// [`Excess`](DelegateError::Excess).
+    /// The scopes of tokens, as far as the inbound token has them. If it has none of them, the call fails
+    /// with [`NoScopes`](DelegateError::NoScopes). Default: none. Default scopes of the Authlete service
+    /// are never used: a token that has any is [`Excess`](DelegateError::Excess).
     #[must_use]
     pub fn scopes(self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { scopes: scopes.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// The resources that are called (RFC 8707). Default: none.
+    /// The resources that tokens are for (RFC 8707). Default: none.
     #[must_use]
     pub fn resources(self, resources: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { resources: resources.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Calls on no user's behalf but as the client itself, by the client credentials flow.
+    /// Uses tokens of the client itself (client credentials flow), not of a user. Default: off.
     #[must_use]
     pub fn as_service(self) -> Self {
         Self { as_service: true, ..self }
     }
 
-    /// How long tokens live at most, in whole seconds, at least one. For so long, other services take
-    /// tokens of users whose inbound token was revoked. Default: 5 minutes.
+    /// The longest life of a token, in whole seconds (fractions are cut off), at least one. Other services
+    /// accept a token for so long after the inbound token was revoked. Default: 5 minutes.
     #[must_use]
     pub fn life(self, life: Duration) -> Self {
         Self { life, ..self }
     }
 
-    /// How long before its expiry a token is not used any more, but a quarter of its life at most, and
-    /// not if it ends with the inbound token. Default: 10 s.
+    /// How long before its expiry a token is not used any more: at most a quarter of its life, and 0 if it
+    /// expires together with the inbound token. Default: 10 s.
     #[must_use]
     pub fn margin(self, margin: Duration) -> Self {
         Self { margin, ..self }
     }
 
-    /// The clock by which tokens expire. Default: the system's.
+    /// The clock by which expiry is judged. Default: the system's.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// What to ask for, and under which key it is kept.
-    fn order(&self, keys: &KeySpace, inbound: Option<&TokenInfo>) -> Result<Order, DelegateError> {
+    /// The token that an outbound request needs.
+    fn token_spec(
+        &self,
+        keys: &KeySpace,
+        inbound: Option<&TokenInfo>,
+    ) -> Result<TokenSpec, DelegateError> {
         let mut request = TokenCreateRequest::new().resources(&self.resources);
         request.client_id = self.client_id;
         request.client_identifier.clone_from(&self.client_identifier);
@@ -161,7 +167,7 @@ impl DelegateLayer {
         } else {
             request = self.on_behalf(inbound.ok_or(DelegateError::NoInboundToken)?, request)?;
         }
-        // Whole seconds, and at least one: zero is the service's default.
+        // At least 1 s, since 0 stands for the service's default.
         let life = Duration::from_secs(self.life.as_secs()).max(SECOND);
         let left = inbound.and_then(TokenInfo::expires_at).map(|at| {
             let left = at.duration_since(self.clock.now()).unwrap_or_default();
@@ -170,15 +176,15 @@ impl DelegateLayer {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(DelegateError::InboundExpired);
         }
-        let bounded = left.is_some_and(|left| left <= life);
+        let expires_with_inbound = left.is_some_and(|left| left <= life);
         let life = left.map_or(life, |left| life.min(left));
         let key = self.key(keys, &request, inbound);
-        // Some flows come with a refresh token, which nobody uses.
+        // Some flows come with a refresh token. It is not used.
         let request = request.access_token_duration(life).refresh_token_duration(life);
-        Ok(Order { key, request, life, bounded, inbound: inbound.cloned() })
+        Ok(TokenSpec { key, request, life, expires_with_inbound, inbound: inbound.cloned() })
     }
 
-    /// The request of a token for the user of the inbound one, with no more scopes than that has.
+    /// Completes the request of a token for the user of the inbound one, with at most its scopes.
     fn on_behalf(
         &self,
         inbound: &TokenInfo,
@@ -199,8 +205,8 @@ impl DelegateLayer {
         }
     }
 
-    /// All that makes one token different from another: who calls for whom, for what, and which inbound
-    /// tokens may share it. Those end at the same time, and are invalidated together.
+    /// The cache key of a token: client, user, scopes, resources, and the expiry and shard of the inbound
+    /// token. Inbound tokens that share a key expire at the same time and are invalidated together.
     fn key(
         &self,
         keys: &KeySpace,
@@ -246,24 +252,25 @@ impl<S> Layer<S> for DelegateLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         let (authlete, clock) = (self.authlete.clone(), self.clock.clone());
-        let tokens = Tokens::new(authlete, clock, self.life.max(SECOND), self.margin);
+        let tokens = DelegatedTokens::new(authlete, clock, self.life.max(SECOND), self.margin);
         let keys = KeySpace::new(&self.authlete.identity(), "create", "delegated");
-        let shared = Arc::new(Shared { layer: self.clone(), keys, tokens: Arc::new(tokens) });
-        DelegateService { inner, shared }
+        let state = DelegateState { layer: self.clone(), keys, tokens: Arc::new(tokens) };
+        DelegateService { inner, state: Arc::new(state) }
     }
 }
 
-struct Shared {
+/// What the clones of a [`DelegateService`] share.
+struct DelegateState {
     layer: DelegateLayer,
     keys: KeySpace,
-    tokens: Arc<Tokens>,
+    tokens: Arc<DelegatedTokens>,
 }
 
-/// The service of [`DelegateLayer`]. Its clones share their tokens.
+/// The service of [`DelegateLayer`]. Clones share their tokens.
 #[derive(Clone)]
 pub struct DelegateService<S> {
     inner: S,
-    shared: Arc<Shared>,
+    state: Arc<DelegateState>,
 }
 
 impl<S: fmt::Debug> fmt::Debug for DelegateService<S> {
@@ -272,7 +279,8 @@ impl<S: fmt::Debug> fmt::Debug for DelegateService<S> {
     }
 }
 
-/// Response future of [`DelegateService`]. Its error is a [`DelegateError`] or the inner service's.
+/// Response future of [`DelegateService`]. Its error is a [`DelegateError`] if there is no token, else the
+/// inner service's.
 pub type DelegateFuture<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<S, B, ResB> Service<Request<B>> for DelegateService<S>
@@ -294,12 +302,12 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
-        let shared = self.shared.clone();
-        Box::pin(async move { shared.call(service, request).await })
+        let state = self.state.clone();
+        Box::pin(async move { state.call(service, request).await })
     }
 }
 
-impl Shared {
+impl DelegateState {
     async fn call<S, B, ResB>(
         &self,
         mut service: S,
@@ -310,22 +318,22 @@ impl Shared {
         S::Error: Into<BoxError>,
         B: Body + Default,
     {
-        let order = self.layer.order(&self.keys, request.extensions().get())?;
-        let token = self.tokens.get(&order).await?;
+        let spec = self.layer.token_spec(&self.keys, request.extensions().get())?;
+        let token = self.tokens.get(&spec).await?;
         attach(&mut request, &token)?;
-        let again = replayed(&request);
+        let retry = retry_of(&request);
         let response = service.call(request).await.map_err(Into::into)?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        // The token may have been revoked.
-        self.tokens.drop_token(&order.key, &token);
-        let Some(mut request) = again else { return Ok(response) };
-        let token = match self.layer.order(&self.keys, request.extensions().get()) {
-            Ok(order) => self.tokens.get(&order).await,
+        // The token may have been revoked at Authlete.
+        self.tokens.discard(&spec.key, &token);
+        let Some(mut request) = retry else { return Ok(response) };
+        let token = match self.layer.token_spec(&self.keys, request.extensions().get()) {
+            Ok(spec) => self.tokens.get(&spec).await,
             Err(error) => Err(error),
         };
-        // Without another token, what the other service said is all there is to tell.
+        // Without another token, the response of the other service is the result.
         let Ok(token) = token else { return Ok(response) };
         attach(&mut request, &token)?;
         std::future::poll_fn(|context| service.poll_ready(context)).await.map_err(Into::into)?;
@@ -333,23 +341,23 @@ impl Shared {
     }
 }
 
-fn attach<B>(request: &mut Request<B>, token: &Token) -> Result<(), BoxError> {
+fn attach<B>(request: &mut Request<B>, token: &DelegatedToken) -> Result<(), BoxError> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.value.expose()))?;
     value.set_sensitive(true);
     request.headers_mut().insert(AUTHORIZATION, value);
     Ok(())
 }
 
-/// The same request once more, if it has no body.
-fn replayed<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
+/// A copy of the request, if it has no body.
+fn retry_of<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
     if !request.body().is_end_stream() {
         return None;
     }
-    let mut again = Request::new(B::default());
-    again.method_mut().clone_from(request.method());
-    again.uri_mut().clone_from(request.uri());
-    *again.version_mut() = request.version();
-    again.headers_mut().clone_from(request.headers());
-    again.extensions_mut().clone_from(request.extensions());
-    Some(again)
+    let mut retry = Request::new(B::default());
+    retry.method_mut().clone_from(request.method());
+    retry.uri_mut().clone_from(request.uri());
+    *retry.version_mut() = request.version();
+    retry.headers_mut().clone_from(request.headers());
+    retry.extensions_mut().clone_from(request.extensions());
+    Some(retry)
 }

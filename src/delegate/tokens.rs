@@ -1,4 +1,4 @@
-//! Tokens for calls: made once for all who need the same, and kept until they expire.
+//! Tokens for outbound calls: a cache with single-flight creation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,177 +9,192 @@ use crate::{
         Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
         TokenRevokeRequest,
     },
-    cache::Key,
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
+    store::Key,
     token::TokenInfo,
 };
 
-/// How many tokens are kept.
+/// The capacity of the cache.
 const MAX_TOKENS: u64 = 10_000;
 
-/// How often a token is asked for anew, if the inbound one was invalidated meanwhile.
+/// How many tokens a call asks for at most, if the inbound token is invalidated each time before the new
+/// one is used.
 const ATTEMPTS: usize = 4;
 
-/// Why there is no token for a call to another service. The call is not made.
+/// There is no token for an outbound call, so the call is not made.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegateError {
-    /// The outbound request has no [`TokenInfo`](crate::TokenInfo) in its extensions, so that it is
-    /// not known on whose behalf it is made.
+    /// The outbound request has no [`TokenInfo`](crate::TokenInfo) in its extensions, so that its user is
+    /// unknown.
     #[error("the outbound request has no TokenInfo of an inbound one in its extensions")]
     NoInboundToken,
-    /// The inbound token is not for a user.
+    /// The inbound token has no subject, for example since it was issued by the client credentials flow.
     #[error("the inbound token has no subject")]
     NoSubject,
-    /// The inbound token has none of the scopes that calls are made with.
+    /// The inbound token has none of the [scopes](crate::delegate::DelegateLayer::scopes) of calls.
     #[error("the inbound token has none of the scopes of the call")]
     NoScopes,
-    /// The inbound token has expired, or does so within a second, which is the shortest life of a token.
+    /// The inbound token has expired, or expires within a second, which is the shortest life of a token.
     #[error("the inbound token has expired")]
     InboundExpired,
-    /// The inbound token, or another of its shard, was invalidated again and again while a token was
-    /// asked for.
+    /// The inbound token, or another token of its cache shard, was invalidated during each of several
+    /// attempts to create a token.
     #[error("the inbound token is invalidated faster than a token can be made")]
     Invalidated,
-    /// Authlete made a token that exceeds what was asked for: by scopes, such as default ones of the
-    /// service, or by a longer life. It is not used, and is revoked if that can be done.
+    /// Authlete created a token that exceeds the request: by scopes, such as default scopes of the service,
+    /// or by a longer life. It is not used, and its revocation is attempted in the background.
     #[error("the token that was made exceeds what was asked for: {0}")]
     Excess(&'static str),
-    /// Authlete could not be asked for a token.
+    /// The call to Authlete failed.
     #[error("no token could be made")]
     Authlete(#[source] Arc<Error>),
-    /// Authlete made no token, for example since the client or a scope is not known.
+    /// Authlete refused to create a token, for example since the client or a scope is unknown.
     #[error("no token was made: {action:?} ({})", .code.as_deref().unwrap_or("no code"))]
     #[non_exhaustive]
     Refused {
-        /// What it answered.
+        /// The `action` of its response.
         action: TokenCreateAction,
         /// `resultCode`, for logs.
         code: Option<String>,
     },
-    /// The task that asked for the token broke off.
-    #[error("asking for a token broke off")]
-    BrokenOff,
+    /// The task that asked for the token ended without a result: it panicked, or its runtime shut down.
+    #[error("the task that asked for a token was aborted")]
+    Aborted,
 }
 
-/// A token for calls.
-pub(crate) struct Token {
+/// An access token for outbound calls.
+pub(crate) struct DelegatedToken {
+    /// What requests carry.
     pub(crate) value: Secret,
-    /// By what Authlete knows it.
-    named: Secret,
-    /// From when on a new one is made ahead of time.
+    /// The value by which Authlete knows the token. It differs from `value` if that is a JWT.
+    identifier: Secret,
+    /// From when on a use renews the token in the background.
     renew_at: Moment,
-    /// Until when it is used.
+    /// Until when the token is used.
     use_until: Moment,
-    /// The epoch of the inbound token when it was asked for.
+    /// The epoch of the inbound token's shard when the call to Authlete started.
     epoch: Option<u64>,
 }
 
-type Made = Result<Arc<Token>, DelegateError>;
+type TokenResult = Result<Arc<DelegatedToken>, DelegateError>;
 
-/// A token that is to be had.
+/// The token that a call needs.
 #[derive(Clone)]
-pub(crate) struct Order {
+pub(crate) struct TokenSpec {
     pub(crate) key: Key,
     pub(crate) request: TokenCreateRequest,
-    /// How long the token may live.
+    /// The longest life that the token may have.
     pub(crate) life: Duration,
-    /// Whether it is the inbound token that bounds its life, so that no other one would live longer.
-    pub(crate) bounded: bool,
-    /// On whose behalf it is used.
+    /// Whether `life` is that of the inbound token, so that no other token could live longer.
+    pub(crate) expires_with_inbound: bool,
     pub(crate) inbound: Option<TokenInfo>,
 }
 
-impl Order {
-    /// How often tokens of the inbound token's shard were invalidated; `None` without one, or where
-    /// nobody counts.
+impl TokenSpec {
+    /// The epoch of the inbound token's shard; `None` without an inbound token, without a layer that it
+    /// belongs to, or if that layer is gone.
     fn epoch(&self) -> Option<u64> {
         let (guard, shard) = self.inbound.as_ref()?.place()?;
-        guard.epoch(shard)
+        Some(guard.epoch(shard))
     }
 }
 
-pub(crate) struct Tokens {
+/// The tokens of a [`DelegateService`](super::DelegateService) and its clones.
+///
+/// A token is cached and used only if the epoch of the inbound token's shard is the same as when the call
+/// to Authlete started.
+pub(crate) struct DelegatedTokens {
     authlete: Authlete,
     clock: Clock,
     log: LogLimit,
     margin: Duration,
-    kept: Cache<Key, Arc<Token>>,
-    calls: SingleFlight<Key, Made>,
+    cache: Cache<Key, Arc<DelegatedToken>>,
+    calls: SingleFlight<Key, TokenResult>,
 }
 
-impl Tokens {
+impl DelegatedTokens {
     /// For tokens that live for `life` at most.
     pub(crate) fn new(authlete: Authlete, clock: Clock, life: Duration, margin: Duration) -> Self {
         let log = LogLimit::new(&clock);
-        // Whether one is used is looked at by our clock.
-        let kept = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(life.min(CENTURY));
-        Self { authlete, clock, log, margin, kept: kept.build(), calls: SingleFlight::new() }
+        // `time_to_live` only frees memory: whether a token is used depends on `clock`.
+        let cache = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(life.min(CENTURY));
+        Self { authlete, clock, log, margin, cache: cache.build(), calls: SingleFlight::new() }
     }
 
-    /// The token that is kept, or a new one.
-    pub(crate) async fn get(self: &Arc<Self>, order: &Order) -> Made {
+    /// The cached token, or a new one.
+    pub(crate) async fn get(self: &Arc<Self>, spec: &TokenSpec) -> TokenResult {
         for _ in 0..ATTEMPTS {
-            if let Some(token) = self.kept(order) {
+            if let Some(token) = self.cached(spec) {
                 if token.renew_at.is_past(self.clock.moment()) {
-                    let _already = self.start(order, true);
+                    let _already = self.start(spec, true);
                 }
                 return Ok(token);
             }
-            let token = match self.start(order, false) {
+            let token = match self.start(spec, false) {
                 Ok(token) => token,
-                Err(call) => call.outcome().await.unwrap_or(Err(DelegateError::BrokenOff))?,
+                Err(call) => call.outcome().await.unwrap_or(Err(DelegateError::Aborted))?,
             };
-            if self.is_usable(&token, order) {
+            if self.is_usable(&token, spec) {
                 return Ok(token);
             }
         }
         Err(DelegateError::Invalidated)
     }
 
-    /// Drops a token that was of no use, unless there is a new one by now.
-    pub(crate) fn drop_token(&self, key: &Key, token: &Arc<Token>) {
+    /// Removes a token that was refused, unless the cache has a newer one.
+    pub(crate) fn discard(&self, key: &Key, token: &Arc<DelegatedToken>) {
         let _calls = self.calls.lock();
-        if self.kept.get(key).is_some_and(|kept| Arc::ptr_eq(&kept, token)) {
-            self.kept.invalidate(key);
+        if self.cache.get(key).is_some_and(|cached| Arc::ptr_eq(&cached, token)) {
+            self.cache.invalidate(key);
         }
     }
 
-    fn kept(&self, order: &Order) -> Option<Arc<Token>> {
-        self.kept.get(&order.key).filter(|token| self.is_usable(token, order))
+    fn cached(&self, spec: &TokenSpec) -> Option<Arc<DelegatedToken>> {
+        self.cache.get(&spec.key).filter(|token| self.is_usable(token, spec))
     }
 
-    /// Whether it has not come to its end, and the inbound token was not invalidated since it was asked
-    /// for.
-    fn is_usable(&self, token: &Token, order: &Order) -> bool {
-        !token.use_until.is_past(self.clock.moment()) && token.epoch == order.epoch()
+    /// Whether the token has not expired, and the inbound token was not invalidated since the call to
+    /// Authlete started.
+    fn is_usable(&self, token: &DelegatedToken, spec: &TokenSpec) -> bool {
+        !token.use_until.is_past(self.clock.moment()) && token.epoch == spec.epoch()
     }
 
-    /// Asks for a token, unless somebody does already or, if not `ahead` of time, has.
-    fn start(self: &Arc<Self>, order: &Order, ahead: bool) -> Result<Arc<Token>, Arc<Call<Made>>> {
+    /// Returns the cached token, or the call that creates one, which is started unless it is in flight.
+    /// To `renew`, a cached token that is due does not count.
+    fn start(
+        self: &Arc<Self>,
+        spec: &TokenSpec,
+        renew: bool,
+    ) -> Result<Arc<DelegatedToken>, Arc<Call<TokenResult>>> {
         let (call, leader) = {
             let mut calls = self.calls.lock();
-            if let Some(token) = self.kept(order)
-                && (!ahead || !token.renew_at.is_past(self.clock.moment()))
+            if let Some(token) = self.cached(spec)
+                && (!renew || !token.renew_at.is_past(self.clock.moment()))
             {
                 return Ok(token);
             }
-            match calls.join(order.key) {
+            match calls.join(spec.key) {
                 Join::Wait(call) => return Err(call),
                 Join::Lead(call, leader) => (call, leader),
             }
         };
-        let epoch = order.epoch();
-        tokio::spawn(self.clone().ask(order.clone(), epoch, leader));
+        let epoch = spec.epoch();
+        tokio::spawn(self.clone().lead(spec.clone(), epoch, leader));
         Err(call)
     }
 
-    /// Asks for a token. `epoch`: that of the inbound token when it set out.
-    async fn ask(self: Arc<Self>, order: Order, epoch: Option<u64>, leader: Leader<Key, Made>) {
-        let made = self.make(&order, epoch).await;
-        if let Err(error) = &made {
+    /// The leader's task: creates a token for all waiters. `epoch` is that at the start.
+    async fn lead(
+        self: Arc<Self>,
+        spec: TokenSpec,
+        epoch: Option<u64>,
+        leader: Leader<Key, TokenResult>,
+    ) {
+        let result = self.create(&spec, epoch).await;
+        if let Err(error) = &result {
             let cause = error as &dyn std::error::Error;
             limited!(
                 warn,
@@ -188,48 +203,52 @@ impl Tokens {
                 "there is no token for a call to another service"
             );
         }
-        let useless = leader.publish(|_| {
-            let token = made.as_ref().ok()?;
-            if epoch != order.epoch() {
-                return Some(token.named.clone());
+        let invalidated = leader.publish(|| {
+            let token = result.as_ref().ok()?;
+            if epoch != spec.epoch() {
+                return Some(token.identifier.clone());
             }
-            self.kept.insert(order.key, token.clone());
+            self.cache.insert(spec.key, token.clone());
             None
         });
-        leader.complete(made);
-        if let Some(token) = useless {
-            self.revoke(token);
+        leader.complete(result);
+        if let Some(identifier) = invalidated {
+            self.revoke(identifier);
         }
     }
 
-    async fn make(&self, order: &Order, epoch: Option<u64>) -> Made {
+    async fn create(&self, spec: &TokenSpec, epoch: Option<u64>) -> TokenResult {
         let now = self.clock.moment();
-        let response = self.authlete.token_create(&order.request).await;
+        let response = self.authlete.token_create(&spec.request).await;
         let response = response.map_err(|error| DelegateError::Authlete(Arc::new(error)))?;
         let TokenCreateResponse { action, result_code: code, .. } = &response;
-        let (TokenCreateAction::Ok, Some(named)) = (action, response.access_token.clone()) else {
+        let (TokenCreateAction::Ok, Some(identifier)) = (action, response.access_token.clone())
+        else {
             return Err(DelegateError::Refused { action: *action, code: code.clone() });
         };
-        let life = response.expires_in().unwrap_or(order.life);
-        if let Some(what) = excess(order, &response, life) {
-            self.revoke(named);
+        let life = response.expires_in().unwrap_or(spec.life);
+        if let Some(what) = excess(spec, &response, life) {
+            self.revoke(identifier);
             return Err(DelegateError::Excess(what));
         }
-        // A JWT is what is presented, if the service makes them.
-        let value = response.jwt_access_token.clone().unwrap_or_else(|| named.clone());
-        // Of a short life, the margin is not to take more than a quarter. There is none where another
-        // token would end at the same time.
-        let used = if order.bounded { life } else { life - self.margin.min(life / 4) };
-        let renewed = if order.bounded { used } else { used * 4 / 5 };
-        let (renew_at, use_until) = (now.after(renewed), now.after(used));
-        Ok(Arc::new(Token { value, named, renew_at, use_until, epoch }))
+        // Services that issue JWT access tokens expect the JWT.
+        let value = response.jwt_access_token.clone().unwrap_or_else(|| identifier.clone());
+        // Without a margin if the inbound token expires at the same time: a new one would not live longer.
+        let (fresh, used) = if spec.expires_with_inbound {
+            (life, life)
+        } else {
+            let used = life - self.margin.min(life / 4);
+            (used * 4 / 5, used)
+        };
+        let (renew_at, use_until) = (now.after(fresh), now.after(used));
+        Ok(Arc::new(DelegatedToken { value, identifier, renew_at, use_until, epoch }))
     }
 
-    /// Ends a token that is not used, if that can be done; nobody waits for it.
-    fn revoke(&self, token: Secret) {
+    /// Revokes a token that is not used, in the background. A failure is logged.
+    fn revoke(&self, identifier: Secret) {
         let (authlete, log) = (self.authlete.clone(), self.log.clone());
         tokio::spawn(async move {
-            let request = TokenRevokeRequest::new().access_token_identifier(token);
+            let request = TokenRevokeRequest::new().access_token_identifier(identifier);
             if let Err(error) = authlete.token_revoke(&request).await {
                 let cause = &error as &dyn std::error::Error;
                 limited!(warn, log, error = cause, "a token that is not used could not be revoked");
@@ -238,11 +257,10 @@ impl Tokens {
     }
 }
 
-/// What a token has that was not asked for.
-fn excess(order: &Order, token: &TokenCreateResponse, life: Duration) -> Option<&'static str> {
-    let Order { request, .. } = order;
-    if !token.scopes.iter().all(|scope| request.scopes.contains(scope)) {
+/// What the token has beyond the request.
+fn excess(spec: &TokenSpec, token: &TokenCreateResponse, life: Duration) -> Option<&'static str> {
+    if !token.scopes.iter().all(|scope| spec.request.scopes.contains(scope)) {
         return Some("scopes");
     }
-    (life > order.life).then_some("a longer life")
+    (life > spec.life).then_some("a longer life")
 }

@@ -1,4 +1,4 @@
-//! What tokens are bound to.
+//! Bindings of tokens to certificates and keys.
 
 use base64::{
     Engine,
@@ -6,19 +6,19 @@ use base64::{
 };
 use sha2::{Digest, Sha256};
 
-use super::store::Record;
+use super::store::TokenRecord;
 
 /// The thumbprints of a certificate (RFC 8705) and of a DPoP key (RFC 9449).
 #[derive(Clone, Default)]
-pub(super) struct Binding {
+pub(super) struct TokenBinding {
     pub(super) certificate: Option<String>,
     pub(super) key: Option<String>,
 }
 
-impl Binding {
-    /// Binds a token; what is not given stays as it is.
-    pub(super) fn bind(self, record: Record) -> Record {
-        Record {
+impl TokenBinding {
+    /// Binds a token. A thumbprint that is `None` changes nothing.
+    pub(super) fn bind(self, record: TokenRecord) -> TokenRecord {
+        TokenRecord {
             certificate_thumbprint: self.certificate.or(record.certificate_thumbprint),
             dpop_key_thumbprint: self.key.or(record.dpop_key_thumbprint),
             ..record
@@ -26,7 +26,7 @@ impl Binding {
     }
 }
 
-/// `x5t#S256` (RFC 8705 §3.1) of a certificate in PEM.
+/// The `x5t#S256` (RFC 8705 §3.1) of a PEM certificate.
 pub(super) fn thumbprint(pem: &str) -> Option<String> {
     let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
     let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;

@@ -3,8 +3,8 @@
 use std::{sync::Mutex, time::Duration};
 
 use super::{
-    proofs::Proofs,
-    service::{Client, Service, State},
+    proofs::ProofRegistry,
+    service::{ClientApplication, EmulatedService, ServiceState},
     store::random,
 };
 use crate::{
@@ -50,23 +50,23 @@ impl Default for EmulatorBuilder {
 }
 
 impl EmulatorBuilder {
-    /// The port of 127.0.0.1. Default: 0, a free one.
+    /// The port to listen on, at 127.0.0.1. Default: 0, any free port.
     pub fn port(self, port: u16) -> Self {
         Self { port, ..self }
     }
 
-    /// The API's generation. Default: V3.
+    /// The version of the API. Default: V3.
     pub fn api_version(self, api_version: ApiVersion) -> Self {
         Self { api_version, ..self }
     }
 
-    /// The service ID (V3) or service API key (V2).
+    /// The service ID (V3) or service API key (V2). Default: `715948317`.
     pub fn service_id(mut self, service_id: impl Into<String>) -> Self {
         self.service_id = service_id.into();
         self
     }
 
-    /// The service access token (V3) and service API secret (V2). Default: random.
+    /// The service access token (V3) and the service API secret (V2). Default: random.
     pub fn access_token(mut self, token: impl Into<Secret>) -> Self {
         self.access_token = token.into();
         self
@@ -89,17 +89,17 @@ impl EmulatorBuilder {
         self
     }
 
-    /// How much longer each answer takes. Default: 0.
+    /// A delay before each call is processed, except for unknown paths. Default: 0.
     pub fn latency(self, latency: Duration) -> Self {
         Self { latency, ..self }
     }
 
-    /// How long access tokens live that are made without a duration. Default: an hour.
+    /// The life of access tokens that are created without a duration, in whole seconds. Default: an hour.
     pub fn access_token_duration(self, duration: Duration) -> Self {
         Self { access_token_duration: duration, ..self }
     }
 
-    /// How long refresh tokens live that are made without a duration. Default: a day.
+    /// The life of refresh tokens that are created without a duration, in whole seconds. Default: a day.
     pub fn refresh_token_duration(self, duration: Duration) -> Self {
         Self { refresh_token_duration: duration, ..self }
     }
@@ -110,34 +110,42 @@ impl EmulatorBuilder {
         Self { certificate_bound_tokens: bound, ..self }
     }
 
-    /// The nonce that DPoP proofs have to hold. Default: none, unless a request asks for one.
+    /// The nonce that DPoP proofs must contain (RFC 9449 §8). Default: none, until a call sets
+    /// `dpopNonceRequired`.
     pub fn dpop_nonce(mut self, nonce: impl Into<String>) -> Self {
         self.dpop_nonce = Some(nonce.into());
         self
     }
 
-    /// The clock by which tokens expire and DPoP proofs age. Default: the system's.
+    /// The clock by which the expiry of tokens and the age of DPoP proofs are judged. Default: the system's.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// The service that is played.
-    pub(super) fn service(self) -> Service {
+    /// The service with these settings.
+    pub(super) fn service(self) -> EmulatedService {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         let credential = self.access_token.expose();
-        Service {
+        EmulatedService {
             version: self.api_version,
             id: self.service_id,
             access_token: credential.to_owned(),
             api_secret: credential.to_owned(),
-            client: Client { id: 26_478_243_745_571, alias: "my-client".into(), secret: random() },
+            client: ClientApplication {
+                id: 26_478_243_745_571,
+                alias: "my-client".into(),
+                secret: random(),
+            },
             scopes: self.scopes,
             attributes: self.attributes,
             access_token_duration: seconds(self.access_token_duration),
             refresh_token_duration: seconds(self.refresh_token_duration),
             certificate_bound_tokens: self.certificate_bound_tokens,
             clock: self.clock,
-            state: Mutex::new(State { proofs: Proofs::new(self.dpop_nonce), ..State::default() }),
+            state: Mutex::new(ServiceState {
+                proofs: ProofRegistry::new(self.dpop_nonce),
+                ..ServiceState::default()
+            }),
         }
     }
 }

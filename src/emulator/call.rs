@@ -1,4 +1,4 @@
-//! Calls: which API they are of, whether the caller may make them, and what they ask for.
+//! Calls: routing, authentication of the caller, decoding, dispatch.
 
 use bytes::Bytes;
 use headers::{
@@ -13,17 +13,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, denied, good, no_content, refused, undecodable},
     faults::Api,
-    service::Service,
+    response::{EmulatorResponse, call_error, no_content, refused, success, undecodable},
+    service::EmulatedService,
 };
 use crate::api::ApiVersion;
 
-/// The largest request that is read.
-const MAX_REQUEST: usize = 1024 * 1024;
+/// The largest body (bytes) that is read.
+const MAX_BODY: usize = 1024 * 1024;
 
-/// The API that a path names, and what follows its path.
-pub(super) fn route(service: &Service, path: &str) -> Option<(Api, String)> {
+/// The API that a path names, and the rest of the path.
+pub(super) fn route(service: &EmulatedService, path: &str) -> Option<(Api, String)> {
     let path = path.strip_prefix("/api")?;
     let path = match service.version {
         ApiVersion::V3 => {
@@ -39,8 +39,12 @@ pub(super) fn route(service: &Service, path: &str) -> Option<(Api, String)> {
     Api::ALL.into_iter().find(|api| api.path() == path).map(|api| (api, String::new()))
 }
 
-/// What a caller is told who is not the service.
-fn refuse_caller(service: &Service, path: &str, headers: &HeaderMap) -> Option<Answer> {
+/// The refusal of a caller that is not the service.
+fn refuse_unauthenticated(
+    service: &EmulatedService,
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<EmulatorResponse> {
     let (missing, known) = match service.version {
         ApiVersion::V3 => {
             let presented = headers.typed_get::<Authorization<Bearer>>();
@@ -71,15 +75,15 @@ fn refuse_caller(service: &Service, path: &str, headers: &HeaderMap) -> Option<A
     })
 }
 
-/// The answer to a call with which nothing is to go wrong.
-pub(super) async fn decide(
-    service: &Service,
+/// Processes a call without faults.
+pub(super) async fn process(
+    service: &EmulatedService,
     api: Api,
     rest: &str,
     head: &Parts,
     body: Incoming,
-) -> Answer {
-    if let Some(unauthorized) = refuse_caller(service, head.uri.path(), &head.headers) {
+) -> EmulatorResponse {
+    if let Some(unauthorized) = refuse_unauthenticated(service, head.uri.path(), &head.headers) {
         return unauthorized;
     }
     let expected = match api {
@@ -90,16 +94,16 @@ pub(super) async fn decide(
     if head.method != expected {
         return refused(StatusCode::METHOD_NOT_ALLOWED, "A001204", "The method is wrong.");
     }
-    let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
+    let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
         return refused(StatusCode::BAD_REQUEST, "A001205", "The body cannot be read.");
     };
     let query = head.uri.query().unwrap_or_default();
     let is_form = is_form(&head.headers);
-    Call { api, rest, query, is_form, body: body.to_bytes() }.dispatch(service)
+    ApiCall { api, rest, query, is_form, body: body.to_bytes() }.dispatch(service)
 }
 
-/// A call whose caller is known.
-struct Call<'c> {
+/// A call whose caller is authenticated.
+struct ApiCall<'c> {
     api: Api,
     /// What follows the path of the API.
     rest: &'c str,
@@ -108,8 +112,8 @@ struct Call<'c> {
     body: Bytes,
 }
 
-impl Call<'_> {
-    fn dispatch(&self, service: &Service) -> Answer {
+impl ApiCall<'_> {
+    fn dispatch(&self, service: &EmulatedService) -> EmulatorResponse {
         match self.api {
             Api::Introspection => self.post(|request| service.introspection(request)),
             Api::Token => self.post(|request| service.token(request)),
@@ -119,25 +123,32 @@ impl Call<'_> {
             Api::TokenUpdate => self.post(|request| service.update(request)),
             Api::Revocation => self.post(|request| service.revocation(request)),
             Api::TokenRevoke => self.read().map_or_else(undecodable, |request| {
-                service.revoke(&request).map_or_else(denied, |response| good(&response))
+                service.revoke(&request).map_or_else(call_error, |response| success(&response))
             }),
             Api::TokenList => serde_html_form::from_str(self.query).map_or_else(
                 |_| undecodable(()),
-                |request| service.list(&request).map_or_else(denied, |response| good(&response)),
+                |request| {
+                    service.list(&request).map_or_else(call_error, |response| success(&response))
+                },
             ),
-            Api::TokenDelete => service.delete(self.rest).map_or_else(denied, |()| no_content()),
+            Api::TokenDelete => {
+                service.delete(self.rest).map_or_else(call_error, |()| no_content())
+            }
         }
     }
 
-    fn post<Q: DeserializeOwned, A: Serialize>(&self, answer: impl FnOnce(&Q) -> A) -> Answer {
-        self.read().map_or_else(undecodable, |request| good(&answer(&request)))
+    fn post<Q: DeserializeOwned, A: Serialize>(
+        &self,
+        respond: impl FnOnce(&Q) -> A,
+    ) -> EmulatorResponse {
+        self.read().map_or_else(undecodable, |request| success(&respond(&request)))
     }
 
     fn read_json<Q: DeserializeOwned>(&self) -> serde_json::Result<Q> {
         if self.api != Api::Token {
             return serde_json::from_slice(&self.body);
         }
-        // Documented as the text of a JSON array; Authlete's own SDK sends the array.
+        // `properties` is documented as the text of a JSON array. Authlete's SDK sends an array.
         let mut json: Value = serde_json::from_slice(&self.body)?;
         if let Some(list @ Value::Array(_)) = json.get_mut("properties") {
             *list = list.to_string().into();
@@ -150,7 +161,7 @@ impl Call<'_> {
             return self.read_json().map_err(drop);
         }
         let pairs: Vec<(String, String)> = serde_html_form::from_bytes(&self.body).map_err(drop)?;
-        // Extra properties travel in JSON only, except as the text that `/auth/token` takes.
+        // Forms cannot carry extra properties, except as the text that `/auth/token` takes.
         let pairs =
             pairs.into_iter().filter(|(key, _)| key != "properties" || self.api == Api::Token);
         let pairs: Vec<_> = pairs.flat_map(|(key, value)| split(key, value)).collect();
@@ -159,7 +170,7 @@ impl Call<'_> {
     }
 }
 
-/// In forms, lists are texts separated by spaces.
+/// Splits a list, which forms carry as a text separated by spaces.
 fn split(key: String, value: String) -> Vec<(String, String)> {
     match key.as_str() {
         "scopes" | "resources" | "acrValues" | "requiredComponents" => {

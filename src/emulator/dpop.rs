@@ -1,4 +1,4 @@
-//! DPoP proofs (RFC 9449): is one good, and whose is it?
+//! Verification of DPoP proofs (RFC 9449 §4.3).
 
 use std::collections::BTreeMap;
 
@@ -13,37 +13,37 @@ use serde_json::Value;
 
 use super::store::hash;
 
-/// How far (s) a proof's time may be from ours.
+/// The longest distance (s) of a proof's `iat` from the clock.
 pub(super) const LEEWAY: f64 = 300.0;
 
 /// The algorithms of signatures, as challenges list them.
 pub(super) const ALGORITHMS: &str = "ES256 ES384 Ed25519 EdDSA PS256 RS256";
 
-/// Members of keys that nobody but their owners may know (RFC 7518 §6).
-const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+/// Members of private and symmetric keys (RFC 7518 §6).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// What a proof has to be made for.
-pub(super) struct Purpose<'p> {
+/// The request that a proof must be made for.
+pub(super) struct ProofContext<'p> {
     pub(super) method: &'p str,
     pub(super) uri: &'p str,
-    /// The access token that it comes with.
+    /// The access token of the request.
     pub(super) token: Option<&'p str>,
     /// s since the epoch.
     pub(super) now: f64,
 }
 
-/// A proof that is good, if it is not a replay and its nonce is.
-pub(super) struct Proof {
-    /// Of its key (RFC 7638).
+/// A proof with a valid signature, made for its request. Replay and nonce are not checked yet.
+pub(super) struct VerifiedProof {
+    /// The thumbprint of its key (RFC 7638).
     pub(super) thumbprint: String,
     pub(super) id: String,
     pub(super) nonce: Option<String>,
-    /// s since the epoch.
+    /// `iat` (s since the epoch).
     pub(super) made_at: f64,
 }
 
 #[derive(Deserialize)]
-struct Header {
+struct DpopHeader {
     typ: String,
     alg: String,
     jwk: Jwk,
@@ -51,7 +51,7 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct DpopClaims {
     jti: String,
     htm: String,
     htu: String,
@@ -60,34 +60,40 @@ struct Claims {
     nonce: Option<String>,
 }
 
-/// A proof that is made for this, or else what is wrong with it.
-pub(super) fn verify(proof: &str, purpose: &Purpose<'_>) -> Result<Proof, &'static str> {
+/// Verifies a proof for a request. The error is a message.
+pub(super) fn verify(
+    proof: &str,
+    context: &ProofContext<'_>,
+) -> Result<VerifiedProof, &'static str> {
     let parts = || {
         let (signed, signature) = proof.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
-        Some((signed, json::<Header>(header)?, json::<Claims>(claims)?, decode(signature)?))
+        Some((signed, json::<DpopHeader>(header)?, json::<DpopClaims>(claims)?, decode(signature)?))
     };
     let (signed, header, claims, signature) = parts().ok_or("The DPoP proof is malformed.")?;
     require(header.typ == "dpop+jwt", "The DPoP proof is of another type.")?;
     require(header.crit.is_none(), "The DPoP proof has extensions that are not understood.")?;
     require(header.jwk.is_public(), "The DPoP proof's key is not a public one.")?;
     require(
-        header.jwk.made(&signature, &header.alg, signed.as_bytes()).is_some(),
+        header.jwk.verify(&signature, &header.alg, signed.as_bytes()).is_some(),
         "The DPoP proof's signature cannot be verified.",
     )?;
-    claims.check(purpose)?;
+    claims.check(context)?;
     let thumbprint = header.jwk.thumbprint().ok_or("The DPoP proof's key is malformed.")?;
-    Ok(Proof { thumbprint, id: claims.jti, nonce: claims.nonce, made_at: claims.iat })
+    Ok(VerifiedProof { thumbprint, id: claims.jti, nonce: claims.nonce, made_at: claims.iat })
 }
 
-impl Claims {
-    fn check(&self, purpose: &Purpose<'_>) -> Result<(), &'static str> {
-        let uri = normal(&self.htu);
-        let token = purpose.token.map(hash);
-        let age = (purpose.now - self.iat).abs();
+impl DpopClaims {
+    fn check(&self, context: &ProofContext<'_>) -> Result<(), &'static str> {
+        let uri = normalized(&self.htu);
+        let token = context.token.map(hash);
+        let age = (context.now - self.iat).abs();
         require(!self.jti.is_empty(), "The DPoP proof's `jti` is empty.")?;
-        require(self.htm == purpose.method, "The DPoP proof is for another method.")?;
-        require(uri.is_some() && uri == normal(purpose.uri), "The DPoP proof is for another URI.")?;
+        require(self.htm == context.method, "The DPoP proof is for another method.")?;
+        require(
+            uri.is_some() && uri == normalized(context.uri),
+            "The DPoP proof is for another URI.",
+        )?;
         require(age <= LEEWAY, "The DPoP proof is not from now.")?;
         require(token.is_none() || token == self.ath, "The DPoP proof is for another token.")
     }
@@ -97,8 +103,8 @@ fn require(holds: bool, message: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(message) }
 }
 
-/// A URI without query, fragment and what makes no difference.
-fn normal(uri: &str) -> Option<String> {
+/// Normalizes a URI without query and fragment (RFC 3986 §6.2.2, §6.2.3).
+fn normalized(uri: &str) -> Option<String> {
     let uri: Uri = uri.parse().ok()?;
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let authority = uri.authority()?.as_str().to_ascii_lowercase();
@@ -120,7 +126,7 @@ fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&decode(part)?).ok()
 }
 
-/// A key (RFC 7517).
+/// A JSON Web Key (RFC 7517).
 #[derive(Deserialize)]
 struct Jwk(BTreeMap<String, Value>);
 
@@ -134,11 +140,11 @@ impl Jwk {
     }
 
     fn is_public(&self) -> bool {
-        !PRIVATE.iter().any(|name| self.0.contains_key(*name))
+        !PRIVATE_MEMBERS.iter().any(|name| self.0.contains_key(*name))
     }
 
-    /// `Some` if this key, which has to be one for the algorithm, made the signature.
-    fn made(&self, signature: &[u8], algorithm: &str, signed: &[u8]) -> Option<()> {
+    /// `Some` if this is a key for the algorithm, and it made the signature.
+    fn verify(&self, signature: &[u8], algorithm: &str, signed: &[u8]) -> Option<()> {
         let by = |algorithm: &'static dyn VerificationAlgorithm, key: Vec<u8>| {
             UnparsedPublicKey::new(algorithm, key).verify(signed, signature)
         };
@@ -155,7 +161,7 @@ impl Jwk {
         verified.ok()
     }
 
-    /// The point of an elliptic curve, uncompressed, whose coordinates are of this length.
+    /// The uncompressed point of an elliptic curve, with coordinates of this length (bytes).
     fn point(&self, length: usize) -> Option<Vec<u8>> {
         let (x, y) = (self.bytes("x")?, self.bytes("y")?);
         let fits = x.len() == length && y.len() == length;
@@ -196,7 +202,7 @@ mod tests {
         c05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71E\
         OptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
     const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
-    const PURPOSE: Purpose<'_> = Purpose {
+    const CONTEXT: ProofContext<'_> = ProofContext {
         method: "GET",
         uri: "https://resource.example.org/protectedresource",
         token: Some(TOKEN),
@@ -204,24 +210,24 @@ mod tests {
     };
 
     #[test]
-    fn the_example_of_rfc_9449_is_good_for_its_request_only() {
-        let proof = verify(PROOF, &PURPOSE).unwrap_or_else(|message| panic!("{message}"));
+    fn the_example_of_rfc_9449_is_valid_for_its_request_only() {
+        let proof = verify(PROOF, &CONTEXT).unwrap_or_else(|message| panic!("{message}"));
         assert_eq!(proof.thumbprint, "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
         assert_eq!((proof.id.as_str(), proof.nonce), ("e1j3V_bKic8-LAEB", None));
-        for purpose in [
-            Purpose { method: "POST", ..PURPOSE },
-            Purpose { method: "get", ..PURPOSE },
-            Purpose { uri: "https://resource.example.org/", ..PURPOSE },
-            Purpose { token: Some("another"), ..PURPOSE },
-            Purpose { now: PURPOSE.now + LEEWAY + 1.0, ..PURPOSE },
-            Purpose { now: PURPOSE.now - LEEWAY - 1.0, ..PURPOSE },
+        for context in [
+            ProofContext { method: "POST", ..CONTEXT },
+            ProofContext { method: "get", ..CONTEXT },
+            ProofContext { uri: "https://resource.example.org/", ..CONTEXT },
+            ProofContext { token: Some("another"), ..CONTEXT },
+            ProofContext { now: CONTEXT.now + LEEWAY + 1.0, ..CONTEXT },
+            ProofContext { now: CONTEXT.now - LEEWAY - 1.0, ..CONTEXT },
         ] {
-            assert!(verify(PROOF, &purpose).is_err());
+            assert!(verify(PROOF, &context).is_err());
         }
     }
 
     #[test]
-    fn at_the_token_endpoint_there_is_no_token() {
+    fn a_proof_at_the_token_endpoint_needs_no_ath() {
         // RFC 9449 §5.
         let proof = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6Ik\
             VDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCR\
@@ -231,13 +237,13 @@ mod tests {
             WF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg\
             4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
         let uri = "https://server.example.com/token";
-        let purpose = Purpose { method: "POST", uri, token: None, ..PURPOSE };
-        assert!(verify(proof, &purpose).is_ok());
-        assert!(verify(proof, &Purpose { token: Some(TOKEN), ..purpose }).is_err());
+        let context = ProofContext { method: "POST", uri, token: None, ..CONTEXT };
+        assert!(verify(proof, &context).is_ok());
+        assert!(verify(proof, &ProofContext { token: Some(TOKEN), ..context }).is_err());
     }
 
     #[test]
-    fn what_is_no_proof_is_malformed_or_not_signed() {
+    fn malformed_and_unsigned_proofs_are_refused() {
         let (signed, signature) = PROOF.rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();
         let swapped = signature.replacen('W', "X", 1);
@@ -252,7 +258,7 @@ mod tests {
             format!("{signed}.{swapped}"),
             format!("{claims}.{header}.{signature}"),
         ] {
-            assert!(verify(&nonsense, &PURPOSE).is_err(), "{nonsense}");
+            assert!(verify(&nonsense, &CONTEXT).is_err(), "{nonsense}");
         }
     }
 
@@ -276,15 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn uris_are_compared_by_what_makes_a_difference() {
+    fn uris_are_normalized_before_they_are_compared() {
         for (same, other) in [
             ("HTTPS://API.example.com:443/a", "https://api.example.com/a"),
             ("http://api.example.com:80", "http://api.example.com/"),
             ("https://api.example.com?a=b", "https://api.example.com/#c"),
             ("https://[::1]:443/", "https://[::1]/"),
         ] {
-            assert_eq!(normal(same), normal(other), "{same}");
-            assert!(normal(same).is_some(), "{same}");
+            assert_eq!(normalized(same), normalized(other), "{same}");
+            assert!(normalized(same).is_some(), "{same}");
         }
         for (one, other) in [
             ("https://api.example.com/a", "https://api.example.com/A"),
@@ -292,10 +298,10 @@ mod tests {
             ("https://api.example.com/a", "http://api.example.com/a"),
             ("https://api.example.com:80/", "https://api.example.com/"),
         ] {
-            assert_ne!(normal(one), normal(other), "{one}");
+            assert_ne!(normalized(one), normalized(other), "{one}");
         }
         for nonsense in ["", "/a", "api.example.com", "https://"] {
-            assert_eq!(normal(nonsense), None, "{nonsense}");
+            assert_eq!(normalized(nonsense), None, "{nonsense}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What is answered to calls and requests that are wrong.
+//! Errors of calls and of clients' requests.
 
 use http::StatusCode;
 use serde_json::json;
 
-use super::proofs::Unproven;
+use super::proofs::ProofError;
 
-/// The call itself is wrong: an HTTP status and Authlete's `resultCode` and `resultMessage`.
-pub(super) struct Refused {
+/// An error of a call that has no `action` for it: an HTTP status, `resultCode` and `resultMessage`.
+pub(super) struct CallError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
@@ -29,7 +29,7 @@ impl OAuthError {
         Self { error, code, message }
     }
 
-    /// The body for the client.
+    /// The body of the error response.
     pub(super) fn content(&self) -> String {
         let Self { error, code, message } = self;
         json!({
@@ -41,8 +41,8 @@ impl OAuthError {
     }
 }
 
-impl From<Unproven> for OAuthError {
-    fn from(Unproven { error, message }: Unproven) -> Self {
+impl From<ProofError> for OAuthError {
+    fn from(ProofError { error, message }: ProofError) -> Self {
         Self::new(error, "A050311", message)
     }
 }

@@ -1,11 +1,11 @@
 //! Token exchange (RFC 8693) at `/auth/token`.
 
-use super::{error::OAuthError, form::Form, service::Service};
+use super::{client_request::ClientForm, error::OAuthError, service::EmulatedService};
 use crate::api::{ExchangedTokenInfo, TokenResponse, TokenType};
 
-impl Service {
-    /// What the answer tells of the tokens that are to be exchanged.
-    pub(super) fn exchange(&self, form: &Form) -> Result<TokenResponse, OAuthError> {
+impl EmulatedService {
+    /// The members of the response about the subject token and the actor token.
+    pub(super) fn exchange(&self, form: &ClientForm) -> Result<TokenResponse, OAuthError> {
         let (Some(subject), Some(kind)) =
             (form.get("subject_token"), form.get("subject_token_type"))
         else {
@@ -14,33 +14,33 @@ impl Service {
         };
         let actor = form.get("actor_token");
         let actor_kind = form.get("actor_token_type");
-        self.exchangeable(subject, Some(kind))?;
-        actor.map_or(Ok(()), |actor| self.exchangeable(actor, actor_kind))?;
+        self.check_exchangeable(subject, Some(kind))?;
+        actor.map_or(Ok(()), |actor| self.check_exchangeable(actor, actor_kind))?;
         Ok(TokenResponse {
             audiences: form.all("audience"),
             requested_token_type: form.get("requested_token_type").map(token_type),
-            subject_token_info: self.exchanged(subject),
+            subject_token_info: self.exchanged_token_info(subject),
             subject_token: Some(subject.into()),
             subject_token_type: Some(token_type(kind)),
-            actor_token_info: actor.and_then(|token| self.exchanged(token)),
+            actor_token_info: actor.and_then(|token| self.exchanged_token_info(token)),
             actor_token: actor.map(Into::into),
             actor_token_type: actor_kind.map(token_type),
             ..TokenResponse::default()
         })
     }
 
-    /// Access tokens that are exchanged have to be good (RFC 8693 §2.2.2); of others nothing is known.
-    fn exchangeable(&self, token: &str, kind: Option<&str>) -> Result<(), OAuthError> {
+    /// Checks that an access token is valid (RFC 8693 §2.2.2). Tokens of other types are not checked.
+    fn check_exchangeable(&self, token: &str, kind: Option<&str>) -> Result<(), OAuthError> {
         let is_access = kind.map(token_type) == Some(TokenType::AccessToken);
-        if !is_access || self.exchanged(token).is_some() {
+        if !is_access || self.exchanged_token_info(token).is_some() {
             return Ok(());
         }
         let message = "An access token to be exchanged is unknown or expired.";
         Err(OAuthError::new("invalid_request", "A050308", message))
     }
 
-    /// What is known of a token that is handed in for exchange.
-    fn exchanged(&self, token: &str) -> Option<ExchangedTokenInfo> {
+    /// The facts about a token that is exchanged, unless it is unknown or expired.
+    fn exchanged_token_info(&self, token: &str) -> Option<ExchangedTokenInfo> {
         let state = self.state();
         let record =
             state.store.by_access(token).filter(|record| !record.is_expired(self.now()))?;
@@ -59,7 +59,7 @@ impl Service {
     }
 }
 
-/// A token type identifier (RFC 8693 §3) by Authlete's name.
+/// Authlete's name of a token type identifier (RFC 8693 §3).
 fn token_type(urn: &str) -> TokenType {
     match urn {
         "urn:ietf:params:oauth:token-type:jwt" => TokenType::Jwt,

@@ -1,4 +1,4 @@
-//! What the emulator can be told to do wrong, and the APIs it can be told so about.
+//! Fault injection.
 
 use std::time::Duration;
 
@@ -63,8 +63,9 @@ impl Api {
     }
 }
 
-/// Something that goes wrong: on every call of every API, until
-/// [`clear_faults`](super::Emulator::clear_faults), unless it is limited.
+/// A fault to inject with [`Emulator::fault`](super::Emulator::fault). It applies to all calls until
+/// [`clear_faults`](super::Emulator::clear_faults), unless it is limited by [`on`](Self::on) or
+/// [`times`](Self::times).
 ///
 /// ```
 /// use tower_authlete::emulator::{Api, Fault};
@@ -80,7 +81,7 @@ pub struct Fault {
 
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
-    Answer { status: StatusCode, headers: HeaderMap, body: Bytes },
+    Respond { status: StatusCode, headers: HeaderMap, body: Bytes },
     Truncated,
     Hang,
     Reset,
@@ -92,72 +93,73 @@ impl Fault {
         Self { effect, api: None, times: None }
     }
 
-    fn answer(status: StatusCode, body: Bytes) -> Self {
-        Self::new(Effect::Answer { status, headers: HeaderMap::new(), body })
+    fn respond(status: StatusCode, body: Bytes) -> Self {
+        Self::new(Effect::Respond { status, headers: HeaderMap::new(), body })
     }
 
-    /// The call is refused with this status, and Authlete's kind of body.
+    /// The response has this status, and a body like Authlete's errors. The call has no effect.
     ///
     /// # Panics
-    /// If it is no HTTP status.
+    /// If `status` is not an HTTP status (100 to 999).
     #[must_use]
     #[track_caller]
     pub fn status(status: u16) -> Self {
         let Ok(status) = StatusCode::from_u16(status) else { panic!("{status} is no HTTP status") };
         let body = r#"{"resultCode":"A001101","resultMessage":"[A001101] a fault was injected"}"#;
-        Self::answer(status, body.into())
+        Self::respond(status, body.into())
     }
 
-    /// The call is answered with 200 and this body.
+    /// The response is 200 with this body. The call has no effect.
     #[must_use]
     pub fn body(body: impl Into<Bytes>) -> Self {
-        Self::answer(StatusCode::OK, body.into())
+        Self::respond(StatusCode::OK, body.into())
     }
 
-    /// The call is answered with 200 and this JSON.
+    /// The response is 200 with this JSON. The call has no effect.
     #[must_use]
     pub fn json(value: serde_json::Value) -> Self {
         Self::body(value.to_string())
     }
 
-    /// The call takes effect, and its answer breaks off in its middle.
+    /// The call takes effect, and the body of the response ends early.
     #[must_use]
     pub fn truncated() -> Self {
         Self::new(Effect::Truncated)
     }
 
-    /// The call takes effect, and is never answered.
+    /// The call takes effect, and there is no response.
     #[must_use]
     pub fn hang() -> Self {
         Self::new(Effect::Hang)
     }
 
-    /// The call takes effect, and the connection is reset in place of the answer.
+    /// The call takes effect, and the connection is reset instead of a response.
     #[must_use]
     pub fn reset() -> Self {
         Self::new(Effect::Reset)
     }
 
-    /// The answer takes this much longer.
+    /// The call is processed after this delay.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
         Self::new(Effect::Delay(delay))
     }
 
-    /// Gives the answer of [`status`](Self::status) another body.
+    /// Replaces the body of [`status`](Self::status), [`body`](Self::body) or [`json`](Self::json). No effect on
+    /// other faults.
     #[must_use]
     pub fn with_body(mut self, text: impl Into<Bytes>) -> Self {
-        if let Effect::Answer { body, .. } = &mut self.effect {
+        if let Effect::Respond { body, .. } = &mut self.effect {
             *body = text.into();
         }
         self
     }
 
-    /// Adds a header to the answer of [`status`](Self::status), [`body`](Self::body) or
-    /// [`json`](Self::json).
+    /// Adds a header to the response of [`status`](Self::status), [`body`](Self::body) or
+    /// [`json`](Self::json). No effect on other faults.
     ///
     /// # Panics
-    /// If it is no HTTP header.
+    /// If `name` or `value` is illegal in HTTP.
     #[must_use]
     #[track_caller]
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
@@ -166,37 +168,37 @@ impl Fault {
         else {
             panic!("{name:?}: {value:?} is no HTTP header");
         };
-        if let Effect::Answer { headers, .. } = &mut self.effect {
+        if let Effect::Respond { headers, .. } = &mut self.effect {
             headers.append(header, content);
         }
         self
     }
 
-    /// Adds `Retry-After` to the answer of [`status`](Self::status): seconds, a duration, or any text,
-    /// such as a date.
+    /// Adds `Retry-After` to the response of [`status`](Self::status), [`body`](Self::body) or
+    /// [`json`](Self::json): seconds, a duration (whole seconds), or any text, such as a date.
     ///
     /// # Panics
-    /// If it is a text that no HTTP header can hold.
+    /// If the text is illegal in an HTTP header.
     #[must_use]
     #[track_caller]
     pub fn retry_after(self, after: impl Into<RetryAfter>) -> Self {
         self.header(RETRY_AFTER, after.into().0)
     }
 
-    /// Only calls of this API.
+    /// Limits the fault to calls of this API. Default: all APIs.
     #[must_use]
     pub fn on(self, api: Api) -> Self {
         Self { api: Some(api), ..self }
     }
 
-    /// Only the next calls.
+    /// Limits the fault to this number of calls. Default: no limit.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
     }
 }
 
-/// When to come again; see [`Fault::retry_after`].
+/// The value of `Retry-After`; see [`Fault::retry_after`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryAfter(String);
 
@@ -218,7 +220,7 @@ impl From<&str> for RetryAfter {
     }
 }
 
-/// The faults in force.
+/// The injected faults, in order of injection.
 #[derive(Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -231,8 +233,8 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The oldest fault that applies, which is thereby used once.
-    pub(super) fn strike(&mut self, api: Api) -> Option<Effect> {
+    /// The effect of the oldest fault that applies, which counts as one of its calls.
+    pub(super) fn take(&mut self, api: Api) -> Option<Effect> {
         self.0.retain(|fault| fault.times != Some(0));
         let fits = |fault: &&mut Fault| fault.api.is_none_or(|only| only == api);
         let fault = self.0.iter_mut().find(fits)?;

@@ -1,17 +1,17 @@
-//! `/auth/token`.
+//! `/auth/token`: the grants of a token endpoint.
 
 use super::{
-    binding::{Binding, thumbprint},
+    binding::{TokenBinding, thumbprint},
+    client_request::ClientForm,
     error::{OAuthError, result},
-    form::Form,
-    proofs::Unproven,
-    service::Service,
-    store::{Record, random},
-    ticket::Ticket,
+    pending::PendingTokenRequest,
+    proofs::ProofError,
+    service::EmulatedService,
+    store::{TokenRecord, random},
 };
 use crate::api::{GrantType, Property, TokenAction, TokenRequest, TokenResponse};
 
-impl Service {
+impl EmulatedService {
     pub(super) fn token(&self, request: &TokenRequest) -> TokenResponse {
         let response = self.try_token(request).unwrap_or_else(|error| {
             let (result_code, result_message) = result(error.code, error.message);
@@ -26,8 +26,8 @@ impl Service {
                 ..TokenResponse::default()
             }
         });
-        let tells = response.action == TokenAction::Ok || request.dpop.is_some();
-        let dpop_nonce = self.state().proofs.nonce().filter(|_| tells);
+        let sends_nonce = response.action == TokenAction::Ok || request.dpop.is_some();
+        let dpop_nonce = self.state().proofs.nonce().filter(|_| sends_nonce);
         TokenResponse { dpop_nonce, ..response }
     }
 
@@ -53,13 +53,13 @@ impl Service {
                 };
                 let kind = (TokenAction::Password, GrantType::Password);
                 let (username, password) = (Some(username.into()), Some(password.into()));
-                let told = TokenResponse { username, password, ..TokenResponse::default() };
-                Ok(self.undecided(kind, request, &form, told))
+                let facts = TokenResponse { username, password, ..TokenResponse::default() };
+                Ok(self.pending(kind, request, &form, facts))
             }
             Some("urn:ietf:params:oauth:grant-type:token-exchange") => {
                 let kind = (TokenAction::TokenExchange, GrantType::TokenExchange);
-                let told = self.exchange(&form)?;
-                Ok(self.undecided(kind, request, &form, told))
+                let facts = self.exchange(&form)?;
+                Ok(self.pending(kind, request, &form, facts))
             }
             Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => {
                 let Some(assertion) = form.get("assertion") else {
@@ -67,8 +67,8 @@ impl Service {
                 };
                 let kind = (TokenAction::JwtBearer, GrantType::JwtBearer);
                 let assertion = Some(assertion.into());
-                let told = TokenResponse { assertion, ..TokenResponse::default() };
-                Ok(self.undecided(kind, request, &form, told))
+                let facts = TokenResponse { assertion, ..TokenResponse::default() };
+                Ok(self.pending(kind, request, &form, facts))
             }
             Some(_) => {
                 let message = "The grant type is not supported.";
@@ -77,18 +77,18 @@ impl Service {
         }
     }
 
-    /// What a new token is bound to.
-    fn binding(&self, request: &TokenRequest) -> Result<Binding, OAuthError> {
+    /// The certificate and key to bind a new token to.
+    fn binding(&self, request: &TokenRequest) -> Result<TokenBinding, OAuthError> {
         let certificate =
             request.client_certificate.as_deref().filter(|_| self.certificate_bound_tokens);
         let unreadable = || {
             OAuthError::new("invalid_request", "A050206", "The client's certificate is malformed.")
         };
         let certificate = certificate.map(|pem| thumbprint(pem).ok_or_else(unreadable));
-        Ok(Binding { certificate: certificate.transpose()?, key: self.proven_key(request)? })
+        Ok(TokenBinding { certificate: certificate.transpose()?, key: self.proven_key(request)? })
     }
 
-    fn proven_key(&self, request: &TokenRequest) -> Result<Option<String>, Unproven> {
+    fn proven_key(&self, request: &TokenRequest) -> Result<Option<String>, ProofError> {
         let Some(proof) = &request.dpop else {
             return Ok(None);
         };
@@ -103,13 +103,13 @@ impl Service {
         Ok(Some(key))
     }
 
-    /// A token as a token request asks for it.
-    fn requested(&self, request: &TokenRequest, form: &Form) -> Record {
+    /// The token that a request asks for.
+    fn requested(&self, request: &TokenRequest, form: &ClientForm) -> TokenRecord {
         let properties = request.properties.as_deref().unwrap_or("[]");
         let properties: Vec<Property> = serde_json::from_str(properties).unwrap_or_default();
         let chosen = request.access_token.as_ref();
         let access = chosen.map_or_else(random, |value| value.expose().to_owned());
-        Record {
+        TokenRecord {
             access,
             expires_at: self.expiry(request.access_token_duration, self.access_token_duration),
             scopes: form.scopes(),
@@ -123,17 +123,21 @@ impl Service {
     fn client_credentials(
         &self,
         request: &TokenRequest,
-        form: &Form,
+        form: &ClientForm,
     ) -> Result<TokenResponse, OAuthError> {
         let grant_type = Some(GrantType::ClientCredentials);
-        let record = Record { grant_type, ..self.requested(request, form) };
+        let record = TokenRecord { grant_type, ..self.requested(request, form) };
         let record = form.binding.clone().bind(record);
-        let kept = self.state().store.insert(record).ok_or_else(taken)?;
-        Ok(self.issued_by_token(kept))
+        let issued = self.state().store.insert(record).ok_or_else(value_taken)?;
+        Ok(self.issued_by_token(issued))
     }
 
-    fn refresh(&self, request: &TokenRequest, form: &Form) -> Result<TokenResponse, OAuthError> {
-        let gone = || {
+    fn refresh(
+        &self,
+        request: &TokenRequest,
+        form: &ClientForm,
+    ) -> Result<TokenResponse, OAuthError> {
+        let invalid_grant = || {
             let message = "The refresh token is unknown, used or expired.";
             OAuthError::new("invalid_grant", "A050305", message)
         };
@@ -141,24 +145,24 @@ impl Service {
             OAuthError::new("invalid_request", "A050202", "`refresh_token` is missing.")
         })?;
         let mut state = self.state();
-        let old = state.store.by_refresh(value).ok_or_else(gone)?.clone();
+        let old = state.store.by_refresh(value).ok_or_else(invalid_grant)?.clone();
         if old.client_id != self.client.id || !old.is_refreshable(self.now()) {
-            return Err(gone());
+            return Err(invalid_grant());
         }
-        let asked = form.scopes();
-        if !asked.iter().all(|scope| old.refresh_scopes.contains(scope)) {
+        let scopes = form.scopes();
+        if !scopes.iter().all(|scope| old.refresh_scopes.contains(scope)) {
             let message = "The scopes are more than were granted.";
             return Err(OAuthError::new("invalid_scope", "A050306", message));
         }
-        let targets = form.all("resource");
-        if !targets.iter().all(|resource| old.refresh_resources.contains(resource)) {
+        let resources = form.all("resource");
+        if !resources.iter().all(|resource| old.refresh_resources.contains(resource)) {
             let message = "The resources are more than were granted.";
             return Err(OAuthError::new("invalid_target", "A050307", message));
         }
         let requested = self.requested(request, form);
-        let record = Record {
-            scopes: if asked.is_empty() { old.refresh_scopes.clone() } else { asked },
-            resources: if targets.is_empty() { old.refresh_resources.clone() } else { targets },
+        let record = TokenRecord {
+            scopes: if scopes.is_empty() { old.refresh_scopes.clone() } else { scopes },
+            resources: if resources.is_empty() { old.refresh_resources.clone() } else { resources },
             access: requested.access,
             expires_at: requested.expires_at,
             refresh: Some(random()),
@@ -169,23 +173,24 @@ impl Service {
         };
         let record = form.binding.clone().bind(record);
         if state.store.by_access(&record.access).is_some_and(|taken| taken.id != old.id) {
-            return Err(taken());
+            return Err(value_taken());
         }
         state.store.remove(old.id);
-        let kept = state.store.insert(record).ok_or_else(taken)?;
+        let issued = state.store.insert(record).ok_or_else(value_taken)?;
         drop(state);
-        Ok(self.issued_by_token(kept))
+        Ok(self.issued_by_token(issued))
     }
 
-    /// The answer to a request that somebody has to decide about, and what it is `told` of it.
-    fn undecided(
+    /// The response to a request that the authorization server has to decide about, with a ticket for its
+    /// decision. `facts` are the members that depend on the grant.
+    fn pending(
         &self,
         (action, grant_type): (TokenAction, GrantType),
         request: &TokenRequest,
-        form: &Form,
-        told: TokenResponse,
+        form: &ClientForm,
+        facts: TokenResponse,
     ) -> TokenResponse {
-        let ticket = Ticket {
+        let ticket = PendingTokenRequest {
             grant_type: grant_type.clone(),
             scopes: form.scopes(),
             resources: form.all("resource"),
@@ -207,13 +212,13 @@ impl Service {
             client_id_alias_used: form.alias_used,
             scopes: ticket.scopes.clone(),
             resources: ticket.resources.clone(),
-            ..told
+            ..facts
         };
         self.state().tickets.insert(name, ticket);
         response
     }
 
-    fn issued_by_token(&self, record: Record) -> TokenResponse {
+    fn issued_by_token(&self, record: TokenRecord) -> TokenResponse {
         let (result_code, result_message) = result("A050001", "The token was issued.");
         TokenResponse {
             result_code,
@@ -246,6 +251,6 @@ impl Service {
     }
 }
 
-fn taken() -> OAuthError {
+fn value_taken() -> OAuthError {
     OAuthError::new("invalid_request", "A050205", "The value of the token is taken.")
 }

@@ -4,14 +4,14 @@ use super::{
     binding::thumbprint,
     dpop::ALGORITHMS,
     error::result,
-    proofs::Unproven,
-    service::{Service, State},
-    store::{Record, random},
+    proofs::ProofError,
+    service::{EmulatedService, ServiceState},
+    store::{TokenRecord, random},
 };
 use crate::api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse};
 
-/// Why a token does not pass: what the answer says of it.
-struct Failure {
+/// A failed check, as the response reports it.
+struct FailedCheck {
     action: IntrospectionAction,
     code: &'static str,
     /// The scheme of the challenge.
@@ -22,7 +22,7 @@ struct Failure {
     params: String,
 }
 
-impl Failure {
+impl FailedCheck {
     fn new(
         action: IntrospectionAction,
         code: &'static str,
@@ -36,41 +36,41 @@ impl Failure {
         Self::new(IntrospectionAction::Unauthorized, code, "invalid_token", message)
     }
 
-    /// A failure of DPoP (RFC 9449 §7.1).
-    fn unbound(code: &'static str, message: &'static str) -> Self {
+    /// A failed DPoP check (RFC 9449 §7.1).
+    fn dpop(code: &'static str, message: &'static str) -> Self {
         let params = format!(",algs=\"{ALGORITHMS}\"");
         Self { scheme: "DPoP", params, ..Self::unauthorized(code, message) }
     }
 }
 
-impl From<Unproven> for Failure {
-    fn from(Unproven { error, message }: Unproven) -> Self {
-        Self { error, ..Self::unbound("A057311", message) }
+impl From<ProofError> for FailedCheck {
+    fn from(ProofError { error, message }: ProofError) -> Self {
+        Self { error, ..Self::dpop("A057311", message) }
     }
 }
 
-impl Service {
+impl EmulatedService {
     pub(super) fn introspection(&self, request: &IntrospectionRequest) -> IntrospectionResponse {
         let Some(token) = request.token.as_ref().filter(|token| !token.is_empty()) else {
             let action = IntrospectionAction::BadRequest;
             let message = "The request has no access token.";
-            return failed(&Failure::new(action, "A057201", "invalid_request", message), None);
+            return failed(&FailedCheck::new(action, "A057201", "invalid_request", message), None);
         };
         let mut state = self.state();
         let Some(record) = state.store.by_access(token.expose()).cloned() else {
             return failed(
-                &Failure::unauthorized("A057301", "The access token does not exist."),
+                &FailedCheck::unauthorized("A057301", "The access token does not exist."),
                 None,
             );
         };
         if record.is_expired(self.now()) {
-            // Its refresh token lives on.
+            // The refresh token stays valid.
             if record.is_refreshable(self.now()) {
-                state.store.replace(Record { access: random(), ..record });
+                state.store.replace(TokenRecord { access: random(), ..record });
             } else {
                 state.store.remove(record.id);
             }
-            let failure = Failure::unauthorized("A057302", "The access token has expired.");
+            let failure = FailedCheck::unauthorized("A057302", "The access token has expired.");
             return failed(&failure, None);
         }
         let facts = self.facts(&record);
@@ -78,49 +78,49 @@ impl Service {
             Ok(()) => ok(facts),
             Err(failure) => failed(&failure, Some(facts)),
         };
-        let tells = response.action == IntrospectionAction::Ok || request.dpop.is_some();
-        let dpop_nonce = state.proofs.nonce().filter(|_| tells);
+        let sends_nonce = response.action == IntrospectionAction::Ok || request.dpop.is_some();
+        let dpop_nonce = state.proofs.nonce().filter(|_| sends_nonce);
         IntrospectionResponse { dpop_nonce, ..response }
     }
 
     fn check(
         &self,
         request: &IntrospectionRequest,
-        record: &Record,
-        state: &mut State,
-    ) -> Result<(), Failure> {
-        self.bound_to_key(request, record, state)?;
-        bound_to_certificate(request, record)?;
-        self.scopes_suffice(request, record)?;
+        record: &TokenRecord,
+        state: &mut ServiceState,
+    ) -> Result<(), FailedCheck> {
+        self.check_key_binding(request, record, state)?;
+        check_certificate_binding(request, record)?;
+        self.check_scopes(request, record)?;
         if request.subject.is_some() && request.subject != record.subject {
             let action = IntrospectionAction::Forbidden;
             let message = "The subject is not the one the access token is for.";
-            return Err(Failure::new(action, "A057305", "invalid_request", message));
+            return Err(FailedCheck::new(action, "A057305", "invalid_request", message));
         }
-        resources_fit(request, record)?;
-        self.authentication_suffices(request, record)
+        check_resources(request, record)?;
+        self.check_authentication(request, record)
     }
 
-    fn bound_to_key(
+    fn check_key_binding(
         &self,
         request: &IntrospectionRequest,
-        record: &Record,
-        state: &mut State,
-    ) -> Result<(), Failure> {
+        record: &TokenRecord,
+        state: &mut ServiceState,
+    ) -> Result<(), FailedCheck> {
         let (bound, proof) = match (&record.dpop_key_thumbprint, &request.dpop) {
             (None, None) => return Ok(()),
             (None, Some(_)) => {
-                return Err(Failure::unbound("A057308", "The access token is bound to no key."));
+                return Err(FailedCheck::dpop("A057308", "The access token is bound to no key."));
             }
             (Some(_), None) => {
-                return Err(Failure::unbound("A057307", "The access token takes a DPoP proof."));
+                return Err(FailedCheck::dpop("A057307", "The access token takes a DPoP proof."));
             }
             (Some(bound), Some(proof)) => (bound, proof),
         };
-        let made_for = (request.htm.as_deref(), request.htu.as_deref());
-        let proof = self.proof(proof, made_for, request.token.as_ref())?;
+        let target = (request.htm.as_deref(), request.htu.as_deref());
+        let proof = self.proof(proof, target, request.token.as_ref())?;
         if proof.thumbprint != *bound {
-            return Err(Failure::unbound("A057312", "The access token is bound to another key."));
+            return Err(FailedCheck::dpop("A057312", "The access token is bound to another key."));
         }
         if request.dpop_nonce_required {
             state.proofs.require_nonce();
@@ -128,30 +128,30 @@ impl Service {
         Ok(state.proofs.accept(proof, self.now_seconds())?)
     }
 
-    fn scopes_suffice(
+    fn check_scopes(
         &self,
         request: &IntrospectionRequest,
-        record: &Record,
-    ) -> Result<(), Failure> {
+        record: &TokenRecord,
+    ) -> Result<(), FailedCheck> {
         let required: Vec<_> = request.scopes.iter().flatten().cloned().collect();
-        // Scopes that the service does not know are dropped: a check of them passes.
+        // Authlete ignores scopes that the service does not support.
         let known = required.iter().filter(|scope| self.supports(scope));
         if known.into_iter().all(|scope| record.scopes.contains(scope)) {
             return Ok(());
         }
         let message = "The access token does not cover the required scopes.";
         let action = IntrospectionAction::Forbidden;
-        Err(Failure {
+        Err(FailedCheck {
             params: format!(",scope=\"{}\"", required.join(" ")),
-            ..Failure::new(action, "A057304", "insufficient_scope", message)
+            ..FailedCheck::new(action, "A057304", "insufficient_scope", message)
         })
     }
 
-    fn authentication_suffices(
+    fn check_authentication(
         &self,
         request: &IntrospectionRequest,
-        record: &Record,
-    ) -> Result<(), Failure> {
+        record: &TokenRecord,
+    ) -> Result<(), FailedCheck> {
         let classes = request.acr_values.as_deref().unwrap_or_default();
         let class_fits =
             classes.is_empty() || record.acr.as_ref().is_some_and(|acr| classes.contains(acr));
@@ -172,11 +172,11 @@ impl Service {
         let action = IntrospectionAction::Unauthorized;
         let message = "The user has to be authenticated again.";
         let error = "insufficient_user_authentication";
-        Err(Failure { params, ..Failure::new(action, "A057306", error, message) })
+        Err(FailedCheck { params, ..FailedCheck::new(action, "A057306", error, message) })
     }
 
-    /// What the answer tells of a token.
-    fn facts(&self, record: &Record) -> IntrospectionResponse {
+    /// The members of the response about a token.
+    fn facts(&self, record: &TokenRecord) -> IntrospectionResponse {
         IntrospectionResponse {
             client_id: Some(record.client_id),
             client_id_alias: Some(self.client.alias.clone()),
@@ -210,14 +210,14 @@ fn ok(facts: IntrospectionResponse) -> IntrospectionResponse {
         result_code,
         result_message,
         action: IntrospectionAction::Ok,
-        // Authlete fills it in on success too.
+        // Authlete sets it on success too.
         response_content: Some("Bearer error=\"invalid_request\"".into()),
         ..facts
     }
 }
 
-fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> IntrospectionResponse {
-    let Failure { action, code, scheme, error, message, params } = failure;
+fn failed(failure: &FailedCheck, facts: Option<IntrospectionResponse>) -> IntrospectionResponse {
+    let FailedCheck { action, code, scheme, error, message, params } = failure;
     let (result_code, result_message) = result(code, message);
     let content = format!(
         "{scheme} error=\"{error}\",error_description=\"[{code}] {message}\",\
@@ -233,7 +233,10 @@ fn failed(failure: &Failure, facts: Option<IntrospectionResponse>) -> Introspect
     }
 }
 
-fn bound_to_certificate(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+fn check_certificate_binding(
+    request: &IntrospectionRequest,
+    record: &TokenRecord,
+) -> Result<(), FailedCheck> {
     let Some(bound) = &record.certificate_thumbprint else {
         return Ok(());
     };
@@ -241,15 +244,18 @@ fn bound_to_certificate(request: &IntrospectionRequest, record: &Record) -> Resu
     if presented.as_ref() == Some(bound) {
         return Ok(());
     }
-    Err(Failure::unauthorized("A057309", "The access token is bound to another certificate."))
+    Err(FailedCheck::unauthorized("A057309", "The access token is bound to another certificate."))
 }
 
-fn resources_fit(request: &IntrospectionRequest, record: &Record) -> Result<(), Failure> {
+fn check_resources(
+    request: &IntrospectionRequest,
+    record: &TokenRecord,
+) -> Result<(), FailedCheck> {
     let required = request.resources.as_deref().unwrap_or_default();
     if required.iter().all(|resource| record.resources.contains(resource)) {
         return Ok(());
     }
     let action = IntrospectionAction::Forbidden;
     let message = "The access token is not for the required resources.";
-    Err(Failure::new(action, "A057310", "invalid_target", message))
+    Err(FailedCheck::new(action, "A057310", "invalid_target", message))
 }

@@ -2,21 +2,22 @@
 
 use super::{
     error::result,
-    service::{Service, positive},
-    store::{Record, Store, random},
+    service::{EmulatedService, positive},
+    store::{TokenRecord, TokenRecords, random},
 };
 use crate::api::{
     GrantType, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
     TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse,
 };
 
-/// `access_token.duration`: an attribute of scopes (s).
+/// Attributes of scopes (s).
 const ACCESS_DURATION: &str = "access_token.duration";
 const REFRESH_DURATION: &str = "refresh_token.duration";
 
-type Denied<A> = (A, &'static str, &'static str);
+/// `action`, `resultCode` and `resultMessage` of a call that fails.
+type ManagementError<A> = (A, &'static str, &'static str);
 
-impl Service {
+impl EmulatedService {
     pub(super) fn create(&self, request: &TokenCreateRequest) -> TokenCreateResponse {
         match self.try_create(request) {
             Ok(record) => self.created(request, record),
@@ -30,12 +31,12 @@ impl Service {
     fn try_create(
         &self,
         request: &TokenCreateRequest,
-    ) -> Result<Record, Denied<TokenCreateAction>> {
+    ) -> Result<TokenRecord, ManagementError<TokenCreateAction>> {
         let bad = |code, message| Err((TokenCreateAction::BadRequest, code, message));
         let Some(grant_type) = request.grant_type.clone() else {
             return bad("A109201", "The grant type is missing.");
         };
-        let clientless = grant_type == GrantType::ClientCredentials;
+        let client_credentials = grant_type == GrantType::ClientCredentials;
         let named = request.client_identifier.as_deref();
         if named.is_none() && request.client_id.is_none_or(|id| id == 0) {
             return bad("A109202", "The client is missing.");
@@ -45,18 +46,18 @@ impl Service {
         if !known {
             return bad("A109203", "There is no such client.");
         }
-        if request.subject.is_none() && !clientless {
+        if request.subject.is_none() && !client_credentials {
             return bad("A109204", "The subject is missing.");
         }
         if !request.scopes.iter().all(|scope| self.supports(scope)) {
             return bad("A109205", "A scope is not supported.");
         }
         let access = self.expiry(request.access_token_duration, self.access_token_duration);
-        let refreshes = !clientless && grant_type != GrantType::Implicit;
+        let refreshes = !client_credentials && grant_type != GrantType::Implicit;
         let value = |chosen: &Option<Secret>| {
             chosen.as_ref().map_or_else(random, |value| value.expose().to_owned())
         };
-        let record = Record {
+        let record = TokenRecord {
             access: value(&request.access_token),
             expires_at: if request.access_token_persistent { 0 } else { access },
             refresh: refreshes.then(|| value(&request.refresh_token)),
@@ -65,7 +66,7 @@ impl Service {
             refresh_scopes: request.scopes.clone(),
             refresh_resources: request.resources.clone(),
             alias_used: request.client_id_alias_used || named == Some(&self.client.alias),
-            subject: request.subject.clone().filter(|_| !clientless),
+            subject: request.subject.clone().filter(|_| !client_credentials),
             grant_type: Some(grant_type),
             scopes: request.scopes.clone(),
             properties: request.properties.clone(),
@@ -79,11 +80,15 @@ impl Service {
             session_id: request.session_id.clone(),
             ..self.record()
         };
-        let kept = self.state().store.insert(record);
-        kept.ok_or((TokenCreateAction::BadRequest, "A109206", "The value of the token is taken."))
+        let created = self.state().store.insert(record);
+        created.ok_or((
+            TokenCreateAction::BadRequest,
+            "A109206",
+            "The value of the token is taken.",
+        ))
     }
 
-    fn created(&self, request: &TokenCreateRequest, record: Record) -> TokenCreateResponse {
+    fn created(&self, request: &TokenCreateRequest, record: TokenRecord) -> TokenCreateResponse {
         let (result_code, result_message) = result("A109001", "The access token was created.");
         let expires_in = (record.expires_at - self.now()).max(0) / 1000;
         TokenCreateResponse {
@@ -126,13 +131,13 @@ impl Service {
     fn try_update(
         &self,
         request: &TokenUpdateRequest,
-    ) -> Result<Record, Denied<TokenUpdateAction>> {
+    ) -> Result<TokenRecord, ManagementError<TokenUpdateAction>> {
         if !names_a_token(request) {
             let message = "The request names no token.";
             return Err((TokenUpdateAction::BadRequest, "A135201", message));
         }
         let mut state = self.state();
-        let Some(record) = named(&state.store, request) else {
+        let Some(record) = find_named(&state.store, request) else {
             return Err((TokenUpdateAction::NotFound, "A135202", "There is no such token."));
         };
         let record = self.changed(request, record.clone());
@@ -140,7 +145,7 @@ impl Service {
         Ok(record)
     }
 
-    fn changed(&self, request: &TokenUpdateRequest, mut record: Record) -> Record {
+    fn changed(&self, request: &TokenUpdateRequest, mut record: TokenRecord) -> TokenRecord {
         let before = sorted(&record.scopes);
         if let Some(scopes) = &request.scopes {
             record.scopes = scopes.iter().filter(|scope| self.supports(scope)).cloned().collect();
@@ -188,26 +193,29 @@ fn sorted(scopes: &[String]) -> Vec<String> {
     scopes
 }
 
-/// An empty value counts as none.
-fn given(token: &Option<Secret>) -> Option<&Secret> {
+/// A value that is empty counts as absent.
+fn non_empty(token: &Option<Secret>) -> Option<&Secret> {
     token.as_ref().filter(|value| !value.is_empty())
 }
 
 fn names_a_token(request: &TokenUpdateRequest) -> bool {
-    given(&request.access_token).is_some()
+    non_empty(&request.access_token).is_some()
         || request.access_token_hash.is_some()
-        || given(&request.refresh_token).is_some()
+        || non_empty(&request.refresh_token).is_some()
         || request.refresh_token_hash.is_some()
         || request.token_id.is_some()
 }
 
-/// The token that a request names: by the first of its names that is set.
-fn named<'s>(store: &'s Store, request: &TokenUpdateRequest) -> Option<&'s Record> {
-    if let Some(value) = given(&request.access_token) {
+/// The token that a request names, by the first identifier that is set.
+fn find_named<'s>(
+    store: &'s TokenRecords,
+    request: &TokenUpdateRequest,
+) -> Option<&'s TokenRecord> {
+    if let Some(value) = non_empty(&request.access_token) {
         store.by_access(value.expose())
     } else if let Some(hash) = &request.access_token_hash {
         store.by_access_hash(hash)
-    } else if let Some(value) = given(&request.refresh_token) {
+    } else if let Some(value) = non_empty(&request.refresh_token) {
         store.by_refresh(value.expose())
     } else if let Some(hash) = &request.refresh_token_hash {
         store.by_refresh_hash(hash)
@@ -216,7 +224,7 @@ fn named<'s>(store: &'s Store, request: &TokenUpdateRequest) -> Option<&'s Recor
     }
 }
 
-fn updated(record: Record) -> TokenUpdateResponse {
+fn updated(record: TokenRecord) -> TokenUpdateResponse {
     let (result_code, result_message) = result("A135001", "The access token was updated.");
     TokenUpdateResponse {
         result_code,

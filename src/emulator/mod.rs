@@ -1,9 +1,9 @@
 //! An in-memory Authlete over a real socket, for development and tests.
 //!
-//! It answers Authlete's token APIs as they are documented, V3 and V2, so that what is built on it
-//! works with the real one. It listens on this machine only. DPoP proofs and certificates that tokens
-//! are bound to are verified, at `/auth/token` for the URL in `htu`; HTTP message signatures (`headers`, `targetUri` and
-//! `requestBodyContained` of an introspection) are not.
+//! It implements Authlete's token APIs, V3 and V2, as documented. It listens on 127.0.0.1 only. DPoP
+//! proofs and the certificates of bound tokens are verified; at `/auth/token`, proofs must be for the URL
+//! in `htu`. HTTP message signatures (`headers`, `targetUri` and `requestBodyContained` of an introspection)
+//! are not verified.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -24,26 +24,26 @@
 //! # }
 //! ```
 
-mod answer;
 mod binding;
 mod builder;
 mod call;
-mod decisions;
+mod client_request;
 mod dpop;
-mod ending;
 mod error;
 mod exchange;
 mod faults;
-mod form;
 mod grants;
 mod introspection;
+mod issuance;
 mod management;
+mod pending;
 mod proofs;
+mod response;
+mod revocation;
 mod server;
 mod service;
-mod shared;
+mod state;
 mod store;
-mod ticket;
 mod tokens;
 
 use std::{
@@ -54,7 +54,7 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
-use self::shared::Shared;
+use self::state::EmulatorState;
 pub use self::{
     builder::EmulatorBuilder,
     faults::{Api, Fault, RetryAfter},
@@ -65,18 +65,18 @@ use crate::{
     clock::Clock,
 };
 
-/// An Authlete of your own. It ends when it is dropped.
+/// An emulated Authlete service. It stops when it is dropped.
 pub struct Emulator {
-    shared: Arc<Shared>,
+    shared: Arc<EmulatorState>,
     address: SocketAddr,
     server: AbortHandle,
 }
 
 impl Emulator {
-    /// An emulator of API V3 on a free port, which supports every scope.
+    /// Starts an emulator with default settings.
     ///
     /// # Panics
-    /// If no port of 127.0.0.1 can be had. [`EmulatorBuilder::start`] tells it by an error.
+    /// If it cannot listen on 127.0.0.1. [`EmulatorBuilder::start`] returns an error instead.
     pub async fn start() -> Self {
         match Self::builder().start().await {
             Ok(emulator) => emulator,
@@ -84,15 +84,15 @@ impl Emulator {
         }
     }
 
-    /// Settings for an emulator.
+    /// Settings of an emulator.
     pub fn builder() -> EmulatorBuilder {
         EmulatorBuilder::default()
     }
 
-    /// A client that is set up for this emulator.
+    /// A client of this emulator.
     ///
     /// # Panics
-    /// If the emulator was given a service ID or credentials that no client can be set up with.
+    /// If [`EmulatorBuilder`] was given a service ID or credentials that a client refuses.
     #[must_use]
     pub fn authlete(&self) -> Authlete {
         match self.client_builder().build() {
@@ -101,7 +101,7 @@ impl Emulator {
         }
     }
 
-    /// Settings of a client for this emulator, to be changed further.
+    /// Settings of a client of this emulator.
     pub fn client_builder(&self) -> AuthleteBuilder {
         Authlete::builder()
             .base_url(self.base_url())
@@ -111,42 +111,42 @@ impl Emulator {
             .service_api_secret(self.service_api_secret())
     }
 
-    /// A token to be issued.
+    /// Builds an access token.
     pub fn token(&self) -> TokenBuilder<'_> {
         TokenBuilder::new(&self.shared.service)
     }
 
-    /// `AUTHLETE_BASE_URL`.
+    /// The base URL (`AUTHLETE_BASE_URL`).
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// `AUTHLETE_API_VERSION`.
+    /// The version of the API (`AUTHLETE_API_VERSION`).
     #[must_use]
     pub fn api_version(&self) -> ApiVersion {
         self.shared.service.version
     }
 
-    /// `AUTHLETE_SERVICE_APIKEY`: the service ID (V3) or service API key (V2).
+    /// The service ID (V3) or service API key (V2) (`AUTHLETE_SERVICE_APIKEY`).
     #[must_use]
     pub fn service_id(&self) -> &str {
         &self.shared.service.id
     }
 
-    /// `AUTHLETE_SERVICE_ACCESSTOKEN`, for V3.
+    /// The service access token, for V3 (`AUTHLETE_SERVICE_ACCESSTOKEN`).
     #[must_use]
     pub fn service_access_token(&self) -> &str {
         &self.shared.service.access_token
     }
 
-    /// `AUTHLETE_SERVICE_APISECRET`, for V2.
+    /// The service API secret, for V2 (`AUTHLETE_SERVICE_APISECRET`).
     #[must_use]
     pub fn service_api_secret(&self) -> &str {
         &self.shared.service.api_secret
     }
 
-    /// The ID of a confidential client that may use every grant.
+    /// The ID of the service's only client, which is confidential and may use every grant.
     #[must_use]
     pub fn client_id(&self) -> i64 {
         self.shared.service.client.id
@@ -164,36 +164,35 @@ impl Emulator {
         &self.shared.service.client.secret
     }
 
-    /// The clock by which tokens expire.
+    /// The clock by which expiry is judged.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.service.clock
     }
 
-    /// How many calls of an API have arrived, refused ones included.
+    /// How many calls of an API have been processed, including refused ones.
     #[must_use]
     pub fn calls(&self, api: Api) -> u64 {
         *self.shared.calls[api as usize].borrow()
     }
 
-    /// How many calls have arrived in all.
+    /// How many calls of all APIs have been processed.
     #[must_use]
     pub fn total_calls(&self) -> u64 {
         Api::ALL.into_iter().map(|api| self.calls(api)).sum()
     }
 
-    /// Waits until so many calls of an API have arrived since the start. What they are told is decided
-    /// by then, though it may not have been sent yet.
+    /// Waits until [`calls`](Self::calls) of an API is at least `calls`. The content of these responses is
+    /// determined by then, but they may not have been sent yet.
     pub async fn arrived(&self, api: Api, calls: u64) {
         let mut arrived = self.shared.calls[api as usize].subscribe();
         // The sender lives as long as the emulator does.
         let _ = arrived.wait_for(|arrived| *arrived >= calls).await;
     }
 
-    /// Holds the answers of an API back until the hold is released or dropped. What they say is
-    /// decided when the calls arrive: a test can have a token revoked between a call's decision and
-    /// its answer.
-    #[must_use = "answers are held back for as long as the hold is kept"]
+    /// Holds the responses of an API back until the [`Hold`] is released or dropped. Their content is
+    /// determined when the calls arrive, so that a test can revoke a token between that and the response.
+    #[must_use = "responses are held back until the hold is dropped"]
     pub fn hold(&self, api: Api) -> Hold {
         let (sender, receiver) = watch::channel(false);
         let mut holds = self.shared.holds();
@@ -202,22 +201,22 @@ impl Emulator {
         Hold(sender)
     }
 
-    /// Lets something go wrong.
+    /// Injects a fault.
     pub fn fault(&self, fault: Fault) {
         self.shared.faults().add(fault);
     }
 
-    /// Lets nothing go wrong any more.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.shared.faults().clear();
     }
 
-    /// Changes the nonce that DPoP proofs have to hold. The one before it is good for one more proof.
+    /// Changes the nonce that DPoP proofs must contain. One more proof may contain the previous nonce.
     pub fn set_dpop_nonce(&self, nonce: Option<String>) {
         self.shared.service.state().proofs.set_nonce(nonce);
     }
 
-    /// Ends a token, as if somebody else had revoked it; false if there was none.
+    /// Revokes a token without a call, as another server would do; false if there was none.
     pub fn revoke(&self, access_token: &str) -> bool {
         let mut state = self.shared.service.state();
         let id = state.store.by_access(access_token).map(|record| record.id);
@@ -240,26 +239,26 @@ impl fmt::Debug for Emulator {
     }
 }
 
-/// Answers that are held back; see [`Emulator::hold`].
+/// Holds responses back; see [`Emulator::hold`].
 #[derive(Debug)]
 pub struct Hold(watch::Sender<bool>);
 
 impl Hold {
-    /// Lets the answers go.
+    /// Sends the responses.
     pub fn release(self) {
         self.0.send_replace(true);
     }
 }
 
 impl EmulatorBuilder {
-    /// Starts the emulator.
+    /// Starts the emulator. It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the port cannot be had.
+    /// If it cannot listen on the port.
     pub async fn start(self) -> io::Result<Emulator> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EmulatorState {
             latency: self.latency,
             service: self.service(),
             calls: Api::ALL.iter().map(|_| watch::Sender::new(0)).collect(),

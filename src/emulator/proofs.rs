@@ -1,39 +1,39 @@
-//! What the emulator remembers of DPoP proofs: the nonce that they take, and which were used.
+//! State of DPoP: the nonce that proofs must contain, and the proofs that were used.
 
 use std::collections::HashMap;
 
 use super::{
-    dpop::{LEEWAY, Proof},
+    dpop::{LEEWAY, VerifiedProof},
     store::random,
 };
 
-/// Why a proof does not pass (RFC 9449 §5, §8).
-pub(super) struct Unproven {
+/// A proof is refused (RFC 9449 §5, §8).
+pub(super) struct ProofError {
     pub(super) error: &'static str,
     pub(super) message: &'static str,
 }
 
-impl Unproven {
+impl ProofError {
     pub(super) fn invalid(message: &'static str) -> Self {
         Self { error: "invalid_dpop_proof", message }
     }
 }
 
 #[derive(Default)]
-pub(super) struct Proofs {
+pub(super) struct ProofRegistry {
     nonce: Option<String>,
-    /// The nonce before it, which is good for one more proof.
+    /// The nonce before `nonce`. One more proof may contain it.
     previous: Option<String>,
-    /// When the proofs that were used were made (s since the epoch), by key and `jti`.
+    /// `iat` (s since the epoch) of used proofs, by key thumbprint and `jti`.
     used: HashMap<(String, String), f64>,
 }
 
-impl Proofs {
+impl ProofRegistry {
     pub(super) fn new(nonce: Option<String>) -> Self {
         Self { nonce, ..Self::default() }
     }
 
-    /// The nonce that proofs have to hold.
+    /// The nonce that proofs must contain.
     pub(super) fn nonce(&self) -> Option<String> {
         self.nonce.clone()
     }
@@ -45,24 +45,24 @@ impl Proofs {
         }
     }
 
-    /// Makes a nonce up if there is none.
+    /// Generates a nonce if there is none.
     pub(super) fn require_nonce(&mut self) {
         self.nonce.get_or_insert_with(random);
     }
 
-    /// Uses a good proof, which can be done once.
-    pub(super) fn accept(&mut self, proof: Proof, now: f64) -> Result<(), Unproven> {
-        let is_late = self.nonce.is_some() && proof.nonce != self.nonce;
-        if is_late && (self.previous.is_none() || proof.nonce != self.previous) {
+    /// Checks nonce and replay, and marks the proof as used.
+    pub(super) fn accept(&mut self, proof: VerifiedProof, now: f64) -> Result<(), ProofError> {
+        let is_other_nonce = self.nonce.is_some() && proof.nonce != self.nonce;
+        if is_other_nonce && (self.previous.is_none() || proof.nonce != self.previous) {
             let message = "The DPoP proof takes another nonce.";
-            return Err(Unproven { error: "use_dpop_nonce", message });
+            return Err(ProofError { error: "use_dpop_nonce", message });
         }
-        // What is older than this is refused anyway.
+        // Older proofs are refused by their `iat`.
         self.used.retain(|_, made_at| now - *made_at <= LEEWAY);
         if self.used.insert((proof.thumbprint, proof.id), proof.made_at).is_some() {
-            return Err(Unproven::invalid("The DPoP proof was used before."));
+            return Err(ProofError::invalid("The DPoP proof was used before."));
         }
-        if is_late {
+        if is_other_nonce {
             self.previous = None;
         }
         Ok(())

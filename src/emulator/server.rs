@@ -1,4 +1,4 @@
-//! The emulator's connections, and what goes wrong on them.
+//! Connections of the emulator, and faults on them.
 
 use std::{
     io,
@@ -23,18 +23,18 @@ use tokio::{
 };
 
 use super::{
-    answer::{Answer, given, refused, truncated},
-    call::{decide, route},
+    call::{process, route},
     faults::Effect,
-    shared::Shared,
+    response::{EmulatorResponse, refused, truncated, with_body},
+    state::EmulatorState,
 };
 
-/// Accepts connections until it is dropped.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts connections until the future is dropped.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<EmulatorState>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        // An error is of one connection only (`ECONNABORTED`), or will pass (`EMFILE`).
+        // An error concerns one connection (`ECONNABORTED`), or is temporary (`EMFILE`).
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
@@ -43,22 +43,22 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    // Answers are small and are waited for.
+async fn connection(stream: TcpStream, shared: Arc<EmulatorState>) {
+    // Responses are small, and clients wait for them.
     let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
-    let stream = Stream { stream, reset: reset.clone() };
-    let service = service_fn(move |request| answer(request, shared.clone(), reset.clone()));
+    let stream = ResettableStream { stream, reset: reset.clone() };
+    let service = service_fn(move |request| respond(request, shared.clone(), reset.clone()));
     let server = auto::Builder::new(TokioExecutor::new());
-    // A client that breaks off is no matter of ours.
+    // An error means that the client disconnected.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
-    shared: Arc<Shared>,
+    shared: Arc<EmulatorState>,
     reset: Arc<AtomicBool>,
-) -> io::Result<Answer> {
+) -> io::Result<EmulatorResponse> {
     let (head, body) = request.into_parts();
     let Some((api, rest)) = route(&shared.service, head.uri.path()) else {
         return Ok(refused(StatusCode::NOT_FOUND, "A001203", "There is no such API."));
@@ -66,20 +66,20 @@ async fn answer(
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
-    // Looked up in a statement of its own, so that no lock is held while the fault takes its time.
-    let effect = shared.faults().strike(api);
+    // A statement of its own, so that the lock is not held across an await.
+    let effect = shared.faults().take(api);
     match effect {
-        Some(Effect::Answer { status, headers, body }) => {
+        Some(Effect::Respond { status, headers, body }) => {
             shared.count(api);
-            let mut answer = given(status, body);
-            answer.headers_mut().extend(headers);
-            return Ok(answer);
+            let mut response = with_body(status, body);
+            response.headers_mut().extend(headers);
+            return Ok(response);
         }
         Some(Effect::Delay(delay)) => tokio::time::sleep(delay).await,
         _ => {}
     }
-    let answer = decide(&shared.service, api, &rest, &head, body).await;
-    // Who waits for a call to arrive may then change what it would be told: it is decided by now.
+    let response = process(&shared.service, api, &rest, &head, body).await;
+    // Counted after processing: `Emulator::arrived` promises that the response is determined.
     shared.count(api);
     match effect {
         Some(Effect::Hang) => std::future::pending().await,
@@ -87,31 +87,29 @@ async fn answer(
             reset.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        Some(Effect::Truncated) => {
-            return Ok(truncated());
-        }
+        Some(Effect::Truncated) => return Ok(truncated()),
         _ => {}
     }
     shared.released(api).await;
-    Ok(answer)
+    Ok(response)
 }
 
-/// A connection that is reset, rather than closed, if that is asked for.
-struct Stream {
+/// A connection that is reset instead of closed if `reset` is set.
+struct ResettableStream {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
 }
 
-impl Drop for Stream {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
-            // With nothing left to linger for, the kernel sends RST.
+            // Without lingering, the kernel sends RST.
             let _ = self.stream.set_zero_linger();
         }
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -121,7 +119,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The Authlete service that the emulator plays: its settings, its tokens, and what it answers.
+//! The emulated Authlete service: its settings and its tokens.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 use serde_json::json;
 
 use super::{
-    dpop::{Proof, Purpose, verify},
-    proofs::{Proofs, Unproven},
-    store::{Record, Store},
-    ticket::Ticket,
+    dpop::{ProofContext, VerifiedProof, verify},
+    pending::PendingTokenRequest,
+    proofs::{ProofError, ProofRegistry},
+    store::{TokenRecord, TokenRecords},
 };
 use crate::{
     api::{ApiVersion, Pair, Scope, Secret, document::to_millis},
@@ -20,54 +20,55 @@ use crate::{
 
 /// A client application of the service.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct ClientApplication {
     pub(super) id: i64,
     pub(super) alias: String,
     pub(super) secret: String,
 }
 
-impl Client {
+impl ClientApplication {
     pub(super) fn is(&self, identifier: &str) -> bool {
         identifier == self.alias || identifier == self.id.to_string()
     }
 }
 
-pub(super) struct Service {
+pub(super) struct EmulatedService {
     pub(super) version: ApiVersion,
     pub(super) id: String,
     pub(super) access_token: String,
     pub(super) api_secret: String,
-    pub(super) client: Client,
-    /// `None`: every scope is supported.
+    pub(super) client: ClientApplication,
+    /// The supported scopes; `None` for all.
     pub(super) scopes: Option<Vec<String>>,
-    /// Attributes of scopes.
+    /// Attributes, each with the scope that has it.
     pub(super) attributes: Vec<(String, Pair)>,
-    /// Life of tokens (s) that are made without one.
+    /// The life (s) of tokens that are created without one.
     pub(super) access_token_duration: i64,
     pub(super) refresh_token_duration: i64,
     pub(super) certificate_bound_tokens: bool,
     pub(super) clock: Clock,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<ServiceState>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) store: Store,
-    pub(super) tickets: HashMap<String, Ticket>,
-    pub(super) proofs: Proofs,
+pub(super) struct ServiceState {
+    pub(super) store: TokenRecords,
+    pub(super) tickets: HashMap<String, PendingTokenRequest>,
+    pub(super) proofs: ProofRegistry,
 }
 
-impl Service {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+impl EmulatedService {
+    pub(super) fn state(&self) -> MutexGuard<'_, ServiceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// ms since the epoch.
+    /// The time (ms since the epoch).
     pub(super) fn now(&self) -> i64 {
         to_millis(self.clock.now())
     }
 
-    /// When something that lives this long (s) from now on expires; the default if that is nothing.
+    /// The expiry (ms since the epoch) of a token with this life (s), or with `default` if that is absent or
+    /// not positive.
     pub(super) fn expiry(&self, seconds: Option<i64>, default: i64) -> i64 {
         let seconds = seconds.filter(|seconds| *seconds > 0).unwrap_or(default);
         self.now().saturating_add(seconds.saturating_mul(1000))
@@ -90,7 +91,7 @@ impl Service {
         scopes.iter().map(detail).collect()
     }
 
-    /// The smallest duration (s) that an attribute of these scopes gives.
+    /// The smallest duration (s) in this attribute of the scopes.
     pub(super) fn scope_duration(&self, scopes: &[String], attribute: &str) -> Option<i64> {
         let details = self.scope_details(scopes);
         let attributes = details.iter().flat_map(|scope| &scope.attributes);
@@ -98,19 +99,19 @@ impl Service {
         values.filter_map(|pair| pair.value.as_ref()?.parse().ok()).filter(|s| *s > 0).min()
     }
 
-    /// A token of the service's client that lives for as long as the service says.
-    pub(super) fn record(&self) -> Record {
-        Record {
+    /// A token of the service's client with the default life.
+    pub(super) fn record(&self) -> TokenRecord {
+        TokenRecord {
             access: super::store::random(),
             expires_at: self.expiry(None, self.access_token_duration),
             created_at: self.now(),
             client_id: self.client.id,
-            ..Record::default()
+            ..TokenRecord::default()
         }
     }
 
     /// The body of a successful token response (RFC 6749 §5.1).
-    pub(super) fn body(&self, record: &Record) -> String {
+    pub(super) fn body(&self, record: &TokenRecord) -> String {
         let mut body = json!({});
         for property in record.properties.iter().filter(|property| !property.hidden) {
             body[&property.key] = property.value.as_str().into();
@@ -125,34 +126,35 @@ impl Service {
         body.to_string()
     }
 
+    /// The time (s) until an instant (ms since the epoch); 0 if that is past.
     pub(super) fn seconds_until(&self, millis: i64) -> i64 {
         (millis - self.now()).max(0) / 1000
     }
 
-    /// s since the epoch.
+    /// The time (s since the epoch).
     pub(super) fn now_seconds(&self) -> f64 {
         self.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
     }
 
-    /// Reads a proof that is made for a request of this method and URI.
+    /// Verifies a proof for a request of this method and URI.
     pub(super) fn proof(
         &self,
         proof: &Secret,
         request: (Option<&str>, Option<&str>),
         token: Option<&Secret>,
-    ) -> Result<Proof, Unproven> {
+    ) -> Result<VerifiedProof, ProofError> {
         let (Some(method), Some(uri)) = request else {
-            return Err(Unproven::invalid(
+            return Err(ProofError::invalid(
                 "What the DPoP proof is for, `htm` or `htu`, is not told.",
             ));
         };
         let token = token.map(Secret::expose);
-        let purpose = Purpose { method, uri, token, now: self.now_seconds() };
-        verify(proof.expose(), &purpose).map_err(Unproven::invalid)
+        let context = ProofContext { method, uri, token, now: self.now_seconds() };
+        verify(proof.expose(), &context).map_err(ProofError::invalid)
     }
 }
 
-/// An instant or a duration that is one.
+/// An instant or a duration; `None` if it is absent or not positive.
 pub(super) fn positive(value: Option<i64>) -> Option<i64> {
     value.filter(|value| *value > 0)
 }

@@ -1,4 +1,4 @@
-//! The tokens that the emulator knows, and how they are found.
+//! The tokens of the emulator.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use crate::api::{AuthzDetails, GrantType, Property};
 
 /// An access token, with its refresh token if it has one.
 #[derive(Clone, Default)]
-pub(super) struct Record {
+pub(super) struct TokenRecord {
     pub(super) id: u64,
     pub(super) access: String,
     /// When the access token expires (ms since the epoch); 0 if it does not.
@@ -18,9 +18,9 @@ pub(super) struct Record {
     pub(super) refresh: Option<String>,
     /// When the refresh token expires (ms since the epoch).
     pub(super) refresh_expires_at: i64,
-    /// Scopes that a refresh can ask for.
+    /// The scopes that a refresh may request.
     pub(super) refresh_scopes: Vec<String>,
-    /// Resources that a refresh can ask for.
+    /// The resources that a refresh may request.
     pub(super) refresh_resources: Vec<String>,
     pub(super) created_at: i64,
     pub(super) last_refreshed_at: i64,
@@ -42,7 +42,7 @@ pub(super) struct Record {
     pub(super) response_signing_required: bool,
 }
 
-impl Record {
+impl TokenRecord {
     pub(super) fn token_type(&self) -> &'static str {
         if self.dpop_key_thumbprint.is_some() { "DPoP" } else { "Bearer" }
     }
@@ -56,18 +56,18 @@ impl Record {
     }
 }
 
-/// All tokens, in the order in which they were made. Values are found by their hashes.
+/// All tokens, in order of creation, with an index of the hashes of their values.
 #[derive(Default)]
-pub(super) struct Store {
-    records: BTreeMap<u64, Record>,
+pub(super) struct TokenRecords {
+    records: BTreeMap<u64, TokenRecord>,
     access: HashMap<String, u64>,
     refresh: HashMap<String, u64>,
     last: u64,
 }
 
-impl Store {
-    /// Keeps a new token, which gets its identifier; `None` if one of its values is taken.
-    pub(super) fn insert(&mut self, mut record: Record) -> Option<Record> {
+impl TokenRecords {
+    /// Inserts a new token, which gets an identifier; `None` if one of its values is taken.
+    pub(super) fn insert(&mut self, mut record: TokenRecord) -> Option<TokenRecord> {
         let taken = self.access.contains_key(&hash(&record.access))
             || record.refresh.as_ref().is_some_and(|value| self.refresh.contains_key(&hash(value)));
         if taken {
@@ -79,19 +79,19 @@ impl Store {
         Some(record)
     }
 
-    fn put(&mut self, record: Record) {
+    fn put(&mut self, record: TokenRecord) {
         self.access.insert(hash(&record.access), record.id);
         self.refresh.extend(record.refresh.iter().map(|value| (hash(value), record.id)));
         self.records.insert(record.id, record);
     }
 
-    /// Replaces a token, whose values can have changed.
-    pub(super) fn replace(&mut self, record: Record) {
+    /// Replaces the token of this identifier. Its values may differ.
+    pub(super) fn replace(&mut self, record: TokenRecord) {
         self.remove(record.id);
         self.put(record);
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<Record> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<TokenRecord> {
         let record = self.records.remove(&id)?;
         self.access.remove(&hash(&record.access));
         if let Some(value) = &record.refresh {
@@ -101,39 +101,39 @@ impl Store {
     }
 
     /// By the access token's value.
-    pub(super) fn by_access(&self, value: &str) -> Option<&Record> {
+    pub(super) fn by_access(&self, value: &str) -> Option<&TokenRecord> {
         self.by_access_hash(&hash(value))
     }
 
-    pub(super) fn by_access_hash(&self, hash: &str) -> Option<&Record> {
+    pub(super) fn by_access_hash(&self, hash: &str) -> Option<&TokenRecord> {
         self.records.get(self.access.get(hash)?)
     }
 
     /// By the refresh token's value.
-    pub(super) fn by_refresh(&self, value: &str) -> Option<&Record> {
+    pub(super) fn by_refresh(&self, value: &str) -> Option<&TokenRecord> {
         self.by_refresh_hash(&hash(value))
     }
 
-    pub(super) fn by_refresh_hash(&self, hash: &str) -> Option<&Record> {
+    pub(super) fn by_refresh_hash(&self, hash: &str) -> Option<&TokenRecord> {
         self.records.get(self.refresh.get(hash)?)
     }
 
-    pub(super) fn by_id(&self, id: u64) -> Option<&Record> {
+    pub(super) fn by_id(&self, id: u64) -> Option<&TokenRecord> {
         self.records.get(&id)
     }
 
     /// The tokens that fit, oldest first.
-    pub(super) fn find(&self, fits: impl Fn(&Record) -> bool) -> Vec<&Record> {
+    pub(super) fn find(&self, fits: impl Fn(&TokenRecord) -> bool) -> Vec<&TokenRecord> {
         self.records.values().filter(|record| fits(record)).collect()
     }
 }
 
-/// How Authlete names a token without telling it.
+/// The hash by which Authlete names a token: base64url of SHA-256.
 pub(super) fn hash(value: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(value))
 }
 
-/// A value that nobody can guess.
+/// A random value of 256 bits.
 pub(super) fn random() -> String {
     let mut bytes = [0; 32];
     rand::rng().fill_bytes(&mut bytes);

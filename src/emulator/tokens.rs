@@ -1,22 +1,22 @@
-//! Tokens that the emulator issues at a test's request.
+//! Issues tokens directly, without a call.
 
 use std::time::{Duration, SystemTime};
 
 use super::{
-    service::Service,
-    store::{Record, random},
+    service::EmulatedService,
+    store::{TokenRecord, random},
 };
 use crate::api::{AuthzDetails, GrantType, Property, document::to_millis};
 
-/// A token to be issued.
+/// Builds an access token; made by [`Emulator::token`](super::Emulator::token).
 #[derive(Clone)]
 #[must_use = "no token is issued until `issue` is called"]
 pub struct TokenBuilder<'e> {
-    service: &'e Service,
-    record: Record,
+    service: &'e EmulatedService,
+    record: TokenRecord,
 }
 
-/// An access token and the refresh token that was issued with it.
+/// An access token and its refresh token.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenPair {
@@ -33,17 +33,17 @@ impl std::fmt::Debug for TokenPair {
 }
 
 impl<'e> TokenBuilder<'e> {
-    pub(super) fn new(service: &'e Service) -> Self {
+    pub(super) fn new(service: &'e EmulatedService) -> Self {
         let grant_type = Some(GrantType::AuthorizationCode);
-        Self { service, record: Record { grant_type, ..service.record() } }
+        Self { service, record: TokenRecord { grant_type, ..service.record() } }
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Record)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut TokenRecord)) -> Self {
         change(&mut self.record);
         self
     }
 
-    /// The user. Default: none.
+    /// The subject. Default: none.
     pub fn subject(self, subject: impl Into<String>) -> Self {
         self.with(|record| record.subject = Some(subject.into()))
     }
@@ -53,12 +53,12 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.scopes = scopes.into_iter().map(Into::into).collect())
     }
 
-    /// Adds a property that client applications may see.
+    /// Adds a property that clients see.
     pub fn property(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.with(|record| record.properties.push(Property::new(key, value)))
     }
 
-    /// Adds a property that is hidden from client applications.
+    /// Adds a property that is hidden from clients.
     pub fn hidden_property(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.with(|record| record.properties.push(Property::hidden(key, value)))
     }
@@ -68,23 +68,23 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.client_id = client_id)
     }
 
-    /// The flow. Default: the authorization code flow.
+    /// The grant type. Default: the authorization code flow.
     pub fn grant_type(self, grant_type: GrantType) -> Self {
         self.with(|record| record.grant_type = Some(grant_type))
     }
 
-    /// How long the access token lives by the emulator's clock. Default: an hour.
+    /// The life of the access token, by the emulator's clock. Default: an hour.
     pub fn expires_in(self, life: Duration) -> Self {
         let now = self.service.clock.now();
         self.expires_at(now + life)
     }
 
-    /// When the access token expires, which can be past.
+    /// When the access token expires; it may be past.
     pub fn expires_at(self, at: SystemTime) -> Self {
         self.with(|record| record.expires_at = to_millis(at))
     }
 
-    /// The access token never expires: its expiry reads 0.
+    /// The access token never expires: `expiresAt` is 0.
     pub fn persistent(self) -> Self {
         self.with(|record| record.expires_at = 0)
     }
@@ -99,7 +99,7 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.acr = Some(acr.into()))
     }
 
-    /// When the user was authenticated. Default: not known.
+    /// When the user was authenticated, in whole seconds. Default: unknown.
     pub fn auth_time(self, at: SystemTime) -> Self {
         self.with(|record| record.auth_time = Some(to_millis(at) / 1000))
     }
@@ -109,17 +109,17 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.authorization_details = Some(details.into()))
     }
 
-    /// Binds the token to a certificate, by its SHA-256 thumbprint.
+    /// Binds the token to a certificate with this thumbprint (`x5t#S256`, RFC 8705 §3.1).
     pub fn certificate_thumbprint(self, thumbprint: impl Into<String>) -> Self {
         self.with(|record| record.certificate_thumbprint = Some(thumbprint.into()))
     }
 
-    /// Binds the token to a DPoP key, by its thumbprint.
+    /// Binds the token to a DPoP key with this thumbprint (RFC 7638).
     pub fn dpop_key_thumbprint(self, thumbprint: impl Into<String>) -> Self {
         self.with(|record| record.dpop_key_thumbprint = Some(thumbprint.into()))
     }
 
-    /// Resource servers have to sign what they answer to this token. Default: they need not.
+    /// Resource servers must sign responses to requests with this token. Default: off.
     pub fn response_signing_required(self) -> Self {
         self.with(|record| record.response_signing_required = true)
     }
@@ -129,28 +129,28 @@ impl<'e> TokenBuilder<'e> {
         self.with(|record| record.access = value.into())
     }
 
-    /// Issues the access token. If its value was taken, the old token is gone.
+    /// Issues the access token. A token of the same value is replaced.
     pub async fn issue(self) -> String {
-        self.keep().access
+        self.insert().access
     }
 
-    /// Issues the access token with a refresh token, which lives as long as the service says.
+    /// Issues the access token with a refresh token of the default life.
     pub async fn issue_with_refresh(self) -> TokenPair {
         let Self { service, .. } = self;
         let refresh_expires_at = service.expiry(None, service.refresh_token_duration);
         let refresh_token = random();
-        let kept = self
+        let issued = self
             .with(|record| {
                 record.refresh = Some(refresh_token.clone());
                 record.refresh_expires_at = refresh_expires_at;
                 record.refresh_scopes.clone_from(&record.scopes);
                 record.refresh_resources.clone_from(&record.resources);
             })
-            .keep();
-        TokenPair { access_token: kept.access, refresh_token }
+            .insert();
+        TokenPair { access_token: issued.access, refresh_token }
     }
 
-    fn keep(self) -> Record {
+    fn insert(self) -> TokenRecord {
         let mut state = self.service.state();
         let taken = state.store.by_access(&self.record.access).map(|record| record.id);
         taken.and_then(|id| state.store.remove(id));

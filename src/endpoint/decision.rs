@@ -1,43 +1,47 @@
-//! What becomes of a token request that Authlete does not decide about.
+//! Decisions about token requests that Authlete leaves to the authorization server.
 
 use crate::api::{Property, TokenCreateRequest, TokenFailReason, TokenIssueRequest};
 
-/// What becomes of a token request that needs a decision.
+/// The decision about a token request that Authlete leaves to this server, as
+/// [`TokenEndpointBuilder::decide`](super::TokenEndpointBuilder::decide) returns it.
 #[derive(Debug, Clone)]
-pub struct Decision(pub(super) Kind);
+pub struct Decision(pub(super) DecidedCall);
 
+/// The call to Authlete that carries the decision out.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum DecidedCall {
     Issue(TokenIssueRequest),
     Create(Box<TokenCreateRequest>),
-    Refuse(TokenFailReason),
+    Fail(TokenFailReason),
 }
 
 impl Decision {
-    /// Tokens are issued to this user (`/auth/token/issue`).
+    /// Issues tokens to this user (`/auth/token/issue`).
     #[must_use]
     pub fn issue(subject: impl Into<String>) -> Self {
         Self::issue_with(subject, Vec::<Property>::new())
     }
 
-    /// The same, with extra properties.
+    /// Issues tokens to this user, with extra properties of the access token.
     #[must_use]
     pub fn issue_with(
         subject: impl Into<String>,
         properties: impl IntoIterator<Item = impl Into<Property>>,
     ) -> Self {
-        Self(Kind::Issue(TokenIssueRequest::new().subject(subject).properties(properties)))
+        let request = TokenIssueRequest::new().subject(subject).properties(properties);
+        Self(DecidedCall::Issue(request))
     }
 
-    /// A token is made as said (`/auth/token/create`), which suits token exchange.
+    /// Creates an access token with these parameters (`/auth/token/create`), for example in a token
+    /// exchange (RFC 8693), in which the new token can differ from what was requested.
     #[must_use]
     pub fn create(request: TokenCreateRequest) -> Self {
-        Self(Kind::Create(Box::new(request)))
+        Self(DecidedCall::Create(Box::new(request)))
     }
 
-    /// The request is refused (`/auth/token/fail`).
+    /// Refuses the token request (`/auth/token/fail`).
     #[must_use]
     pub fn refuse(reason: TokenFailReason) -> Self {
-        Self(Kind::Refuse(reason))
+        Self(DecidedCall::Fail(reason))
     }
 }

@@ -1,4 +1,4 @@
-//! How much an endpoint takes of this server and of Authlete.
+//! Limits of concurrency and time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,9 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{api::ConfigError, clock::DAY};
 
-/// How much an endpoint takes of this server and of Authlete. Anybody may send requests to an endpoint,
-/// and they go to Authlete by the same client as checks of access tokens do: these limits keep them from
-/// taking all of it.
+/// Limits of an endpoint's concurrency and of the time that a request may take.
+///
+/// Requests to an endpoint need no valid credentials, and share the [`Authlete`](crate::Authlete) client
+/// with checks of access tokens. These limits keep a flood of them from using all of its capacity.
 ///
 /// | limit | default | beyond it |
 /// |---|---|---|
@@ -16,12 +17,12 @@ use crate::{api::ConfigError, clock::DAY};
 /// | [`max_waiting`](Self::max_waiting) | 256 | 503 at once, `Retry-After: 1` |
 /// | [`body_timeout`](Self::body_timeout) | 5 s | 408 |
 /// | [`deadline`](Self::deadline) | 10 s | 503, `Retry-After: 1` |
-/// | size of a request | 64 KiB, fixed | 413 |
+/// | size of a body | 64 KiB, fixed | 413 |
 ///
 /// Each endpoint has limits of its own, which its clones share. If the client's
-/// [transport](crate::AuthleteBuilder::transport) allows only so many calls at a time, that must be more
-/// than `max_in_flight` of all endpoints together, so that checks never wait behind them; else give the
-/// endpoints an [`Authlete`](crate::Authlete) of their own.
+/// [transport](crate::AuthleteBuilder::transport) limits concurrent calls, that limit must exceed the sum
+/// of `max_in_flight` of all endpoints, so that checks never wait behind them. Otherwise give the endpoints
+/// an [`Authlete`](crate::Authlete) of their own.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,12 +35,12 @@ use crate::{api::ConfigError, clock::DAY};
 pub struct Limits {
     max_in_flight: usize,
     max_waiting: usize,
-    body_timeout: Duration,
-    deadline: Duration,
+    pub(super) body_timeout: Duration,
+    pub(super) deadline: Duration,
 }
 
 impl Limits {
-    /// The defaults.
+    /// The defaults of the table above.
     pub fn new() -> Self {
         Self {
             max_in_flight: 16,
@@ -49,27 +50,29 @@ impl Limits {
         }
     }
 
-    /// For how many requests Authlete is asked at a time. A request whose client has gone away counts
+    /// How many requests may call Authlete at the same time. A request whose client has disconnected counts
     /// until Authlete has answered. Default: 16; at least 1.
     pub fn max_in_flight(self, max_in_flight: usize) -> Self {
         Self { max_in_flight, ..self }
     }
 
-    /// How many further requests can wait for their turn, which comes in the order in which they were
-    /// read. Default: 256.
+    /// How many further requests may wait until one of those in flight has ended. They are served in the
+    /// order in which their bodies were complete. Default: 256; 0 turns waiting off.
     pub fn max_waiting(self, max_waiting: usize) -> Self {
         Self { max_waiting, ..self }
     }
 
-    /// How long a client may take to send the body of its request. Those who are slow take no place of
-    /// others: a request counts once it was read. Default: 5 s; at most a day.
+    /// How long a client may take to send the body of its request. A request counts for the other limits
+    /// once its body is complete, so that slow clients occupy none of them. Default: 5 s; more than 0, at
+    /// most a day.
     pub fn body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout, ..self }
     }
 
-    /// How long a request may take in all: reading it, waiting for its turn, calls to Authlete and the
-    /// decision about it. What was asked of Authlete by then and not answered counts as done here:
-    /// nothing that it may have ended is used. Default: 10 s; at most a day.
+    /// How long a request may take in total: reading, waiting, calls to Authlete and the
+    /// [decision](super::TokenEndpointBuilder::decide). A call to Authlete that is not answered by then
+    /// counts as carried out: the tokens that it may have ended are invalidated. Default: 10 s; more than 0,
+    /// at most a day.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
@@ -96,34 +99,35 @@ impl Default for Limits {
     }
 }
 
-/// An endpoint's share, as far as it is taken.
+/// The permits of an endpoint.
 ///
-/// `tower::limit` does not serve: its permit goes with the response future, and the work of an endpoint
-/// outlives that.
-pub(super) struct Share {
-    pub(super) body_timeout: Duration,
-    pub(super) deadline: Duration,
-    places: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+/// `tower::limit::ConcurrencyLimit` releases its permit when the response future is dropped, but the work
+/// of an endpoint goes on after that.
+pub(super) struct ConcurrencyLimit {
+    /// A permit for each request in flight or waiting.
+    admitted: Arc<Semaphore>,
+    /// A permit for each request in flight.
+    in_flight: Arc<Semaphore>,
 }
 
-impl Share {
+impl ConcurrencyLimit {
     pub(super) fn new(limits: Limits) -> Self {
-        let Limits { max_in_flight, max_waiting, body_timeout, deadline } = limits;
+        let Limits { max_in_flight, max_waiting, .. } = limits;
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        let places = semaphore(max_in_flight.saturating_add(max_waiting));
-        Self { body_timeout, deadline, places, turns: semaphore(max_in_flight) }
+        let admitted = semaphore(max_in_flight.saturating_add(max_waiting));
+        Self { admitted, in_flight: semaphore(max_in_flight) }
     }
 
-    /// A place of a request that is answered or waits for its turn, if there is one.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    /// Admits a request, in flight or waiting; `None` at the limit.
+    pub(super) fn try_admit(&self) -> Option<OwnedSemaphorePermit> {
+        self.admitted.clone().try_acquire_owned().ok()
     }
 
-    /// The turn of a request that has a place. The semaphore is never closed.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.turns.clone().acquire_owned().await.ok()
+    /// Waits until an admitted request may call Authlete. `None` is unreachable, since the semaphore is
+    /// never closed.
+    pub(super) async fn start(&self) -> Option<OwnedSemaphorePermit> {
+        self.in_flight.clone().acquire_owned().await.ok()
     }
 }
 
@@ -143,7 +147,7 @@ mod tests {
         }
         let most = limits.max_in_flight(usize::MAX).max_waiting(usize::MAX);
         most.validate().unwrap();
-        assert!(Share::new(most).place().is_some());
+        assert!(ConcurrencyLimit::new(most).try_admit().is_some());
         assert!(limits.max_waiting(0).validate().is_ok());
     }
 }

@@ -1,11 +1,11 @@
-//! The endpoints of an authorization server that clients get and end tokens at, as services to be
-//! mounted: `/token` (RFC 6749 §3.2) and `/revoke` (RFC 7009). Authlete decides what to answer; what
-//! it answers is known to the layer at once.
+//! The token endpoint (RFC 6749 §3.2) and the revocation endpoint (RFC 7009) of an authorization server,
+//! as services to be mounted. Authlete determines the response. The layer's cache is updated before
+//! the response is sent.
 //!
-//! Requests are read strictly: a parameter that is repeated, but for `resource` (RFC 8707 §2) and
-//! `audience` (RFC 8693 §2.1), is 400 (RFC 6749 §3.2), and so is a form that is not well-formed. Basic
-//! credentials are form-decoded (RFC 6749 §2.3.1); `Authorization` with anything else is 401. What an
-//! endpoint takes of this server and of Authlete is [limited](Limits).
+//! Requests are parsed strictly. A form that is not well-formed is 400, and so is a repeated parameter
+//! (RFC 6749 §3.2) other than `resource` (RFC 8707 §2) and `audience` (RFC 8693 §2.1). Basic credentials
+//! are form-decoded (RFC 6749 §2.3.1). `Authorization` with anything else is 401. Concurrency and time are
+//! bounded by [`Limits`].
 //!
 //! ```
 //! use axum::Router;
@@ -18,7 +18,7 @@
 //! # fn app(authlete: Authlete) -> Result<Router, tower_authlete::ConfigError> {
 //! let auth = AuthLayer::new(authlete.clone());
 //! let token = TokenEndpoint::builder(authlete.clone(), &auth.handle()).decide(async |request| {
-//!     // Who is it that a token was handed in for?
+//!     // The user of the subject token (RFC 8693 §2.1).
 //!     match (request.action, request.subject_token_info) {
 //!         (TokenAction::TokenExchange, Some(token)) => match token.subject {
 //!             Some(subject) => Decision::issue(subject),
@@ -34,18 +34,19 @@
 //! # }
 //! ```
 
-mod answer;
+mod client_request;
 mod decision;
-mod form;
-mod front;
+mod invalidation;
 mod limits;
+mod response;
 mod revocation;
+mod serve;
 mod token;
 
 pub use self::{
     decision::Decision,
-    front::EndpointFuture,
     limits::Limits,
     revocation::{RevocationEndpoint, RevocationEndpointBuilder},
+    serve::EndpointFuture,
     token::{TokenEndpoint, TokenEndpointBuilder},
 };

@@ -1,22 +1,15 @@
 //! The revocation endpoint.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
-use http::{Request, StatusCode};
-use http_body::Body;
-use tower::BoxError;
-use tower_service::Service;
+use http::StatusCode;
 
 use super::{
-    answer::{Answer, answer, failed},
-    form::Form,
-    front::{Endpoint, EndpointFuture, Front, FrontBuilder, Invalidation, may_be_done, serve},
+    client_request::ClientRequest,
+    invalidation::{InvalidateOnDrop, may_have_taken_effect},
     limits::Limits,
+    response::{EndpointResponse, call_failed, json_response},
+    serve::{Endpoint, EndpointContext, EndpointFuture, EndpointSettings, impl_service, serve},
 };
 use crate::{
     api::{Authlete, ConfigError, RevocationAction, RevocationRequest, Secret},
@@ -26,140 +19,137 @@ use crate::{
 
 /// A revocation endpoint (RFC 7009).
 ///
-/// Authlete is asked first. Nothing is invalidated for a client that it refuses. If it revokes the token,
-/// or does not answer, the token is forgotten before this endpoint answers. So is the access token that
-/// came with a refresh token, if it was issued by a [`TokenEndpoint`](super::TokenEndpoint) of this
-/// process.
+/// Each request calls `/auth/revocation`. If Authlete refuses the client, nothing is invalidated. If it
+/// revokes the token, or its response is missing, the token is invalidated before this endpoint responds.
+/// So is the access token that was issued with a refresh token, if it was issued by a
+/// [`TokenEndpoint`](super::TokenEndpoint) of this process.
 ///
-/// By an old value of a token that gets new ones by [`Rotation`](crate::Rotation), the newest is revoked,
-/// too, for one minute after the rotation that gave it. Later it is not known any more, and the token lives
-/// on: [`AuthHandle::revoke`] ends it.
+/// [`Rotation`](crate::Rotation) gives a token new values. If a request names an old value, the newest is
+/// revoked too, within one minute after the rotation that made it. Later it is not known any more, and the
+/// token stays valid: [`AuthHandle::revoke`] revokes it.
+///
+/// A call to Authlete that fails is 503, or 500 if this server's own configuration is wrong; it is never
+/// reported as an error of the client.
 #[derive(Clone)]
-pub struct RevocationEndpoint(Arc<Revocation>);
+pub struct RevocationEndpoint(Arc<RevocationHandler>);
 
-struct Revocation {
-    front: Front,
+struct RevocationHandler {
+    context: EndpointContext,
 }
 
 impl RevocationEndpoint {
-    /// An endpoint beside the layer that the handle is of, with all settings at their defaults.
+    /// An endpoint with default settings, which invalidates in the cache of the handle's layer.
     #[must_use]
     pub fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
-        Self(Arc::new(Revocation { front: FrontBuilder::new(authlete, handle).finish() }))
+        let context = EndpointSettings::new(authlete, handle).build_validated();
+        Self(Arc::new(RevocationHandler { context }))
     }
 
-    /// Settings for an endpoint beside the layer that the handle is of.
+    /// Settings of an endpoint, which invalidates in the cache of the handle's layer.
     pub fn builder(authlete: Authlete, handle: &AuthHandle) -> RevocationEndpointBuilder {
-        RevocationEndpointBuilder(FrontBuilder::new(authlete, handle))
+        RevocationEndpointBuilder(EndpointSettings::new(authlete, handle))
     }
 }
 
 /// Settings of a [`RevocationEndpoint`].
 #[must_use = "settings do nothing until `build` is called"]
-pub struct RevocationEndpointBuilder(FrontBuilder);
+pub struct RevocationEndpointBuilder(EndpointSettings);
 
 impl RevocationEndpointBuilder {
-    /// Where the certificates are found by which clients authenticate (RFC 8705 §2). Default: nowhere.
+    /// Where to find the certificates by which clients authenticate (RFC 8705 §2). Default: nowhere.
     pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
         self.0.certificates = Some(certificates);
         self
     }
 
-    /// How many requests are served, and for how long. Default: see [`Limits`].
+    /// Limits of concurrency and time. Default: see [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.0.limits = limits;
         self
     }
 
-    /// The endpoint.
+    /// Builds the endpoint.
     ///
     /// # Errors
-    /// If a setting is wrong: no request at a time, a time of zero or of more than a day, or an address
-    /// of a proxy that is none.
+    /// If a setting is wrong: `max_in_flight` of 0, a time of zero or of more than a day, or a malformed
+    /// address of a proxy.
     pub fn build(self) -> Result<RevocationEndpoint, ConfigError> {
-        Ok(RevocationEndpoint(Arc::new(Revocation { front: self.0.build()? })))
+        Ok(RevocationEndpoint(Arc::new(RevocationHandler { context: self.0.build()? })))
     }
 }
 
-impl Endpoint for Revocation {
-    fn front(&self) -> &Front {
-        &self.front
+impl Endpoint for RevocationHandler {
+    fn context(&self) -> &EndpointContext {
+        &self.context
     }
 
-    async fn respond(&self, form: &Form) -> Answer {
-        let Some(token) = form.get("token").map(Secret::expose) else {
-            return self.revoke(form, form.body()).await.0;
+    async fn respond(&self, request: &ClientRequest) -> EndpointResponse {
+        let Some(token) = request.get("token").map(Secret::expose) else {
+            return self.revoke(request, request.body()).await.response;
         };
-        let verifier = &*self.front.verifier;
-        let invalidation = Invalidation::new(|| {
-            verifier.overtake_issues();
-            verifier.forget(token);
-            verifier.forget_pair(token);
+        let lifecycle = &*self.context.lifecycle;
+        let invalidation = InvalidateOnDrop::new(|| {
+            lifecycle.invalidate_issues();
+            lifecycle.invalidate(token);
+            lifecycle.invalidate_pair(token);
         });
-        let (mut answer, may_be_done) = self.revoke(form, form.body()).await;
-        if !may_be_done {
-            invalidation.call_off();
-            return answer;
+        let Revoked { mut response, may_be_revoked } = self.revoke(request, request.body()).await;
+        if !may_be_revoked {
+            invalidation.cancel();
+            return response;
         }
-        if answer.status() != StatusCode::OK {
-            return answer;
+        if response.status() != StatusCode::OK {
+            return response;
         }
-        // If the token has got new values, it is those which the client wants to be revoked. It gets
-        // no other one before all are invalidated.
-        let line = verifier.line(token).await;
-        for value in line.values.iter().skip(1) {
-            if answer.status() == StatusCode::OK {
-                (answer, _) = self.revoke(form, form.body_with("token", value)).await;
+        // A client that names an old value wants the token revoked, so its newer values are revoked too.
+        // The token gets no further value until the invalidation is dropped.
+        let current = lifecycle.revocable_values(token).await;
+        for value in current.values.iter().skip(1) {
+            if response.status() == StatusCode::OK {
+                let body = request.body_with("token", value);
+                response = self.revoke(request, body).await.response;
             }
         }
         drop(invalidation);
-        answer
+        response
     }
 }
 
-impl Revocation {
-    /// What Authlete answers, and whether it may have revoked a token.
-    async fn revoke(&self, form: &Form, parameters: Secret) -> (Answer, bool) {
-        let request = RevocationRequest {
+/// The outcome of a call to `/auth/revocation`.
+struct Revoked {
+    response: EndpointResponse,
+    may_be_revoked: bool,
+}
+
+impl RevocationHandler {
+    async fn revoke(&self, request: &ClientRequest, parameters: Secret) -> Revoked {
+        let call = RevocationRequest {
             parameters: Some(parameters),
-            client_id: form.client_id(),
-            client_secret: form.client_secret(),
-            client_certificate: form.client_certificate(),
-            client_certificate_path: form.client_certificate_path(),
+            client_id: request.client_id(),
+            client_secret: request.client_secret(),
+            client_certificate: request.client_certificate(),
+            client_certificate_path: request.client_certificate_path(),
             ..RevocationRequest::default()
         };
-        let response = match self.front.authlete.revocation(&request).await {
-            Ok(response) => response,
-            Err(error) => return (failed(&error, &self.front.verifier.log), may_be_done(&error)),
+        let answer = match self.context.authlete.revocation(&call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let response = call_failed(&error, self.context.lifecycle.log());
+                return Revoked { response, may_be_revoked: may_have_taken_effect(&error) };
+            }
         };
-        let content = response.response_content.as_deref();
-        match response.action {
-            RevocationAction::Ok => (answer(StatusCode::OK, content), true),
-            RevocationAction::InvalidClient => (form.invalid_client(content), false),
-            RevocationAction::BadRequest => (answer(StatusCode::BAD_REQUEST, content), false),
-            _ => (answer(StatusCode::INTERNAL_SERVER_ERROR, content), true),
-        }
+        let body = answer.response_content.as_deref();
+        let (response, may_be_revoked) = match answer.action {
+            RevocationAction::Ok => (json_response(StatusCode::OK, body), true),
+            RevocationAction::InvalidClient => (request.invalid_client(body), false),
+            RevocationAction::BadRequest => (json_response(StatusCode::BAD_REQUEST, body), false),
+            _ => (json_response(StatusCode::INTERNAL_SERVER_ERROR, body), true),
+        };
+        Revoked { response, may_be_revoked }
     }
 }
 
-impl<B> Service<Request<B>> for RevocationEndpoint
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = EndpointFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        serve(self.0.clone(), request)
-    }
-}
+impl_service!(RevocationEndpoint);
 
 impl fmt::Debug for RevocationEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,128 +1,131 @@
 //! The token endpoint.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, pin::Pin, sync::Arc};
 
-use http::{HeaderName, Request, StatusCode, Uri};
-use http_body::Body;
+use http::{HeaderName, StatusCode, Uri};
 use serde_json::{Value, json};
-use tower::BoxError;
-use tower_service::Service;
 
 use super::{
-    answer::{Answer, answer, error, failed},
-    decision::{Decision, Kind},
-    form::Form,
-    front::{Endpoint, EndpointFuture, Front, FrontBuilder, Invalidation, may_be_done, serve},
+    client_request::ClientRequest,
+    decision::{DecidedCall, Decision},
+    invalidation::{InvalidateOnDrop, may_have_taken_effect},
     limits::Limits,
+    response::{EndpointResponse, call_failed, error, json_response},
+    serve::{Endpoint, EndpointContext, EndpointFuture, EndpointSettings, impl_service, serve},
 };
 use crate::{
     api::{
-        Authlete, ConfigError, Secret, TokenAction, TokenCreateAction, TokenCreateRequest,
+        Authlete, ConfigError, Error, Secret, TokenAction, TokenCreateAction, TokenCreateRequest,
         TokenCreateResponse, TokenFailAction, TokenFailReason, TokenFailRequest, TokenIssueAction,
         TokenIssueRequest, TokenRequest, TokenResponse,
     },
     layer::AuthHandle,
     observe::limited,
     proof::ClientCertificates,
+    store::PendingIssue,
     token::TokenInfo,
-    verifier::Issue,
 };
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-type Deciding = Pin<Box<dyn Future<Output = Decision> + Send>>;
-type Decide = Box<dyn Fn(TokenResponse) -> Deciding + Send + Sync>;
+type DecisionFuture = Pin<Box<dyn Future<Output = Decision> + Send>>;
+type DecideFn = Box<dyn Fn(TokenResponse) -> DecisionFuture + Send + Sync>;
 
 /// A token endpoint (RFC 6749 §3.2).
 ///
-/// Requests that Authlete answers with `PASSWORD`, `TOKEN_EXCHANGE` or `JWT_BEARER` are up to the
-/// [decision](TokenEndpointBuilder::decide) of the user; without one they are unsupported.
+/// Each request calls `/auth/token`. If Authlete leaves a request to this server (`PASSWORD`,
+/// `TOKEN_EXCHANGE` or `JWT_BEARER`), [`decide`](TokenEndpointBuilder::decide) decides. Without it, the
+/// response is `unsupported_grant_type`.
 ///
-/// A token that is issued here is known to the layer at once, so that its first use asks nobody; but
-/// only if it is plain Bearer beyond doubt: its type is `Bearer`, there was neither a DPoP proof nor a
-/// client certificate in the request, and it was not issued by a refresh token, since such a token may
-/// be bound to what the one before it was bound to. The access token that a refresh has replaced is
-/// forgotten, if it was issued here; also if Authlete was asked for that and did not answer. Nothing is
-/// forgotten for a client that Authlete refuses.
+/// # The layer's cache
 ///
-/// The layer remembers which access token came with a refresh token, for 100 000 of them. One that it does
-/// not remember is refused within [`max_age`](crate::AuthLayerBuilder::max_age) after it was replaced.
+/// An issued token is stored in the cache, so that its first use calls nobody, if it is certainly not bound
+/// to a key or certificate: its type is `Bearer`, the request had neither a DPoP proof nor a client
+/// certificate, and it was not issued by a refresh token, since such a token can inherit the binding of the
+/// one before it.
+///
+/// The access token that a refresh replaces is invalidated, if it was issued here. This also holds if
+/// Authlete was asked to refresh and its response is missing. If Authlete refuses the client, nothing is
+/// invalidated.
+///
+/// The layer remembers the access tokens of 100 000 refresh tokens. A replaced access token of any other
+/// refresh token is refused within [`max_age`](crate::AuthLayerBuilder::max_age).
+///
+/// # Failures
+///
+/// A call to Authlete that fails is 503, or 500 if this server's own configuration is wrong; it is never
+/// reported as an error of the client.
 #[derive(Clone)]
-pub struct TokenEndpoint(Arc<Issuer>);
+pub struct TokenEndpoint(Arc<TokenHandler>);
 
-struct Issuer {
-    front: Front,
+struct TokenHandler {
+    context: EndpointContext,
     url: Option<String>,
-    decide: Option<Decide>,
+    decide: Option<DecideFn>,
 }
 
 impl TokenEndpoint {
-    /// An endpoint beside the layer that the handle is of, with all settings at their defaults.
+    /// An endpoint with default settings, which stores and invalidates in the cache of the handle's layer.
     #[must_use]
     pub fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
-        let front = FrontBuilder::new(authlete, handle).finish();
-        Self(Arc::new(Issuer { front, url: None, decide: None }))
+        let context = EndpointSettings::new(authlete, handle).build_validated();
+        Self(Arc::new(TokenHandler { context, url: None, decide: None }))
     }
 
-    /// Settings for an endpoint beside the layer that the handle is of.
+    /// Settings of an endpoint, which stores and invalidates in the cache of the handle's layer.
     pub fn builder(authlete: Authlete, handle: &AuthHandle) -> TokenEndpointBuilder {
-        let front = FrontBuilder::new(authlete, handle);
-        TokenEndpointBuilder { front, url: None, decide: None }
+        let settings = EndpointSettings::new(authlete, handle);
+        TokenEndpointBuilder { settings, url: None, decide: None }
     }
 }
 
 /// Settings of a [`TokenEndpoint`].
 #[must_use = "settings do nothing until `build` is called"]
 pub struct TokenEndpointBuilder {
-    front: FrontBuilder,
+    settings: EndpointSettings,
     url: Option<String>,
-    decide: Option<Decide>,
+    decide: Option<DecideFn>,
 }
 
 impl TokenEndpointBuilder {
-    /// The endpoint's public URL, which DPoP proofs have to name (RFC 9449 §4.3). Default: the service's
-    /// setting.
+    /// The endpoint's public URL, which the `htu` of DPoP proofs must equal (RFC 9449 §4.3). Default: the
+    /// URL in the settings of the Authlete service.
     pub fn url(self, url: impl Into<String>) -> Self {
         Self { url: Some(url.into()), ..self }
     }
 
-    /// Decides about requests that Authlete does not decide about. Its argument is the answer of
-    /// `/auth/token`. It counts for the [deadline](Limits::deadline), at which it is dropped.
+    /// Decides about requests that Authlete leaves to this server. The argument is the response of
+    /// `/auth/token`. The time it takes counts for the [deadline](Limits::deadline), at which its future
+    /// is dropped. Default: `unsupported_grant_type`.
     pub fn decide<F, D>(self, decide: F) -> Self
     where
         F: Fn(TokenResponse) -> D + Send + Sync + 'static,
         D: Future<Output = Decision> + Send + 'static,
     {
-        let decide: Decide = Box::new(move |request| Box::pin(decide(request)));
+        let decide: DecideFn = Box::new(move |request| Box::pin(decide(request)));
         Self { decide: Some(decide), ..self }
     }
 
-    /// Where the certificates are found by which clients authenticate, and to which Authlete binds the
-    /// tokens that it issues (RFC 8705 §2, §3). Give the layer the
+    /// Where to find the certificates by which clients authenticate, and to which Authlete binds the
+    /// tokens that it issues (RFC 8705 §2, §3). The layer needs the
     /// [same setting](crate::AuthLayerBuilder::client_certificates). Default: nowhere.
     pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
-        self.front.certificates = Some(certificates);
+        self.settings.certificates = Some(certificates);
         self
     }
 
-    /// How many requests are served, and for how long. Default: see [`Limits`].
+    /// Limits of concurrency and time. Default: see [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.front.limits = limits;
+        self.settings.limits = limits;
         self
     }
 
-    /// The endpoint.
+    /// Builds the endpoint.
     ///
     /// # Errors
-    /// If a setting is wrong: an URL that is none, no request at a time, a time of zero or of more than a
-    /// day, or an address of a proxy that is none.
+    /// If a setting is wrong: a malformed URL, `max_in_flight` of 0, a time of zero or of more than a day,
+    /// or a malformed address of a proxy.
     pub fn build(self) -> Result<TokenEndpoint, ConfigError> {
         let is_url = |url: &String| {
             let uri = url.parse::<Uri>().ok();
@@ -133,18 +136,18 @@ impl TokenEndpointBuilder {
             let remedy = "give the URL that clients use, such as https://as.example.com/token";
             return Err(ConfigError::new("url", problem, remedy));
         }
-        let Self { front, url, decide } = self;
-        Ok(TokenEndpoint(Arc::new(Issuer { front: front.build()?, url, decide })))
+        let Self { settings, url, decide } = self;
+        Ok(TokenEndpoint(Arc::new(TokenHandler { context: settings.build()?, url, decide })))
     }
 }
 
-impl Endpoint for Issuer {
-    fn front(&self) -> &Front {
-        &self.front
+impl Endpoint for TokenHandler {
+    fn context(&self) -> &EndpointContext {
+        &self.context
     }
 
-    async fn respond(&self, form: &Form) -> Answer {
-        let mut proofs = form.headers.get_all(DPOP).iter().map(|value| value.to_str());
+    async fn respond(&self, request: &ClientRequest) -> EndpointResponse {
+        let mut proofs = request.headers.get_all(DPOP).iter().map(|value| value.to_str());
         let dpop = match (proofs.next().transpose(), proofs.next()) {
             (Ok(proof), None) => proof,
             // RFC 9449 §4.3.
@@ -152,188 +155,217 @@ impl Endpoint for Issuer {
                 return error(StatusCode::BAD_REQUEST, "invalid_dpop_proof", "not one legal proof");
             }
         };
-        let request = TokenRequest {
-            parameters: Some(form.body()),
-            client_id: form.client_id(),
-            client_secret: form.client_secret(),
-            client_certificate: form.client_certificate(),
-            client_certificate_path: form.client_certificate_path(),
+        let call = TokenRequest {
+            parameters: Some(request.body()),
+            client_id: request.client_id(),
+            client_secret: request.client_secret(),
+            client_certificate: request.client_certificate(),
+            client_certificate_path: request.client_certificate_path(),
             dpop: dpop.map(Into::into),
             htm: dpop.map(|_| "POST".into()),
             htu: dpop.and(self.url.clone()),
             ..TokenRequest::default()
         };
-        let issue = self.front.verifier.issue();
-        let response = match self.ask(form, &request).await {
-            Ok(response) => response,
-            Err(answer) => return answer,
+        let issue = self.context.lifecycle.begin_issue();
+        let answer = match self.call_token(request, &call).await {
+            Ok(answer) => answer,
+            Err(response) => return response,
         };
-        let nonce = response.dpop_nonce.as_deref().and_then(|nonce| nonce.parse().ok());
-        let mut answer = self.act(form, response, issue).await;
+        let nonce = answer.dpop_nonce.as_deref().and_then(|nonce| nonce.parse().ok());
+        let mut response = self.respond_to_action(request, answer, issue).await;
         if let Some(nonce) = nonce {
-            answer.headers_mut().insert(DPOP_NONCE, nonce);
+            response.headers_mut().insert(DPOP_NONCE, nonce);
         }
-        answer
+        response
     }
 }
 
-impl Issuer {
-    /// Calls `/auth/token`, and forgets the access token that it may have replaced.
-    async fn ask(&self, form: &Form, request: &TokenRequest) -> Result<TokenResponse, Answer> {
-        let verifier = &*self.front.verifier;
-        let used = used_refresh_token(form).map(Secret::expose);
-        let invalidation = Invalidation::new(|| {
-            if let Some(used) = used {
-                verifier.forget_pair(used);
+impl TokenHandler {
+    /// Calls `/auth/token`, and invalidates the access token that the call may have replaced.
+    async fn call_token(
+        &self,
+        request: &ClientRequest,
+        call: &TokenRequest,
+    ) -> Result<TokenResponse, EndpointResponse> {
+        let lifecycle = &*self.context.lifecycle;
+        let refresh_token = presented_refresh_token(request).map(Secret::expose);
+        let invalidation = InvalidateOnDrop::new(|| {
+            if let Some(refresh_token) = refresh_token {
+                lifecycle.invalidate_pair(refresh_token);
             }
         });
-        match self.front.authlete.token(request).await {
-            Ok(response) => {
-                if matches!(response.action, TokenAction::InvalidClient | TokenAction::BadRequest) {
-                    invalidation.call_off();
+        match self.context.authlete.token(call).await {
+            Ok(answer) => {
+                if matches!(answer.action, TokenAction::InvalidClient | TokenAction::BadRequest) {
+                    invalidation.cancel();
                 }
-                Ok(response)
+                Ok(answer)
             }
             Err(error) => {
-                if !may_be_done(&error) {
-                    invalidation.call_off();
+                if !may_have_taken_effect(&error) {
+                    invalidation.cancel();
                 }
-                Err(failed(&error, &self.front.verifier.log))
+                Err(self.call_failed(&error))
             }
         }
     }
 
-    async fn act(&self, form: &Form, response: TokenResponse, issue: Issue) -> Answer {
-        let content = response.response_content.as_ref().map(Secret::expose);
-        match response.action {
+    async fn respond_to_action(
+        &self,
+        request: &ClientRequest,
+        answer: TokenResponse,
+        issue: PendingIssue,
+    ) -> EndpointResponse {
+        let body = answer.response_content.as_ref().map(Secret::expose);
+        match answer.action {
             TokenAction::Ok => {
-                self.learn(form, content, Some(TokenInfo::from(&response)), issue);
-                answer(StatusCode::OK, content)
+                self.remember(request, body, Some(TokenInfo::from(&answer)), issue);
+                json_response(StatusCode::OK, body)
             }
-            TokenAction::InvalidClient => form.invalid_client(content),
-            TokenAction::BadRequest => answer(StatusCode::BAD_REQUEST, content),
+            TokenAction::InvalidClient => request.invalid_client(body),
+            TokenAction::BadRequest => json_response(StatusCode::BAD_REQUEST, body),
             TokenAction::Password | TokenAction::TokenExchange | TokenAction::JwtBearer => {
                 match &self.decide {
-                    Some(decide) => self.carry_out(form, decide, response).await,
-                    None => unsupported(),
+                    Some(decide) => self.decide(request, decide, answer).await,
+                    None => unsupported_grant_type(),
                 }
             }
-            TokenAction::NativeSso | TokenAction::IdTokenReissuable => unsupported(),
-            TokenAction::InternalServerError => answer(StatusCode::INTERNAL_SERVER_ERROR, content),
+            TokenAction::NativeSso | TokenAction::IdTokenReissuable => unsupported_grant_type(),
+            TokenAction::InternalServerError => {
+                json_response(StatusCode::INTERNAL_SERVER_ERROR, body)
+            }
         }
     }
 
-    async fn carry_out(&self, form: &Form, decide: &Decide, response: TokenResponse) -> Answer {
-        let (action, ticket) = (response.action, response.ticket.clone());
-        match decide(response).await.0 {
-            Kind::Issue(request) => self.issue(form, TokenIssueRequest { ticket, ..request }).await,
-            Kind::Create(request) => self.create(form, action, &request).await,
-            Kind::Refuse(reason) => self.fail(ticket, reason).await,
+    /// Asks for the decision, and carries it out.
+    async fn decide(
+        &self,
+        request: &ClientRequest,
+        decide: &DecideFn,
+        answer: TokenResponse,
+    ) -> EndpointResponse {
+        let (action, ticket) = (answer.action, answer.ticket.clone());
+        match decide(answer).await.0 {
+            DecidedCall::Issue(call) => {
+                self.issue(request, TokenIssueRequest { ticket, ..call }).await
+            }
+            DecidedCall::Create(call) => self.create(request, action, &call).await,
+            DecidedCall::Fail(reason) => self.fail(ticket, reason).await,
         }
     }
 
-    async fn issue(&self, form: &Form, request: TokenIssueRequest) -> Answer {
-        let issue = self.front.verifier.issue();
-        let response = match self.front.authlete.token_issue(&request).await {
-            Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+    async fn issue(&self, request: &ClientRequest, call: TokenIssueRequest) -> EndpointResponse {
+        let issue = self.context.lifecycle.begin_issue();
+        let answer = match self.context.authlete.token_issue(&call).await {
+            Ok(answer) => answer,
+            Err(error) => return self.call_failed(&error),
         };
-        let content = response.response_content.as_ref().map(Secret::expose);
-        if response.action != TokenIssueAction::Ok {
-            return answer(StatusCode::INTERNAL_SERVER_ERROR, content);
+        let body = answer.response_content.as_ref().map(Secret::expose);
+        if answer.action != TokenIssueAction::Ok {
+            return json_response(StatusCode::INTERNAL_SERVER_ERROR, body);
         }
-        self.learn(form, content, Some(TokenInfo::from(&response)), issue);
-        answer(StatusCode::OK, content)
+        self.remember(request, body, Some(TokenInfo::from(&answer)), issue);
+        json_response(StatusCode::OK, body)
     }
 
-    async fn fail(&self, ticket: Option<Secret>, reason: TokenFailReason) -> Answer {
-        let request = TokenFailRequest { ticket, reason: Some(reason) };
-        let response = match self.front.authlete.token_fail(&request).await {
-            Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+    async fn fail(&self, ticket: Option<Secret>, reason: TokenFailReason) -> EndpointResponse {
+        let call = TokenFailRequest { ticket, reason: Some(reason) };
+        let answer = match self.context.authlete.token_fail(&call).await {
+            Ok(answer) => answer,
+            Err(error) => return self.call_failed(&error),
         };
-        let status = match response.action {
+        let status = match answer.action {
             TokenFailAction::BadRequest => StatusCode::BAD_REQUEST,
             TokenFailAction::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        answer(status, response.response_content.as_deref())
+        json_response(status, answer.response_content.as_deref())
     }
 
     async fn create(
         &self,
-        form: &Form,
+        request: &ClientRequest,
         action: TokenAction,
-        request: &TokenCreateRequest,
-    ) -> Answer {
-        let verifier = &*self.front.verifier;
-        let issue = verifier.issue();
-        // A value that was chosen may have been asked about before it existed, and exists from now on,
-        // whether or not that is answered.
-        let chosen = request.access_token.as_ref().map(Secret::expose);
-        let invalidation = Invalidation::new(|| {
-            if let Some(chosen) = chosen {
-                verifier.forget(chosen);
-            }
-        });
-        let response = self.front.authlete.token_create(request).await;
-        drop(invalidation);
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => return failed(&error, &self.front.verifier.log),
+        call: &TokenCreateRequest,
+    ) -> EndpointResponse {
+        let issue = self.context.lifecycle.begin_issue();
+        let answer = match self.call_token_create(call).await {
+            Ok(answer) => answer,
+            Err(error) => return self.call_failed(&error),
         };
-        if response.action != TokenCreateAction::Ok {
-            let (action, code) = (response.action, response.result_code);
-            limited!(
-                error,
-                self.front.verifier.log,
-                ?action,
-                code,
-                "a token that was decided on could not be made"
-            );
+        if answer.action != TokenCreateAction::Ok {
+            let (action, code) = (answer.action, answer.result_code);
+            let log = self.context.lifecycle.log();
+            limited!(error, log, ?action, code, "a token that was decided on could not be made");
             let description = "the token could not be made";
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
         }
-        let content = body(&response, action).to_string();
-        let bound =
-            request.certificate_thumbprint.is_some() || request.dpop_key_thumbprint.is_some();
-        let info = (!bound).then(|| TokenInfo::from(&response));
-        self.learn(form, Some(&content), info, issue);
-        answer(StatusCode::OK, Some(&content))
+        let body = token_response_body(&answer, action).to_string();
+        let bound = call.certificate_thumbprint.is_some() || call.dpop_key_thumbprint.is_some();
+        let info = (!bound).then(|| TokenInfo::from(&answer));
+        self.remember(request, Some(&body), info, issue);
+        json_response(StatusCode::OK, Some(&body))
     }
 
-    /// Lets the layer know of a token that was issued; without facts, only that it was.
-    fn learn(&self, form: &Form, content: Option<&str>, info: Option<TokenInfo>, issue: Issue) {
-        let body: Value =
-            content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default();
+    /// Calls `/auth/token/create`, and invalidates the value that the call chooses for the token, if any:
+    /// it may be cached as unknown, and may exist from now on even if the response is missing.
+    async fn call_token_create(
+        &self,
+        call: &TokenCreateRequest,
+    ) -> Result<TokenCreateResponse, Error> {
+        let lifecycle = &*self.context.lifecycle;
+        let chosen = call.access_token.as_ref().map(Secret::expose);
+        let _invalidation = InvalidateOnDrop::new(|| {
+            if let Some(chosen) = chosen {
+                lifecycle.invalidate(chosen);
+            }
+        });
+        self.context.authlete.token_create(call).await
+    }
+
+    /// Stores an issued token in the layer's cache. Without facts about it, only its refresh token is
+    /// remembered.
+    fn remember(
+        &self,
+        request: &ClientRequest,
+        body: Option<&str>,
+        info: Option<TokenInfo>,
+        issue: PendingIssue,
+    ) {
+        let body: Value = body.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
-        let verifier = &self.front.verifier;
-        verifier.see(access, &issue);
-        let used = used_refresh_token(form);
-        // A service may keep the refresh token, or honour it for a while (RFC 6749 §6).
-        let told = body["refresh_token"].as_str();
-        for refresh in used.map(Secret::expose).into_iter().chain(told) {
-            verifier.remember_pair(refresh, access);
+        let lifecycle = &self.context.lifecycle;
+        lifecycle.see_issued(access, issue);
+        let presented = presented_refresh_token(request);
+        // A service may keep the refresh token, or accept it for a while (RFC 6749 §6).
+        let issued = body["refresh_token"].as_str();
+        for refresh in presented.map(Secret::expose).into_iter().chain(issued) {
+            lifecycle.remember_pair(refresh, access);
         }
         let bearer =
             body["token_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case("Bearer"));
-        let may_be_bound =
-            form.headers.contains_key(DPOP) || form.certificate.is_some() || used.is_some();
+        let may_be_bound = request.headers.contains_key(DPOP)
+            || request.certificate.is_some()
+            || presented.is_some();
         match info.filter(|_| bearer && !may_be_bound) {
-            Some(info) => verifier.remember(access, info, issue),
-            // It may have been asked about before it existed.
-            None => verifier.forget(access),
+            Some(info) => lifecycle.remember(access, info, issue),
+            // It may be cached as unknown, if it was presented before it existed.
+            None => lifecycle.invalidate(access),
         }
+    }
+
+    fn call_failed(&self, failure: &Error) -> EndpointResponse {
+        call_failed(failure, self.context.lifecycle.log())
     }
 }
 
-/// The refresh token that a request is about.
-fn used_refresh_token(form: &Form) -> Option<&Secret> {
-    form.get("grant_type").filter(|grant| grant.expose() == "refresh_token")?;
-    form.get("refresh_token")
+/// The refresh token of a request with `grant_type=refresh_token` (RFC 6749 §6).
+fn presented_refresh_token(request: &ClientRequest) -> Option<&Secret> {
+    request.get("grant_type").filter(|grant| grant.expose() == "refresh_token")?;
+    request.get("refresh_token")
 }
 
-/// The body for the client (RFC 6749 §5.1, RFC 8693 §2.2.1).
-fn body(response: &TokenCreateResponse, action: TokenAction) -> Value {
+/// The body of a token response (RFC 6749 §5.1, RFC 8693 §2.2.1).
+fn token_response_body(response: &TokenCreateResponse, action: TokenAction) -> Value {
     let expose = |token: &Option<Secret>| token.as_ref().map(|token| token.expose().to_owned());
     let access = expose(&response.jwt_access_token).or_else(|| expose(&response.access_token));
     let mut body = json!({
@@ -351,29 +383,12 @@ fn body(response: &TokenCreateResponse, action: TokenAction) -> Value {
     body
 }
 
-fn unsupported() -> Answer {
+fn unsupported_grant_type() -> EndpointResponse {
     let description = "the grant type is not supported here";
     error(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
 }
 
-impl<B> Service<Request<B>> for TokenEndpoint
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = EndpointFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        serve(self.0.clone(), request)
-    }
-}
+impl_service!(TokenEndpoint);
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{handle::AuthHandle, service::AuthService};
-use crate::{rejection::EmptyBody, request::Settings, verifier::Freshness};
+use crate::{rejection::EmptyBody, request::Settings, verify::Freshness};
 
 /// Lets only requests with a good access token pass.
 ///
@@ -78,7 +78,12 @@ impl<R> AuthLayer<R> {
     /// A handle to forget and revoke tokens by.
     #[must_use]
     pub fn handle(&self) -> AuthHandle {
-        AuthHandle { verifier: self.settings.verifier.clone() }
+        let Settings { verifier, introspector, lifecycle, .. } = &*self.settings;
+        AuthHandle {
+            lifecycle: lifecycle.clone(),
+            introspector: introspector.clone(),
+            store: verifier.store.clone(),
+        }
     }
 }
 
@@ -100,7 +105,7 @@ impl<R> fmt::Debug for AuthLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &*self.settings;
         f.debug_struct("AuthLayer")
-            .field("check", &settings.verifier.check)
+            .field("check", &settings.introspector.check())
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)

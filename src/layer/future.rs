@@ -14,7 +14,7 @@ use tower_service::Service;
 use crate::{
     lifecycle::Rotating,
     request::{Finish, OnResponse, Outcome},
-    verifier::{Resolved, Resolving},
+    verify::{Resolved, Resolving},
 };
 
 pin_project! {

@@ -4,85 +4,91 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     api::{Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
+    introspect::Introspector,
+    lifecycle::Lifecycle,
     resilience::Health,
-    verifier::Verifier,
+    store::TokenStore,
 };
 
-/// Forgets, revokes and changes tokens. Cloning is cheap; all clones and the layer share one cache.
+/// Invalidates, updates and revokes tokens. Cloning is cheap. All clones share the layer's cache.
 ///
-/// A token that Authlete takes by two texts, such as a JWT and the random string that was issued with it, is
-/// known under two keys. What is done by one text takes effect for the other within
-/// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done elsewhere.
+/// If Authlete accepts a token in two forms, such as a JWT and the opaque string that was issued with it,
+/// each form has a cache entry of its own. What is done by one form takes effect for the other within
+/// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done by another server.
 #[derive(Clone)]
 pub struct AuthHandle {
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) store: Arc<TokenStore>,
 }
 
 impl AuthHandle {
-    /// Forgets what is known of a token, by this value, the newest and the one before: the next request
-    /// with it asks Authlete. An answer that is on its way is not used, and an overlap of
-    /// [rotated](crate::Rotation) values ends.
+    /// Invalidates the cache entries of a token, by this value, its newest value and the one before: the
+    /// next request with it calls Authlete. The response to a call in flight is neither cached nor used. An
+    /// overlap of [rotated](crate::Rotation) values ends.
     pub fn forget(&self, token: &str) {
-        self.verifier.forget(token);
+        self.lifecycle.invalidate(token);
     }
 
-    /// Forgets what is known of all tokens.
+    /// Invalidates the cache entries of all tokens.
     pub fn forget_all(&self) {
-        self.verifier.forget_all();
+        self.lifecycle.invalidate_all();
     }
 
-    /// Changes a token (`/auth/token/update`): its expiry, scopes, properties, value or binding. The
-    /// request need not name the token.
+    /// Calls `/auth/token/update`, which changes a token's expiry, scopes, properties, value or binding.
+    /// `request` need not name the token.
     ///
-    /// What is cached of the token is brought up to date by the answer, and an answer that was on its
-    /// way is not used. If the change gives the token another value or binds it to a key or
-    /// certificate, or if it fails, the token is forgotten.
+    /// The cache entry of the token is updated from the response. The response to a call in flight is
+    /// neither cached nor used. If the change gives the token another value or binding, or if it fails, the
+    /// token is invalidated. The call is completed even if this future is dropped.
     ///
     /// # Errors
-    /// If Authlete could not be asked or refused the call. An `action` other than `OK` is no error.
+    /// If the call failed or was refused by Authlete. An `action` other than `OK` is no error.
     pub async fn update(
         &self,
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.update(token.expose(), request).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.update(token.expose(), request).await }).await
     }
 
-    /// How the layer and its Authlete are doing.
+    /// The outcome of the last checks, the state of the circuit breaker, and the number of cached tokens and
+    /// of calls in flight.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.verifier.health()
+        self.introspector.health(self.store.len())
     }
 
-    /// Opens a connection to Authlete by a call that has no effect, so that the first request need not
-    /// wait for it, and wrong credentials are found at the start.
+    /// Opens a connection to Authlete by a call without effect, so that the first request need not wait for
+    /// a handshake, and wrong credentials are found at startup.
     ///
     /// # Errors
-    /// If Authlete could not be asked or refused the call.
+    /// If the call failed or was refused by Authlete.
     pub async fn warm_up(&self) -> Result<(), Error> {
-        self.verifier.warm_up().await
+        self.introspector.warm_up().await
     }
 
-    /// Revokes a token (`/auth/token/revoke`), by any value that it has had in this process, which
-    /// remembers 100 000 values. When this returns `Ok`, no request that has not been decided yet passes
-    /// with it here, even if an answer about it is on its way. It tells how many tokens Authlete ended: 0
-    /// if there was none, which is no error (RFC 7009 §2.2).
+    /// Revokes a token (`/auth/token/revoke`) by any value that it had in this process, of the last
+    /// 100 000 values. Returns how many tokens Authlete revoked: 0 if there was none, which is no error
+    /// (RFC 7009 §2.2).
     ///
-    /// A value that the token is just getting is waited for, for as long as a
-    /// [check](crate::AuthLayerBuilder::check_deadline) may take. If the newest value is not known any more (it is
-    /// kept for a minute after a rotation), Authlete is asked for another one, by which the token is
-    /// revoked.
+    /// Once this has returned `Ok`, no request is admitted with the token here, not even by the response to a
+    /// call in flight. The revocation is completed even if this future is dropped.
     ///
-    /// Other processes accept the token for their `max_age` at most, and in an outage for their
-    /// [`stale_on_error`](crate::AuthLayerBuilder::stale_on_error) longer.
+    /// If a rotation of the token is in flight, its new value is waited for, at most for the time of a
+    /// [check](crate::AuthLayerBuilder::check_deadline). The newest value is known for a minute after a
+    /// rotation. Later, Authlete is asked for another new value, by which the token is revoked.
+    ///
+    /// Other processes accept the token for at most their `max_age`, and in an outage for their
+    /// [`stale_on_error`](crate::AuthLayerBuilder::stale_on_error) more.
     ///
     /// # Errors
-    /// If Authlete could not be asked or refused the call. The token is forgotten all the same, and a value
-    /// that it gets here later is revoked.
+    /// If the call failed or was refused by Authlete. The token is invalidated nevertheless, and a value that
+    /// a rotation gives it here later is revoked.
     pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.revoke(token.expose()).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.revoke(token.expose()).await }).await
     }
 }
 
@@ -92,14 +98,16 @@ impl fmt::Debug for AuthHandle {
     }
 }
 
-/// Finishes what was begun, even if the caller goes away: a token that was revoked at Authlete must
-/// not live on here because a browser was closed.
+/// Runs `work` to completion in a task of its own, even if the returned future is dropped: a token that is
+/// revoked at Authlete must be invalidated here even if the client disconnects.
+///
+/// A panic of `work` is resumed in the caller.
 pub(crate) async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and so is the caller.
+            // The task was cancelled: the runtime is shutting down, and drops the caller too.
             Err(_) => std::future::pending().await,
         },
     }

@@ -13,7 +13,7 @@ use super::future::AuthFuture;
 use crate::{
     rejection::Renderer,
     request::{Authenticator, Begin, Outcome, Settings},
-    verifier::Freshness,
+    verify::Freshness,
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).

@@ -28,12 +28,11 @@ use super::{
 };
 use crate::{
     api::{ConfigError, Secret},
-    cache::{Thumbprint, digest_of},
     clock::Clock,
     credentials::{self, RequestHead},
-    meter,
-    observe::{LogLimit, limited},
+    observe::{LogLimit, counters, limited},
     rejection::Rejection,
+    store::{Thumbprint, digest_of},
 };
 
 /// A longer proof is refused unread.
@@ -423,7 +422,7 @@ impl Prover {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
             }
             Remembered::Unknown => {
-                meter::full("replay_store");
+                counters::full("replay_store");
                 limited!(
                     error,
                     log,

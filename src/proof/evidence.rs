@@ -14,11 +14,11 @@ use super::{
     signatures::{MessageSignatures, SignatureInput},
 };
 use crate::{
-    cache::Binding,
     clock::Clock,
     credentials::{AccessToken, RequestHead, Scheme},
     observe::LogLimit,
     rejection::Rejection,
+    store::Binding,
 };
 
 /// What a layer takes for proof of who presents a token.

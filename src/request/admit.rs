@@ -17,7 +17,7 @@ use crate::{
     lifecycle::PendingExtension,
     rejection::Renderer,
     token::TokenInfo,
-    verifier::Freshness,
+    verify::Freshness,
 };
 
 /// Puts the facts of the token into the request, and tells what is to be done to its response.
@@ -30,7 +30,7 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     token: TokenInfo,
     extension: Option<PendingExtension>,
 ) -> Option<Box<OnResponse<ResB>>> {
-    let Settings { verifier, options, renderer } = &**settings;
+    let Settings { verifier, options, renderer, .. } = &**settings;
     let usual = state.scheme == Scheme::Bearer
         && state.details.is_none()
         && token.is_complete()
@@ -40,7 +40,7 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
         if usual { None } else { prepare(settings, freshness, request, state, &token, extension) };
     let proofs = options.challenges.algorithms.is_some();
     credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
-    verifier.guard.renders::<ResB>(renderer);
+    verifier.refuser.add_renderer::<ResB>(renderer);
     token.insert_into(request.extensions_mut(), options.token_info_alone);
     then
 }
@@ -58,7 +58,7 @@ fn prepare<R: Renderer<ResB>, B, ResB: 'static>(
 ) -> Option<Box<OnResponse<ResB>>> {
     let verifier = &settings.verifier;
     let outer = AuthContext::take(request.extensions_mut(), verifier);
-    let rotation = state.take_rotation(verifier).filter(|_| !outer.rotates);
+    let rotation = state.take_rotation(&settings.lifecycle).filter(|_| !outer.rotates);
     // An extension by the old value would miss the token that gets a new one.
     let extension = extension.filter(|_| rotation.is_none() && !outer.rotates);
     let signs = token.needs_signed_response() && !outer.signs;

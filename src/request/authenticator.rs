@@ -16,13 +16,14 @@ use super::{
     state::{Begin, RequestState},
 };
 use crate::{
-    cache::{Binding, Key, Known},
     credentials::{AccessToken, RequestHead},
+    introspect::Presented,
     lifecycle::{Admits, PendingExtension},
     proof::{ClientCertificate, Evidence},
     rejection::Renderer,
+    store::{Binding, CacheHit, Key, PendingCheck},
     token::TokenInfo,
-    verifier::{Freshness, Resolved, Resolving},
+    verify::{Freshness, Resolved, Resolving},
 };
 
 /// Decides on requests. Routers clone their services for each of them.
@@ -61,25 +62,25 @@ impl<R> Authenticator<R> {
         extensions: &Extensions,
         token: AccessToken<'_>,
     ) -> Begin {
-        let Settings { verifier, options, .. } = &*self.settings;
+        let Settings { verifier, lifecycle, options, .. } = &*self.settings;
         let certificate = match options.proofs.certificate(head.headers, extensions) {
             Ok(certificate) => certificate,
             Err(rejection) => return Begin::refused(token.scheme, rejection),
         };
         let mut state = RequestState::new(token.scheme, certificate.as_ref());
         let (key, known) = if self.freshness.fresh {
-            (verifier.key(token.value), None)
+            (verifier.store.key(token.value), None)
         } else {
             let binding = Binding { key: None, certificate: state.certificate };
-            verifier.look_up(token.value, binding, verifier.clock.recently())
+            verifier.store.look_up(token.value, binding, verifier.clock.recently())
         };
-        state.begin_rotation(verifier, token, key, extensions);
+        state.begin_rotation(lifecycle, token, key, extensions);
         let known = match known {
-            Some(known) if !lacks_facts(&self.settings, &known.answer) => known,
+            Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
             _ => return self.ask(state, key, token, certificate),
         };
-        if let Known { answer: Ok(facts), ends } = &known
-            && verifier.needs_presenting(&key, facts, *ends)
+        if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
+            && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
         {
             let evidence = Evidence { certificate, ..Evidence::default() };
             state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
@@ -117,28 +118,45 @@ impl<R> Authenticator<R> {
         let Settings { verifier, options, .. } = &*self.settings;
         let (certificate, signs) = (state.certificate.as_ref(), options.proofs.signs_responses());
         let require = options.require.as_ref();
-        let Resolved { answer, call, needs_refresh } = resolved;
+        let Resolved { verdict, check, needs_refresh } = resolved;
         let verdict =
-            answer.and_then(|token| authorize(token, certificate, signs, require, verifier));
+            verdict.and_then(|token| authorize(token, certificate, signs, require, verifier));
         let token = match verdict {
             Ok(token) => token,
             Err(rejection) => {
                 return Outcome::Refuse(refuse(&self.settings, request, state.scheme, &rejection));
             }
         };
-        let extension = match state.presented_unless_extended() {
-            Some(presented) => {
-                let admits = || self.admits(state);
-                verifier.follow(presented, &token, needs_refresh, call, admits)
-            }
-            None => None,
-        };
+        let presented = state.presented_unless_extended();
+        let extension =
+            presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
         match extension {
-            Some(extension) if verifier.waits_for_extensions() => {
+            Some(extension) if extension.is_waited_for() => {
                 Outcome::Wait(self.wait(state, token, extension))
             }
             it => Outcome::Admit(admit(&self.settings, self.freshness, request, state, token, it)),
         }
+    }
+
+    /// What follows from the authorization of a request that is more than a usual hit: its token is
+    /// revalidated, if the end of its age is near, and may be due for an extension.
+    fn follow(
+        &self,
+        state: &RequestState,
+        presented: &Arc<Presented>,
+        token: &TokenInfo,
+        needs_refresh: bool,
+        check: Option<Arc<PendingCheck>>,
+    ) -> Option<PendingExtension> {
+        let Settings { verifier, lifecycle, .. } = &*self.settings;
+        let presented = verifier.by_current_value(presented);
+        if check.is_some() {
+            lifecycle.see(&presented.key);
+        }
+        let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
+        let check =
+            check.or_else(|| revalidates.then(|| verifier.revalidate(&presented)).flatten());
+        lifecycle.extension(token, presented, check, || self.admits(state))
     }
 
     /// Whether the layer would admit the request by other facts of its token.
@@ -158,9 +176,16 @@ impl<R> Authenticator<R> {
     ) -> Resolving {
         let details = state.details();
         details.extended = true;
-        let begun_now = || self.settings.verifier.caller.deadline_of_extension();
-        let deadline = details.deadline.unwrap_or_else(begun_now);
-        Box::pin(async move { Resolved::known(extension.wait(token, deadline).await) })
+        let verifier = self.settings.verifier.clone();
+        let deadline = details.deadline.unwrap_or_else(|| verifier.extension_deadline());
+        Box::pin(async move {
+            let presented = extension.presented.clone();
+            let verdict = match extension.wait(token, deadline).await {
+                Some(verdict) => verdict,
+                None => verifier.ask_again(&presented).await,
+            };
+            Resolved::known(verdict)
+        })
     }
 
     /// Admits a request without a token.
@@ -169,7 +194,7 @@ impl<R> Authenticator<R> {
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
-        verifier.guard.renders::<ResB>(renderer);
+        verifier.refuser.add_renderer::<ResB>(renderer);
         AuthContext::insert_anonymous(request.extensions_mut(), verifier);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::settings::Settings;
 use crate::{
-    cache::Thumbprint, observe::limited, policy::Require, rejection::Rejection, token::TokenInfo,
-    verdict::Verdict, verifier::Verifier,
+    authorize::Require, observe::limited, rejection::Rejection, store::Thumbprint,
+    token::TokenInfo, verdict::Verdict, verify::Verifier,
 };
 
 /// What a layer demands of a good token, for use after the request has been admitted.

@@ -6,11 +6,12 @@ use http::Extensions;
 
 use super::authorize::Conditions;
 use crate::{
-    cache::Key,
     credentials::Scheme,
-    rejection::Guard,
+    introspect::{Presented, Sent},
+    rejection::Refuser,
+    store::Key,
     token::{Properties, Scopes, TokenInfo},
-    verifier::{Freshness, Presented, Resolving, Sent, Verifier},
+    verify::{Freshness, Resolving, Verifier},
 };
 
 /// What the nearest layer outside knows of a request. Each layer that admits a request replaces it
@@ -99,10 +100,10 @@ impl AuthContext {
     }
 
     /// How the nearest layer refuses.
-    pub(super) fn guard(extensions: &Extensions) -> Option<&Guard> {
+    pub(super) fn refuser(extensions: &Extensions) -> Option<&Refuser> {
         match extensions.get::<Self>() {
-            Some(context) => Some(&context.verifier.guard),
-            None => extensions.get::<TokenInfo>().and_then(TokenInfo::guard),
+            Some(context) => Some(&context.verifier.refuser),
+            None => extensions.get::<TokenInfo>().and_then(TokenInfo::refuser),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::settings::Options;
 use crate::{
     credentials::{self, AccessToken, RequestHead, Scheme},
-    meter,
+    observe::counters,
     rejection::{Challenges, Rejection},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn extract<'r>(
         return Err((token.scheme, Rejection::no_credentials()));
     }
     if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token.value)) {
-        meter::prechecked("shape");
+        counters::prechecked("shape");
         return Err((token.scheme, Rejection::foreign_token()));
     }
     Ok(Some(token))

@@ -47,8 +47,8 @@ pub(super) fn finish<R: Renderer<ResB>, B, ResB: 'static>(
 pub(super) fn nonce<R>(settings: &Settings<R>, scheme: Scheme) -> Option<HeaderValue> {
     #[cfg(feature = "dpop")]
     if scheme == Scheme::Dpop {
-        let Settings { verifier, options, .. } = settings;
-        return options.proofs.nonce(&verifier.clock).or_else(|| verifier.nonce());
+        let Settings { verifier, introspector, options, .. } = settings;
+        return options.proofs.nonce(&verifier.clock).or_else(|| introspector.nonce());
     }
     None
 }
@@ -84,7 +84,7 @@ impl<R> Signature<R> {
     where
         R: Renderer<ResB>,
     {
-        let Settings { verifier, options, renderer } = &*self.settings;
+        let Settings { verifier, options, renderer, .. } = &*self.settings;
         let Some(signatures) = &options.proofs.signatures else { return response };
         let signed = signatures.sign(&self.token, self.request.as_ref(), response);
         signed.unwrap_or_else(|error| {

@@ -5,7 +5,7 @@ use http::Response;
 use crate::{
     lifecycle::{PendingExtension, PendingRotation},
     rejection::Refused,
-    verifier::Resolving,
+    verify::Resolving,
 };
 
 /// What becomes of a request.

@@ -8,14 +8,15 @@ use super::{
     state::{Begin, RequestState},
 };
 #[cfg(feature = "dpop")]
-use crate::verifier::Sent;
+use crate::introspect::Sent;
 use crate::{
     api::IntrospectionRequest,
-    cache::Key,
     credentials::{AccessToken, RequestHead},
+    introspect::Presented,
     proof::Evidence,
     rejection::Rejection,
-    verifier::{Freshness, Presented, Resolved},
+    store::Key,
+    verify::{Freshness, Resolved, Verifier},
 };
 
 /// Verifies what a request proves, and begins the check of its token. A DPoP proof that a layer of the
@@ -27,8 +28,8 @@ pub(super) fn begin_with_proof<R>(
     extensions: &Extensions,
     token: AccessToken<'_>,
 ) -> Result<Begin, Rejection> {
-    let Settings { verifier, options, .. } = settings;
-    let key = verifier.key(token.value);
+    let Settings { verifier, lifecycle, options, .. } = settings;
+    let key = verifier.store.key(token.value);
     let context = AuthContext::of(extensions, verifier);
     let used = context.and_then(|context| context.used_proof.as_ref());
     let used = used.filter(|used| used.key == key);
@@ -37,18 +38,18 @@ pub(super) fn begin_with_proof<R>(
     {
         let certificate = options.proofs.certificate(head.headers, extensions)?;
         let mut state = RequestState::new(token.scheme, certificate.as_ref());
-        state.begin_rotation(verifier, token, key, extensions);
+        state.begin_rotation(lifecycle, token, key, extensions);
         state.details().proof_call = Some((key, used.call.clone()));
         let known = || verifier.known_since(&key, call, &used.token, freshness.stale);
         return Ok(match (!freshness.fresh).then(known).flatten() {
             Some(verdict) => Begin::Ready(state, Resolved::known(verdict)),
-            None => Begin::Pending(state, Box::pin(verifier.clone().wait(key, call.clone()))),
+            None => Begin::Pending(state, Box::pin(Verifier::wait(call.clone()))),
         });
     }
     let (clock, log) = (&verifier.clock, &verifier.log);
     let evidence = options.proofs.verify(head, extensions, token, clock, log)?;
     let mut state = RequestState::new(token.scheme, evidence.certificate.as_ref());
-    state.begin_rotation(verifier, token, key, extensions);
+    state.begin_rotation(lifecycle, token, key, extensions);
     let presented = presented(key, token.value, &evidence);
     // A signature is for one request, and only Authlete verifies it.
     let fresh = freshness.fresh || evidence.signature.is_some();
@@ -76,7 +77,15 @@ fn resolve<R>(
         presented.sent = Some(call);
         let presented = state.ask(presented, verifier);
         let verifier = verifier.clone();
-        let verdict = verifier.resolve_with_proof(prover, dpop.proof, presented, freshness, used);
+        let foreign_nonces = settings.introspector.nonce().is_some();
+        let verdict = verifier.resolve_with_proof(
+            prover,
+            dpop.proof,
+            presented,
+            freshness,
+            used,
+            foreign_nonces,
+        );
         return Begin::Pending(state, Box::pin(verdict));
     }
     let presented = state.ask(presented, verifier);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     credentials::{RequestHead, Scheme},
     observe::{LogLimit, limited},
-    rejection::{self, Challenges, EmptyBody, Guard, Protocol, Rejection, Renderer},
+    rejection::{self, Challenges, EmptyBody, Protocol, Refuser, Rejection, Renderer},
 };
 
 /// The response of the layer to a request whose token, if any, came by this scheme.
@@ -41,20 +41,20 @@ pub(crate) fn refuse_inside<B: Default + 'static>(
     rejection.note();
     let scheme = AuthContext::scheme(extensions);
     let (protocol, watched) = (Protocol::of(request), AuthContext::is_watched(extensions));
-    let Some(guard) = AuthContext::guard(extensions) else {
+    let Some(refuser) = AuthContext::refuser(extensions) else {
         let head = rejection.head(&protocol, &Challenges::default(), scheme);
         return rejection::render(&EmptyBody, rejection, head, watched);
     };
-    let head = rejection.head(&protocol, guard.challenges(), scheme);
-    match guard.renderer() {
+    let head = rejection.head(&protocol, refuser.challenges(), scheme);
+    match refuser.renderer() {
         Some(renderer) => rejection::render(&*renderer, rejection, head, watched),
         None => rejection::render(&EmptyBody, rejection, head, watched),
     }
 }
 
 /// How the nearest layer refuses. Without a layer, the request is refused with 500.
-pub(crate) fn guard(extensions: &Extensions) -> Result<&Guard, Rejection> {
-    AuthContext::guard(extensions).ok_or_else(|| {
+pub(crate) fn refuser(extensions: &Extensions) -> Result<&Refuser, Rejection> {
+    AuthContext::refuser(extensions).ok_or_else(|| {
         // There is no layer, and so none whose limit this could be.
         static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
         limited!(

@@ -7,21 +7,21 @@ use http::{Extensions, Request};
 use super::{
     context::{AuthContext, Introspection},
     outcome::Outcome,
-    refuse::{guard, refuse_inside},
+    refuse::{refuse_inside, refuser},
 };
 use crate::{
+    authorize::Require,
     credentials::RequestHead,
-    policy::Require,
     rejection::Rejection,
     token::{Scopes, TokenInfo},
-    verifier::{Resolved, Resolving, Verifier},
+    verify::{Resolved, Resolving, Verifier},
 };
 
 /// Whether the token of a request meets a requirement, by what is known of it.
 pub(crate) fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
-    let guard = guard(extensions)?;
+    let refuser = refuser(extensions)?;
     let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
-    require.check_known(token, guard.clock())
+    require.check_known(token, refuser.clock())
 }
 
 /// A request that does not meet a requirement by the answer that issued its token, which does not tell
@@ -52,7 +52,7 @@ impl RouteIntrospection {
         resolved: Resolved,
     ) -> Outcome<ResB> {
         let conditions = &self.introspection.conditions;
-        let verdict = resolved.answer.and_then(|it| conditions.authorize(it, &self.verifier));
+        let verdict = resolved.verdict.and_then(|it| conditions.authorize(it, &self.verifier));
         let checked = verdict.and_then(|token| {
             let alone = request.extensions().get::<Scopes>().is_none();
             token.insert_into(request.extensions_mut(), alone);

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::{
-    credentials::TokenSource, policy::Require, precheck::Precheck, proof::ProofSettings,
-    rejection::Challenges, verifier::Verifier,
+    authorize::Require, credentials::TokenSource, introspect::Introspector, lifecycle::Lifecycle,
+    precheck::Precheck, proof::ProofSettings, rejection::Challenges, verify::Verifier,
 };
 
 /// What all services of a layer share.
 pub(crate) struct Settings<R> {
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) options: Options,
     pub(crate) renderer: Arc<R>,
 }

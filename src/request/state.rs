@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::Extensions;
 
 use crate::{
-    cache::{Key, Thumbprint},
     credentials::{AccessToken, Scheme},
-    lifecycle::PendingRotation,
+    introspect::{Presented, Sent},
+    lifecycle::{Lifecycle, PendingRotation},
     proof::ClientCertificate,
     rejection::Rejection,
     resilience::Deadline,
-    verifier::{Presented, Resolved, Resolving, Sent, Verifier},
+    store::{Key, Thumbprint},
+    verify::{Resolved, Resolving, Verifier},
 };
 
 /// How the check of a request begins.
@@ -68,13 +69,15 @@ impl RequestState {
     #[inline]
     pub(super) fn begin_rotation(
         &mut self,
-        verifier: &Arc<Verifier>,
+        lifecycle: &Lifecycle,
         token: AccessToken<'_>,
         key: Key,
         extensions: &Extensions,
     ) {
-        if verifier.rotator.is_some() && token.scheme == Scheme::Bearer {
-            let rotation = PendingRotation::due(verifier, key, token.value, extensions);
+        if let Some(rotator) = &lifecycle.rotator
+            && token.scheme == Scheme::Bearer
+        {
+            let rotation = PendingRotation::due(rotator, key, token.value, extensions);
             let details = self.details();
             (details.value, details.rotation) = (Some(key), rotation);
         }
@@ -85,9 +88,9 @@ impl RequestState {
     }
 
     /// The rotation of the token, if it is due, of a request that is admitted.
-    pub(super) fn take_rotation(&mut self, verifier: &Verifier) -> Option<PendingRotation> {
+    pub(super) fn take_rotation(&mut self, lifecycle: &Lifecycle) -> Option<PendingRotation> {
         let details = self.details.as_deref_mut()?;
-        verifier.rotator.as_ref()?.see(&details.value?, verifier.clock.recently());
+        lifecycle.rotator.as_ref()?.see(&details.value?);
         details.rotation.take()
     }
 
@@ -102,7 +105,7 @@ impl RequestState {
         let presented = Arc::new(presented);
         let details = self.details();
         details.presented = Some(presented.clone());
-        details.deadline = Some(verifier.caller.deadline_of_extension());
+        details.deadline = Some(verifier.extension_deadline());
         presented
     }
 }

@@ -3,18 +3,21 @@
 use axum::{Router, body::Body, extract::Request};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tower_authlete::{
     AuthHandle, AuthLayer, AuthLayerBuilder, Authlete,
     api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
     emulator::Emulator,
-    endpoint::{Decision, RevocationEndpoint, TokenEndpoint},
+    endpoint::{
+        Decision, Limits, RevocationEndpoint, RevocationEndpointBuilder, TokenEndpoint,
+        TokenEndpointBuilder,
+    },
 };
 
 use crate::support::{Answer, Bench, Protected, send};
 
-/// An API, and beside it the endpoints.
+/// An API and the endpoints.
 pub(crate) struct Server<'b> {
     pub(crate) bench: &'b Bench,
     pub(crate) api: Protected,
@@ -34,7 +37,7 @@ impl<'b> Server<'b> {
         Self::of(bench, &auth, &bench.authlete.authlete())
     }
 
-    /// A server that makes its calls by this client.
+    /// A server that calls Authlete by this client.
     pub(crate) fn calling_by(bench: &'b Bench, authlete: &Authlete) -> Self {
         let auth = AuthLayer::builder(authlete.clone()).clock(bench.clock.clone());
         Self::of(bench, &auth.build().unwrap(), authlete)
@@ -66,13 +69,13 @@ impl<'b> Server<'b> {
         answer
     }
 
-    /// The tokens of a successful answer.
+    /// The access token and the refresh token of a successful response.
     pub(crate) async fn tokens(&self, form: &str) -> (String, String) {
         tokens_of(&self.post("/token", form).await)
     }
 }
 
-/// Alice's password is good, and tokens can be exchanged.
+/// Endpoints that accept Alice's password, and exchange tokens.
 fn endpoints(authlete: &Authlete, handle: &AuthHandle, client: i64) -> Router {
     let token =
         TokenEndpoint::builder(authlete.clone(), handle).decide(move |request| async move {
@@ -93,9 +96,7 @@ fn endpoints(authlete: &Authlete, handle: &AuthHandle, client: i64) -> Router {
                 _ => Decision::refuse(TokenFailReason::Unknown),
             }
         });
-    Router::new()
-        .route_service("/token", token.build().unwrap())
-        .route_service("/revoke", RevocationEndpoint::new(authlete.clone(), handle))
+    router(token, Some(RevocationEndpoint::builder(authlete.clone(), handle)))
 }
 
 /// `POST` of a form.
@@ -105,7 +106,7 @@ pub(crate) fn post(path: &str, form: &str, headers: &[(&str, &str)]) -> Request 
     request.body(Body::from(form.to_owned())).unwrap()
 }
 
-/// `POST /token` or `POST /revoke`, from a task of its own.
+/// `POST /token` or `POST /revoke`, in a task of its own.
 pub(crate) fn spawn_post(server: &Server<'_>, path: &str, form: &str) -> JoinHandle<Answer> {
     let request = post(path, form, &[("authorization", &server.basic())]);
     tokio::spawn(send(server.endpoints.clone(), request))
@@ -120,7 +121,7 @@ pub(crate) fn body_of(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// The tokens of a successful answer: the access token and the refresh token.
+/// The access token and the refresh token of a successful response.
 pub(crate) fn tokens_of(answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let body = body_of(answer);
@@ -132,15 +133,17 @@ pub(crate) fn refresh(token: &str) -> String {
     format!("grant_type=refresh_token&refresh_token={token}")
 }
 
+pub(crate) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
 pub(crate) const PASSWORD: &str = "grant_type=password&username=alice&password=x&scope=read";
 
-/// The form with the credentials of the emulator's client in it (RFC 6749 §2.3.1).
+/// Adds the credentials of the emulator's client to a form (RFC 6749 §2.3.1).
 pub(crate) fn with_credentials(authlete: &Emulator, form: &str) -> String {
     let (id, secret) = (authlete.client_id(), authlete.client_secret());
     format!("{form}&client_id={id}&client_secret={secret}")
 }
 
-/// A token that the layer knows by the answer that issued it, without an introspection.
+/// A token that the layer has stored when it was issued, without an introspection.
 pub(crate) async fn issued(authlete: &Emulator, auth: &AuthLayer, scope: &str) -> String {
     let endpoint = TokenEndpoint::new(authlete.authlete(), &auth.handle());
     let router = Router::new().route_service("/token", endpoint);
@@ -155,4 +158,34 @@ pub(crate) async fn revoke(bench: &Bench, handle: &AuthHandle, token: &str) -> S
     let router = Router::new().route_service("/revoke", endpoint);
     let form = with_credentials(&bench.authlete, &format!("token={token}"));
     send(router, post("/revoke", &form, &[])).await.status
+}
+
+/// The endpoints at `/token` and `/revoke`.
+pub(crate) fn router(
+    token: TokenEndpointBuilder,
+    revoke: Option<RevocationEndpointBuilder>,
+) -> Router {
+    let router = Router::new().route_service("/token", token.build().unwrap());
+    match revoke {
+        Some(revoke) => router.route_service("/revoke", revoke.build().unwrap()),
+        None => router,
+    }
+}
+
+/// Endpoints with these limits.
+pub(crate) fn limited<'b>(bench: &'b Bench, limits: Limits) -> Server<'b> {
+    let server = Server::new(bench);
+    let (authlete, handle) = (bench.authlete.authlete(), &server.api.handle);
+    let token = TokenEndpoint::builder(authlete.clone(), handle)
+        .decide(async |_| Decision::issue("alice"))
+        .limits(limits);
+    let revoke = RevocationEndpoint::builder(authlete, handle).limits(limits);
+    Server { endpoints: router(token, Some(revoke)), ..server }
+}
+
+/// The response of `/auth/token` that issues a bearer token.
+pub(crate) async fn bearer_token(bench: &Bench) -> Value {
+    let token = bench.authlete.token().subject("alice").issue().await;
+    let content = json!({ "access_token": token, "token_type": "Bearer" }).to_string();
+    json!({ "action": "OK", "responseContent": content, "accessToken": token, "subject": "alice" })
 }

@@ -144,3 +144,8 @@ pub(crate) fn assert_refused(answer: &Answer, error: &str, why: &str) {
     assert!(answer.challenge().starts_with(&expected), "{why}: {}", answer.challenge());
     assert!(answer.challenge().contains("algs=\"ES256 ES384 Ed25519 EdDSA PS256 RS256\""), "{why}");
 }
+
+pub(crate) fn assert_invalid_token(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().contains("error=\"invalid_token\""), "{}", answer.challenge());
+}

@@ -1,0 +1,104 @@
+//! Under which key a token is known, and how it was presented.
+
+use sha2::{Digest, Sha256};
+
+/// A digest that names a token of a service. The token cannot be read from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    /// A part of it, as evenly spread as all of it.
+    pub(crate) fn prefix(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// A SHA-256 thumbprint: of a DPoP key (RFC 7638) or of a certificate (RFC 8705 `x5t#S256`).
+pub(crate) type Thumbprint = [u8; 32];
+
+/// To what the presenter of a token has shown to be bound: to nothing for a bearer.
+///
+/// All that is known of a token is kept under one [`Key`], so that it is invalidated at once; but what
+/// Authlete said about one binding is never used for another.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Binding {
+    /// The key of a DPoP proof.
+    pub(crate) key: Option<Thumbprint>,
+    /// The client certificate of the connection.
+    pub(crate) certificate: Option<Thumbprint>,
+}
+
+impl Binding {
+    pub(crate) const BEARER: Self = Self { key: None, certificate: None };
+}
+
+/// The keys of one kind of thing at one service, asked in one way.
+///
+/// Two services, two credentials or two ways of asking never share a key, even if they share a
+/// store.
+#[derive(Clone)]
+pub(crate) struct KeySpace(Sha256);
+
+impl KeySpace {
+    /// `identity` names the service and our credentials there, `use_` what is asked of it, `kind` what
+    /// has a key.
+    pub(crate) fn new(identity: &[u8; 32], use_: &str, kind: &str) -> Self {
+        let name = digest_of([identity, use_.as_bytes(), kind.as_bytes()]);
+        // Fills a block of the digest, so that it is done with here and the key of a usual token takes
+        // one block more.
+        let mut digest = Sha256::new();
+        digest.update(name);
+        digest.update([0; 32]);
+        Self(digest)
+    }
+
+    /// The key of what this text names.
+    pub(crate) fn key(&self, text: &str) -> Key {
+        Key(self.0.clone().chain_update(text).finalize().into())
+    }
+
+    /// The key of what these parts name together.
+    pub(crate) fn key_of<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Key {
+        let mut digest = self.0.clone();
+        parts.into_iter().for_each(|text| part(&mut digest, text.as_bytes()));
+        Key(digest.finalize().into())
+    }
+}
+
+/// A digest of what these parts name together.
+pub(crate) fn digest_of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    parts.into_iter().for_each(|bytes| part(&mut digest, bytes));
+    digest.finalize().into()
+}
+
+/// Lengths keep parts apart: `("ab", "c")` and `("a", "bc")` are not the same.
+fn part(digest: &mut Sha256, part: &[u8]) {
+    digest.update((part.len() as u64).to_be_bytes());
+    digest.update(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_by_service_check_kind_and_token() {
+        let (one, two) = ([1; 32], [2; 32]);
+        let keys = [
+            KeySpace::new(&one, "introspection", "access").key("token"),
+            KeySpace::new(&two, "introspection", "access").key("token"),
+            KeySpace::new(&one, "update", "access").key("token"),
+            KeySpace::new(&one, "introspection", "refresh").key("token"),
+            KeySpace::new(&one, "introspectiona", "ccess").key("token"),
+            KeySpace::new(&one, "introspection", "access").key("token2"),
+            KeySpace::new(&one, "introspection", "access").key_of(["to", "ken"]),
+            KeySpace::new(&one, "introspection", "access").key_of(["tok", "en"]),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(key), "{index}");
+        }
+        assert!(keys[0] == KeySpace::new(&one, "introspection", "access").key("token"));
+    }
+}
