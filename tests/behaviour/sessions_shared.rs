@@ -1,4 +1,4 @@
-//! Sessions whose processes share a store.
+//! Sessions in a store that several processes share.
 #![cfg(feature = "session")]
 
 use http::{StatusCode, header};
@@ -86,7 +86,7 @@ async fn the_end_of_a_session_revokes_renewed_tokens_that_could_not_be_saved() {
 
 #[tokio::test]
 async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() {
-    // While the old access token is good, and when it is not.
+    // While the old access token is valid, and after that.
     for age in [80, 100] {
         let bench = Bench::new().await;
         let browser = Browser::new(&bench).await;
@@ -106,7 +106,7 @@ async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() 
 }
 
 #[tokio::test]
-async fn a_renewal_that_takes_long_elsewhere_is_not_known_and_ends_nothing() {
+async fn a_slow_renewal_elsewhere_keeps_the_session() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
@@ -125,12 +125,12 @@ async fn a_renewal_that_takes_long_elsewhere_is_not_known_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_can_take() {
+async fn a_renewal_of_a_process_that_stopped_is_waited_for_until_its_deadline() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
     bench.clock.advance(80 * SECOND);
-    // It has used the refresh token up, and does not get to the store any more.
+    // It has used the refresh token, and cannot reach the store any more.
     browser.process.store.break_after(1);
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     // 3 s for Authlete, and twice 3 s for the store.
@@ -142,7 +142,7 @@ async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_ca
     let answer = other.get(&browser.cookie).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "its refresh token is used up");
     assert_eq!((renewals(&bench), alive(&bench).await), (2, 1));
-    // Should it come back after all, its tokens end.
+    // If it recovers, its tokens are revoked.
     browser.process.store.mend();
     assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(alive(&bench).await, 0);
@@ -162,7 +162,7 @@ async fn a_claim_of_a_clock_that_was_wrong_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_call_that_authlete_turned_away_hinders_no_other_process() {
+async fn a_refused_call_delays_no_other_process() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let other = browser.process.other(&bench);
@@ -191,7 +191,7 @@ async fn tokens_that_another_process_stored_meanwhile_are_used() {
     let renewed = SessionTokens::from_response(&response).unwrap();
     let hold = bench.authlete.hold(Api::Token);
     let (answer, ()) = tokio::join!(browser.get(), async {
-        // This one is told `invalid_grant`, and sees that the session has other tokens.
+        // This process gets `invalid_grant`, and finds other tokens in the session.
         bench.authlete.arrived(Api::Token, 2).await;
         browser.store(&renewed).await;
         hold.release();
@@ -205,7 +205,7 @@ async fn tokens_of_a_refresh_token_that_is_kept_are_not_revoked_by_a_late_renewa
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(80 * SECOND);
-    // The service keeps refresh tokens: the answer has none.
+    // The service keeps refresh tokens, so that the response has none.
     let content = serde_json::json!({"action": "OK", "accessToken": "another"});
     bench.authlete.fault(Fault::json(content).on(Api::Token).times(1));
     browser.process.store.allow(1);
