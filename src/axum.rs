@@ -13,7 +13,7 @@ use http::request::Parts;
 use crate::{
     credentials::RequestHead,
     rejection::Rejection,
-    request::refuse::{guard, refuse},
+    request::{refuse_inside, refuser},
     token::{Properties, Scopes, TokenInfo},
 };
 
@@ -26,7 +26,7 @@ impl ExtractError {
     fn new(parts: &Parts, rejection: &Rejection) -> Self {
         let Parts { method, uri, version, headers, extensions, .. } = parts;
         let head = RequestHead { method, uri, version: *version, headers };
-        Self(Box::new(refuse(head, extensions, rejection)))
+        Self(Box::new(refuse_inside(head, extensions, rejection)))
     }
 }
 
@@ -37,7 +37,7 @@ impl IntoResponse for ExtractError {
 }
 
 fn token_info(parts: &Parts) -> Result<Option<&TokenInfo>, ExtractError> {
-    match guard(&parts.extensions) {
+    match refuser(&parts.extensions) {
         Ok(_) => Ok(parts.extensions.get()),
         Err(rejection) => Err(ExtractError::new(parts, &rejection)),
     }

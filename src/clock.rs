@@ -1,4 +1,4 @@
-//! The time of day, which tests can move.
+//! The time of day and the monotonic time, which tests can move.
 
 use std::{
     fmt,
@@ -9,15 +9,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The longest age, and the longest wait, that can be set.
+/// The upper bound of ages and waits that can be set.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No cache or store is told to keep anything for longer: what ends far away overflows there.
+/// The upper bound of lifetimes in caches and stores, whose times overflow beyond.
 pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The time of day by which expiry is judged.
+/// The clock that tells whether tokens have expired.
 ///
-/// Clones share one clock, so that a test can hand the same one to the layer and to the emulator
+/// Clones share one clock, so that a test can give the same one to the layer and to the emulator
 /// and move both.
 ///
 /// ```
@@ -34,26 +34,26 @@ pub struct Clock {
     moved: Arc<Moved>,
 }
 
-/// By how much a clock was moved.
+/// How far a clock was moved.
 #[derive(Default)]
 struct Moved {
-    /// In all (ms): negative if it was moved back further than on.
+    /// The sum of all moves (ms).
     shift: AtomicI64,
-    /// On, in all (ms): what was moved back is not taken off.
+    /// The sum of all moves forward (ms).
     advanced: AtomicU64,
 }
 
-/// A moment by two clocks (ms). Ages are judged by both, since the time of day can be set back.
+/// A moment by two clocks (ms). An age is over if it is over by either, since the time of day can be set back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moment {
     /// The time of day, since the epoch.
     pub(crate) wall: u64,
-    /// By a clock that is never set back. It counts from an arbitrary start.
+    /// The monotonic time, since an arbitrary start.
     pub(crate) monotonic: u64,
 }
 
 impl Moment {
-    /// The moment when an age ends that begins now.
+    /// The moment that is later by this age.
     pub(crate) fn after(self, age: Duration) -> Self {
         self.after_millis(span(age))
     }
@@ -63,19 +63,19 @@ impl Moment {
         Self { wall: self.wall.saturating_add(age), monotonic: self.monotonic.saturating_add(age) }
     }
 
-    /// Whether it is over: by one of both clocks.
+    /// Whether it is past by either clock.
     #[inline]
     pub(crate) fn is_past(self, now: Self) -> bool {
         self.wall <= now.wall || self.monotonic <= now.monotonic
     }
 
-    /// How long ago it was, by the clock that says longer.
+    /// How long ago it was: the longer time of both clocks.
     pub(crate) fn elapsed(self, now: Self) -> Duration {
         let wall = now.wall.saturating_sub(self.wall);
         Duration::from_millis(wall.max(now.monotonic.saturating_sub(self.monotonic)))
     }
 
-    /// What ends first.
+    /// The earlier time by each clock.
     pub(crate) fn min(self, other: Self) -> Self {
         Self { wall: self.wall.min(other.wall), monotonic: self.monotonic.min(other.monotonic) }
     }
@@ -88,7 +88,7 @@ impl Clock {
         Self::default()
     }
 
-    /// A clock that stands still unless it is moved.
+    /// A clock that changes only by [`advance`](Self::advance) and [`rewind`](Self::rewind).
     #[must_use]
     pub fn frozen(at: SystemTime) -> Self {
         Self { frozen: Some(at), ..Self::default() }
@@ -108,7 +108,8 @@ impl Clock {
         shifted.unwrap_or(now)
     }
 
-    /// The moment of the system's last tick, some ms ago at most: it costs less than [`moment`](Self::moment).
+    /// The moment of the system's last tick, which is some ms ago at most. It costs less than
+    /// [`moment`](Self::moment).
     #[inline]
     pub(crate) fn recently(&self) -> Moment {
         let shift = self.moved.shift.load(Ordering::Relaxed);
@@ -121,8 +122,8 @@ impl Clock {
         Moment { wall: self.now_millis(), monotonic: self.monotonic() }
     }
 
-    /// ms by a clock that is never set back, as of its last tick. A frozen clock counts only what it is
-    /// [moved on](Self::advance).
+    /// The monotonic time (ms) of the last tick. That of a frozen clock is the sum of its
+    /// [advances](Self::advance).
     #[inline]
     fn monotonic(&self) -> u64 {
         let advanced = self.moved.advanced.load(Ordering::Relaxed);
@@ -138,23 +139,23 @@ impl Clock {
         millis(self.now())
     }
 
-    /// Moves the clock and all its clones on, by whole milliseconds.
+    /// Moves the clock and all its clones forward, by whole milliseconds.
     pub fn advance(&self, by: Duration) {
         let add = |advanced: u64| Some(advanced.saturating_add(span(by)));
-        // `fetch_update` fails only if the closure answers `None`.
+        // `fetch_update` fails only if the closure returns `None`.
         let _ = self.moved.advanced.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
-    /// Moves the clock and all its clones back, by whole milliseconds, as when the time of day is
-    /// corrected: what is known gets no younger by it.
+    /// Moves the clock and all its clones back, by whole milliseconds, like a correction of the time of day.
+    /// It does not lengthen the life of cached entries.
     pub fn rewind(&self, by: Duration) {
         self.shift(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis));
     }
 
     fn shift(&self, millis: i64) {
         let add = |shift: i64| Some(shift.saturating_add(millis));
-        // `fetch_update` fails only if the closure answers `None`.
+        // `fetch_update` fails only if the closure returns `None`.
         let _ = self.moved.shift.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
@@ -169,7 +170,7 @@ fn last_tick() -> u64 {
     millis(SystemTime::now())
 }
 
-/// ms by a clock that is never set back, as of the last tick.
+/// The monotonic time (ms), as of the last tick.
 #[inline]
 fn last_monotonic_tick() -> u64 {
     #[cfg(target_os = "linux")]
@@ -188,13 +189,13 @@ fn tick(clock: nix::time::ClockId) -> Option<u64> {
     Some(seconds.wrapping_mul(1000).wrapping_add(nanos / 1_000_000))
 }
 
-/// ms since this was called first.
+/// ms since the first call.
 fn since_start() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     span(START.get_or_init(std::time::Instant::now).elapsed())
 }
 
-/// In ms.
+/// A duration in ms.
 pub(crate) fn span(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

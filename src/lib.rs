@@ -64,24 +64,22 @@
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod api;
+mod authorize;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
-mod cache;
 mod clock;
 mod credentials;
 pub mod delegate;
-mod details;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
+mod introspect;
 mod layer;
 mod lifecycle;
 mod metadata;
-mod meter;
 mod observe;
-mod policy;
 mod precheck;
 mod proof;
 mod rejection;
@@ -91,13 +89,14 @@ mod resilience;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod single_flight;
+mod store;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[path = "../tests/untrusted/mod.rs"]
 pub mod untrusted;
 mod verdict;
-mod verifier;
+mod verify;
 
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
@@ -109,13 +108,13 @@ pub use self::proof::{
 };
 pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
+    authorize::{Require, RequireDetails, RequireScopes},
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
-    details::RequireDetails,
+    introspect::Check,
     layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
     lifecycle::{Refresh, Rotation},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
-    policy::{Require, RequireScopes},
     precheck::Precheck,
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
@@ -123,5 +122,4 @@ pub use self::{
     rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
     resilience::{BreakerState, Health},
     token::{Properties, PropertiesError, Scopes, TokenInfo},
-    verifier::Check,
 };

@@ -1,4 +1,4 @@
-//! Protected resource metadata (RFC 9728): how clients find out what protects this server.
+//! Protected resource metadata (RFC 9728).
 
 use std::{
     convert::Infallible,
@@ -21,14 +21,14 @@ use tower_http::cors::{AllowHeaders, Any, Cors, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{api::ConfigError, policy::Require};
+use crate::{api::ConfigError, authorize::Require};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// For how long a browser may go by the answer to a preflight. Browsers set limits of their own.
+/// How long a browser may cache the answer to a preflight. Browsers have lower limits of their own.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What protects a resource: its metadata document, and a service that answers with it.
+/// The metadata document of a protected resource, and a service that responds with it.
 ///
 /// ```
 /// use axum::Router;
@@ -40,7 +40,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 ///     .scopes(["reports.read", "reports.write"])
 ///     .build()?;
 /// let auth = AuthLayer::builder(authlete)
-///     // Challenges tell where the metadata is.
+///     // Challenges have the URL of the metadata.
 ///     .protected_resource(&resource)
 ///     // Tokens must be for this resource (RFC 8707).
 ///     .require(resource.audience())
@@ -48,7 +48,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// let app: Router = Router::new()
 ///     // …routes…
 ///     .layer(auth)
-///     // Outside of the layer, since it is what clients read before they have a token.
+///     // Outside of the layer, since clients read it before they have a token.
 ///     .route_service(resource.path(), resource.service());
 /// # Ok(())
 /// # }
@@ -64,7 +64,7 @@ struct Parts {
 }
 
 impl ProtectedResource {
-    /// The metadata of the resource with this identifier, an URL without a fragment (RFC 8707 §2).
+    /// Settings for the resource with this identifier, a URL without a fragment (RFC 8707 §2).
     pub fn builder(identifier: impl Into<String>) -> ProtectedResourceBuilder {
         let identifier = identifier.into();
         let mut document = Map::new();
@@ -79,14 +79,14 @@ impl ProtectedResource {
         &self.0.identifier
     }
 
-    /// The path of the metadata at this server: the well-known one, followed by the path of the resource
-    /// if it has one (RFC 9728 §3.1).
+    /// The path of the metadata at this server: the well-known path, followed by the path of the resource,
+    /// if any (RFC 9728 §3.1).
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0.path
     }
 
-    /// The URL of the metadata, as challenges tell it.
+    /// The URL of the metadata, as in challenges.
     #[must_use]
     pub fn metadata_url(&self) -> String {
         self.0.url.clone()
@@ -98,14 +98,13 @@ impl ProtectedResource {
         str::from_utf8(&self.0.document).unwrap_or_default()
     }
 
-    /// A service that answers with the document, to be mounted at [`path`](Self::path).
+    /// A service that responds with the document, to be mounted at [`path`](Self::path).
     ///
-    /// Clients in browsers may read it from any origin, with any header and without credentials: it is
-    /// the same for everybody. MCP clients send `MCP-Protocol-Version`, which takes a preflight; that is
-    /// answered too. Caches may keep the document for an hour, and browsers the answer to a preflight for a
-    /// day. A CORS layer around the API itself has to answer its preflights outside of
-    /// [`AuthLayer`](crate::AuthLayer), and to expose `WWW-Authenticate`, by which challenges tell where
-    /// the document is.
+    /// It allows cross-origin requests from any origin, with any header and without credentials, since the
+    /// document is public, and responds to preflights, which MCP clients cause by `MCP-Protocol-Version`.
+    /// Caches may store the document for an hour, and browsers the answer to a preflight for a day. A CORS
+    /// layer around the API itself has to respond to its preflights outside of
+    /// [`AuthLayer`](crate::AuthLayer), and to expose `WWW-Authenticate`, which has the document's URL.
     #[must_use]
     pub fn service(&self) -> MetadataService {
         let cors = CorsLayer::new()
@@ -148,7 +147,7 @@ impl ProtectedResourceBuilder {
         self
     }
 
-    /// The scopes that are used in authorization requests for this resource.
+    /// The scopes for authorization requests that concern this resource.
     pub fn scopes(self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
         self.member("scopes_supported", scopes)
@@ -159,12 +158,12 @@ impl ProtectedResourceBuilder {
         self.member("resource_name", name.into())
     }
 
-    /// Where people find documentation.
+    /// The URL of documentation for people.
     pub fn documentation(self, url: impl Into<String>) -> Self {
         self.member("resource_documentation", url.into())
     }
 
-    /// That DPoP proofs with these algorithms are accepted, and whether all tokens must be bound.
+    /// The algorithms of DPoP proofs that are accepted, and whether all tokens must be bound to a key.
     #[cfg(feature = "dpop")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     pub fn dpop(
@@ -183,10 +182,10 @@ impl ProtectedResourceBuilder {
         self
     }
 
-    /// The resource.
+    /// Builds the resource.
     ///
     /// # Errors
-    /// If the identifier is no URL of a server, or has a fragment.
+    /// If the identifier is not the `http` or `https` URL of a server, or has a fragment or user information.
     pub fn build(self) -> Result<ProtectedResource, ConfigError> {
         let wrong = || {
             let problem = format!("{} characters, not the URL of a server", self.identifier.len());
@@ -202,7 +201,7 @@ impl ProtectedResourceBuilder {
         if self.identifier.contains('#') || authority.as_str().contains('@') {
             return Err(wrong());
         }
-        // RFC 9728 §3.1: a terminating slash after the host goes away.
+        // A slash directly after the host is removed (RFC 9728 §3.1).
         let rest = uri.path_and_query().map_or("", |rest| rest.as_str());
         let rest = if rest == "/" { "" } else { rest };
         let path = format!("{WELL_KNOWN}{}", if uri.path() == "/" { "" } else { uri.path() });
@@ -215,7 +214,7 @@ impl ProtectedResourceBuilder {
 /// Response future of [`MetadataService`].
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
-/// Answers with a metadata document; see [`ProtectedResource::service`].
+/// Responds with a metadata document; see [`ProtectedResource::service`].
 #[derive(Debug, Clone)]
 pub struct MetadataService(Cors<Document>);
 
@@ -229,12 +228,12 @@ impl<B> Service<Request<B>> for MetadataService {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Its body is not looked at, and need not be sent to another thread.
+        // Without its body, which need not be `Send`.
         Box::pin(self.0.call(request.map(drop)))
     }
 }
 
-/// Answers with the document, whatever the origin of the request.
+/// Responds with the document, regardless of the request's origin.
 #[derive(Debug, Clone)]
 struct Document(ProtectedResource);
 

@@ -1,4 +1,4 @@
-//! Can a token be one of the service's? What cannot is refused without asking anybody.
+//! Whether a token can be one of the service's: any other is refused without a call.
 
 use std::{
     fmt,
@@ -13,11 +13,11 @@ mod jwt;
 #[cfg(feature = "jwt")]
 pub use self::jwt::{JwtKeys, JwtPrecheck};
 
-/// What the access tokens of the service look like. A token that looks different is 401
-/// `invalid_token`, and costs no call; one that fits is checked as without this.
+/// The shape of the service's access tokens. A token of another shape is refused with 401
+/// `invalid_token`, without a call; one that fits is checked as without this.
 ///
-/// Shapes are looked at on every request, before anything is looked up. So is a closure, which should
-/// be quick therefore: it stands for [`Precheck::when`].
+/// Shapes are tested on every request, before the cache is looked up. So are closures, which convert into
+/// [`Precheck::when`]: they must not block.
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, Precheck};
@@ -31,13 +31,13 @@ pub use self::jwt::{JwtKeys, JwtPrecheck};
 /// # }
 /// ```
 ///
-/// If the service issues JWTs, their signatures can be looked at, too: see [`JwtPrecheck`].
+/// If the service issues JWTs, their signatures can be verified too: see [`JwtPrecheck`].
 #[derive(Clone)]
 pub struct Precheck(Arc<Rule>);
 
 enum Rule {
     Length(RangeInclusive<usize>),
-    /// A bit for each character of ASCII.
+    /// One bit for each character of ASCII.
     Alphabet(u128),
     Prefix(String),
     Test(Box<dyn Fn(&str) -> bool + Send + Sync>),
@@ -47,14 +47,17 @@ enum Rule {
     Any(Precheck, Precheck),
 }
 
-/// How closely a token is looked at.
+/// What is tested of a token.
 #[derive(Clone, Copy)]
-enum Look {
-    /// As closely as costs next to nothing.
-    Brief,
-    /// At its signature, too, and at its expiry if there is a time.
-    #[cfg_attr(not(feature = "jwt"), expect(dead_code, reason = "only JWTs tell of it"))]
-    Close(Option<SystemTime>),
+enum Depth {
+    /// Its shape alone.
+    Shape,
+    /// Of a JWT also the signature, and the expiry at this time if there is one.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(dead_code, reason = "only JWTs have more than a shape")
+    )]
+    Full(Option<SystemTime>),
 }
 
 impl Precheck {
@@ -62,10 +65,10 @@ impl Precheck {
         Self(Arc::new(rule))
     }
 
-    /// Tokens have one of these lengths (bytes).
+    /// Tokens have a length (bytes) in this range.
     ///
     /// # Panics
-    /// If the range is empty: no token would ever fit.
+    /// If the range is empty: no token would fit.
     #[must_use]
     #[track_caller]
     pub fn length(lengths: impl RangeBounds<usize>) -> Self {
@@ -86,7 +89,7 @@ impl Precheck {
         Self::new(Rule::Length(lengths))
     }
 
-    /// Tokens are made of these characters alone, a prefix included.
+    /// All characters of a token, including those of a prefix, are among these.
     ///
     /// ```
     /// use tower_authlete::Precheck;
@@ -95,7 +98,7 @@ impl Precheck {
     /// ```
     ///
     /// # Panics
-    /// If there are none, or if one is not ASCII: no access token could hold it (RFC 6750 §2.1).
+    /// If there are none, or if one is not ASCII: no access token can have it (RFC 6750 §2.1).
     #[must_use]
     #[track_caller]
     pub fn alphabet(characters: impl IntoIterator<Item = char>) -> Self {
@@ -108,19 +111,19 @@ impl Precheck {
         Self::new(Rule::Alphabet(alphabet))
     }
 
-    /// Tokens are made of letters, digits, `-` and `_` alone (RFC 4648 §5), as Authlete's are.
+    /// All characters are letters, digits, `-` and `_` (RFC 4648 §5), as in Authlete's tokens.
     #[must_use]
     pub fn base64url() -> Self {
         Self::alphabet(('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']))
     }
 
-    /// Tokens begin like this.
+    /// Tokens start with this.
     #[must_use]
     pub fn prefix(prefix: impl Into<String>) -> Self {
         Self::new(Rule::Prefix(prefix.into()))
     }
 
-    /// Tokens pass a test of yours.
+    /// Tokens pass a test of yours, which runs on every request and must not block.
     #[must_use]
     pub fn when(fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::new(Rule::Test(Box::new(fits)))
@@ -140,7 +143,7 @@ impl Precheck {
         Self::new(Rule::All(self, other.into()))
     }
 
-    /// Tokens fit one of both.
+    /// Tokens fit at least one of both.
     #[must_use]
     pub fn or(self, other: impl Into<Self>) -> Self {
         Self::new(Rule::Any(self, other.into()))
@@ -148,10 +151,10 @@ impl Precheck {
 
     /// Whether a token has the right shape.
     pub(crate) fn has_shape(&self, token: &str) -> bool {
-        self.fits(token, Look::Brief)
+        self.fits(token, Depth::Shape)
     }
 
-    /// Whether there is more to look at than shapes.
+    /// Whether [`fits_closely`](Self::fits_closely) tests more than the shape.
     pub(crate) fn looks_closer(&self) -> bool {
         match &*self.0 {
             #[cfg(feature = "jwt")]
@@ -163,7 +166,7 @@ impl Precheck {
         }
     }
 
-    /// Whether nothing but JWTs fit.
+    /// Whether only JWTs fit.
     pub(crate) fn takes_only_jwts(&self) -> bool {
         match &*self.0 {
             #[cfg(feature = "jwt")]
@@ -174,12 +177,12 @@ impl Precheck {
         }
     }
 
-    /// Whether a token fits if signatures are looked at, too. Without a time, its expiry is not.
+    /// Whether a token fits, with signatures verified, and the expiry tested at `now` if that is given.
     pub(crate) fn fits_closely(&self, token: &str, now: Option<SystemTime>) -> bool {
-        self.fits(token, Look::Close(now))
+        self.fits(token, Depth::Full(now))
     }
 
-    fn fits(&self, token: &str, look: Look) -> bool {
+    fn fits(&self, token: &str, depth: Depth) -> bool {
         match &*self.0 {
             Rule::Length(lengths) => lengths.contains(&token.len()),
             Rule::Alphabet(alphabet) => {
@@ -188,12 +191,12 @@ impl Precheck {
             Rule::Prefix(prefix) => token.starts_with(prefix.as_str()),
             Rule::Test(fits) => fits(token),
             #[cfg(feature = "jwt")]
-            Rule::Jwt(jwt) => match look {
-                Look::Brief => JwtPrecheck::has_shape(token),
-                Look::Close(now) => jwt.fits(token, now),
+            Rule::Jwt(jwt) => match depth {
+                Depth::Shape => JwtPrecheck::has_shape(token),
+                Depth::Full(now) => jwt.fits(token, now),
             },
-            Rule::All(one, other) => one.fits(token, look) && other.fits(token, look),
-            Rule::Any(one, other) => one.fits(token, look) || other.fits(token, look),
+            Rule::All(one, other) => one.fits(token, depth) && other.fits(token, depth),
+            Rule::Any(one, other) => one.fits(token, depth) || other.fits(token, depth),
         }
     }
 }

@@ -11,28 +11,86 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The calls under way, one for each key.
-pub(crate) struct SingleFlight<K, V>(Arc<Mutex<Table<K, V>>>);
-
-struct Table<K, V> {
-    calls: HashMap<K, Place<V>>,
-    /// How many reservations each key has.
-    reserved: HashMap<K, usize>,
-}
-
-struct Place<V> {
-    call: Arc<Call<V>>,
-    invalidated: bool,
-}
+/// The calls under way. It has no lock of its own: [`SingleFlight`] adds one, and the token store keeps it
+/// under its own. `A` is what is told about a call before it has an outcome.
+pub(crate) struct Table<K, V, A = ()>(HashMap<K, Vec<Arc<Call<V, A>>>>);
 
 /// A call under way.
-pub(crate) struct Call<V>(watch::Receiver<Option<V>>);
+pub(crate) struct Call<V, A = ()> {
+    pub(crate) about: A,
+    outcome: watch::Receiver<Option<V>>,
+}
 
-impl<V: Clone> Call<V> {
+impl<V: Clone, A> Call<V, A> {
     /// Waits for the outcome; `None` if the call broke off. It can be dropped at any time.
     pub(crate) async fn outcome(&self) -> Option<V> {
-        self.0.clone().wait_for(Option::is_some).await.ok()?.clone()
+        self.outcome.clone().wait_for(Option::is_some).await.ok()?.clone()
     }
+
+    /// The outcome, if there is one.
+    pub(crate) fn outcome_by_now(&self) -> Option<V> {
+        self.outcome.borrow().clone()
+    }
+}
+
+impl<K: Copy + Eq + Hash, V, A> Table<K, V, A> {
+    pub(crate) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// The calls of a key that are under way, in the order of their start.
+    pub(crate) fn of<'t>(
+        &'t self,
+        key: &K,
+    ) -> impl DoubleEndedIterator<Item = &'t Arc<Call<V, A>>> {
+        self.0.get(key).into_iter().flatten()
+    }
+
+    /// The last call that suits, to wait for.
+    pub(crate) fn join(&self, key: &K, suits: impl Fn(&A) -> bool) -> Option<Arc<Call<V, A>>> {
+        self.of(key).rev().find(|call| suits(&call.about)).cloned()
+    }
+
+    /// A new call, and the sender that tells its outcome.
+    pub(crate) fn start(
+        &mut self,
+        key: K,
+        about: A,
+    ) -> (Arc<Call<V, A>>, watch::Sender<Option<V>>) {
+        let (sender, outcome) = watch::channel(None);
+        let call = Arc::new(Call { about, outcome });
+        self.0.entry(key).or_default().push(call.clone());
+        (call, sender)
+    }
+
+    /// Removes a call. Tells whether it was there.
+    pub(crate) fn remove(&mut self, key: &K, call: &Arc<Call<V, A>>) -> bool {
+        let Some(calls) = self.0.get_mut(key) else { return false };
+        let position = calls.iter().position(|other| Arc::ptr_eq(other, call));
+        position.map(|position| calls.remove(position));
+        if calls.is_empty() {
+            self.0.remove(key);
+        }
+        position.is_some()
+    }
+
+    /// Removes all calls of a key.
+    pub(crate) fn remove_all_of(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The calls under way, one for each key.
+pub(crate) struct SingleFlight<K, V>(Arc<Mutex<State<K, V>>>);
+
+struct State<K, V> {
+    calls: Table<K, V>,
+    /// How many reservations each key has.
+    reserved: HashMap<K, usize>,
 }
 
 /// What to do about a call.
@@ -45,13 +103,13 @@ pub(crate) enum Join<K: Copy + Eq + Hash, V> {
 
 impl<K: Copy + Eq + Hash, V> SingleFlight<K, V> {
     pub(crate) fn new() -> Self {
-        let table = Table { calls: HashMap::new(), reserved: HashMap::new() };
-        Self(Arc::new(Mutex::new(table)))
+        let state = State { calls: Table::new(), reserved: HashMap::new() };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// Keeps others from joining, leading and completing while something else is looked at or changed.
     pub(crate) fn lock(&self) -> Locked<'_, K, V> {
-        Locked { shared: &self.0, table: locked(&self.0) }
+        Locked { shared: &self.0, state: locked(&self.0) }
     }
 
     /// Takes the place of the leader, after waiting for a call that is under way. Who joins meanwhile is told
@@ -71,112 +129,85 @@ impl<K: Copy + Eq + Hash, V> SingleFlight<K, V> {
     }
 }
 
-fn locked<K, V>(shared: &Mutex<Table<K, V>>) -> MutexGuard<'_, Table<K, V>> {
+fn locked<K, V>(shared: &Mutex<State<K, V>>) -> MutexGuard<'_, State<K, V>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The calls under way, under their lock.
 pub(crate) struct Locked<'f, K, V> {
-    shared: &'f Arc<Mutex<Table<K, V>>>,
-    table: MutexGuard<'f, Table<K, V>>,
+    shared: &'f Arc<Mutex<State<K, V>>>,
+    state: MutexGuard<'f, State<K, V>>,
 }
 
 impl<K: Copy + Eq + Hash, V> Locked<'_, K, V> {
     /// The call that is under way.
     pub(crate) fn under_way(&self, key: &K) -> Option<Arc<Call<V>>> {
-        Some(self.table.calls.get(key)?.call.clone())
+        self.state.calls.join(key, |()| true)
     }
 
     pub(crate) fn join(&mut self, key: K) -> Join<K, V> {
         if let Some(call) = self.under_way(&key) {
             return Join::Wait(call);
         }
-        let (sender, receiver) = watch::channel(None);
-        let call = Arc::new(Call(receiver));
-        let place = Place { call: call.clone(), invalidated: false };
-        self.table.calls.insert(key, place);
+        let (call, sender) = self.state.calls.start(key, ());
         let leader = Leader { shared: self.shared.clone(), key, call: call.clone(), sender };
         Join::Lead(call, leader)
-    }
-
-    /// The leader of a call that is under way learns of it.
-    pub(crate) fn invalidate(&mut self, key: &K) {
-        if let Some(place) = self.table.calls.get_mut(key) {
-            place.invalidated = true;
-        }
-    }
-
-    /// The leaders of all calls that are under way learn of it.
-    pub(crate) fn invalidate_all(&mut self) {
-        self.table.calls.values_mut().for_each(|place| place.invalidated = true);
     }
 
     /// Notes that nobody is to lead a call who asks first. There can be several reservations at a time,
     /// which do not wait for each other.
     pub(crate) fn reserve(&mut self, key: K) -> Reservation<K, V> {
-        *self.table.reserved.entry(key).or_default() += 1;
+        *self.state.reserved.entry(key).or_default() += 1;
         Reservation { shared: self.shared.clone(), key }
     }
 
     pub(crate) fn is_reserved(&self, key: &K) -> bool {
-        self.table.reserved.contains_key(key)
+        self.state.reserved.contains_key(key)
     }
 }
 
 /// Makes a call, and tells its outcome to all who wait.
 pub(crate) struct Leader<K: Copy + Eq + Hash, V> {
-    shared: Arc<Mutex<Table<K, V>>>,
+    shared: Arc<Mutex<State<K, V>>>,
     key: K,
     call: Arc<Call<V>>,
     sender: watch::Sender<Option<V>>,
 }
 
 impl<K: Copy + Eq + Hash, V> Leader<K, V> {
-    /// Leaves the place, and makes known what came of the call before anybody else can lead one. Tells the
-    /// closure whether the call was invalidated.
-    pub(crate) fn publish<T>(&self, publish: impl FnOnce(bool) -> T) -> T {
-        let mut table = locked(&self.shared);
-        let invalidated = self.leave(&mut table);
-        publish(invalidated)
+    /// Leaves the place, and makes known what came of the call before anybody else can lead one.
+    pub(crate) fn publish<T>(&self, publish: impl FnOnce() -> T) -> T {
+        let mut state = locked(&self.shared);
+        state.calls.remove(&self.key, &self.call);
+        publish()
     }
 
     /// Tells the outcome to all who wait.
     pub(crate) fn complete(self, outcome: V) {
-        self.leave(&mut locked(&self.shared));
+        self.publish(|| ());
         self.sender.send_replace(Some(outcome));
-    }
-
-    fn leave(&self, table: &mut Table<K, V>) -> bool {
-        match table.calls.get(&self.key) {
-            Some(place) if Arc::ptr_eq(&place.call, &self.call) => {
-                let invalidated = place.invalidated;
-                table.calls.remove(&self.key);
-                invalidated
-            }
-            _ => true,
-        }
     }
 }
 
 impl<K: Copy + Eq + Hash, V> Drop for Leader<K, V> {
     fn drop(&mut self) {
-        self.leave(&mut locked(&self.shared));
+        self.publish(|| ());
     }
 }
 
 /// While it lives, nobody is to lead a call.
 pub(crate) struct Reservation<K: Copy + Eq + Hash, V> {
-    shared: Arc<Mutex<Table<K, V>>>,
+    shared: Arc<Mutex<State<K, V>>>,
     key: K,
 }
 
 impl<K: Copy + Eq + Hash, V> Drop for Reservation<K, V> {
     fn drop(&mut self) {
-        let mut table = locked(&self.shared);
-        if let Some(reservations) = table.reserved.get_mut(&self.key) {
+        let mut state = locked(&self.shared);
+        if let Some(reservations) = state.reserved.get_mut(&self.key) {
             *reservations -= 1;
             if *reservations == 0 {
-                table.reserved.remove(&self.key);
+                state.reserved.remove(&self.key);
             }
         }
     }
@@ -235,7 +266,7 @@ mod tests {
     fn what_is_published_is_there_before_anybody_else_leads() {
         let calls = Integers::new();
         let (_, leader) = lead(&calls, 1);
-        assert!(!leader.publish(|invalidated| invalidated));
+        assert_eq!(leader.publish(|| 7), 7);
         let (_, next) = lead(&calls, 1);
         // The first one does not take the place of the next away.
         leader.complete(7);
@@ -244,18 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_learns_that_its_call_was_invalidated() {
-        let calls = Integers::new();
-        for all in [false, true] {
-            let ((_, one), (_, two)) = (lead(&calls, 1), lead(&calls, 2));
-            if all {
-                calls.lock().invalidate_all();
-            } else {
-                calls.lock().invalidate(&1);
-            }
-            assert!(one.publish(|invalidated| invalidated));
-            assert_eq!(two.publish(|invalidated| invalidated), all);
-        }
+    fn who_joins_says_which_calls_suit() {
+        let mut calls = Table::<u32, (), u32>::new();
+        let [old, new] = [1, 2].map(|started| calls.start(1, started).0);
+        let join = |calls: &Table<_, _, _>, key, at_least| calls.join(key, |it| *it >= at_least);
+        assert!(join(&calls, &1, 1).is_some_and(|it| Arc::ptr_eq(&it, &new)));
+        assert!(join(&calls, &1, 3).is_none() && join(&calls, &2, 1).is_none());
+        assert!(calls.remove(&1, &new) && !calls.remove(&1, &new));
+        assert!(join(&calls, &1, 1).is_some_and(|it| Arc::ptr_eq(&it, &old)));
+        calls.remove_all_of(&1);
+        assert_eq!(calls.of(&1).count(), 0);
     }
 
     #[test]

@@ -1,75 +1,22 @@
-//! What an answer of Authlete says about a token, and what is no answer.
+//! What is found out about a token.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::{
-    api::{
-        Error, IntrospectionAction, IntrospectionResponse, TokenUpdateAction, TokenUpdateResponse,
-    },
-    observe::{LogLimit, limited},
+    observe::{LogLimit, counters, limited},
     rejection::Rejection,
     token::TokenInfo,
 };
 
 /// When a client may try again, if Authlete does not say.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The facts of a good token, or why a request with it is refused.
 pub(crate) type Verdict = Result<TokenInfo, Rejection>;
 
-/// What `/auth/introspection` says.
-pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit) -> Verdict {
-    let rejection = match response.action {
-        IntrospectionAction::Ok => return Ok(TokenInfo::from(response)),
-        IntrospectionAction::BadRequest => Rejection::invalid_request("the request is malformed"),
-        IntrospectionAction::Unauthorized => {
-            Rejection::invalid_token("the access token is unknown, expired or revoked")
-        }
-        IntrospectionAction::Forbidden => {
-            Rejection::insufficient_scope("the access token does not allow this", None)
-        }
-        action => {
-            let code = response.result_code.as_deref();
-            return Err(no_verdict(log, "/auth/introspection", &format!("{action:?}"), code));
-        }
-    };
-    let rejection = rejection.with_authlete_challenge(response.response_content.as_deref());
-    Err(rejection.of_its_challenge())
-}
-
-/// What `/auth/token/update` says, when nothing was to be changed.
-pub(crate) fn of_update(
-    response: &TokenUpdateResponse,
-    now: SystemTime,
-    log: &LogLimit,
-) -> Verdict {
-    let code = response.result_code.as_deref();
-    match response.action {
-        TokenUpdateAction::Ok => {}
-        _ if is_gone(response) => {
-            return Err(not_found());
-        }
-        action => return Err(no_verdict(log, "/auth/token/update", &format!("{action:?}"), code)),
-    }
-    let token = TokenInfo::from(response);
-    match token.token_type() {
-        Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
-        Some(_) => {
-            let description = "the access token cannot be used as a bearer token";
-            return Err(Rejection::invalid_token(description));
-        }
-        None => return Err(no_verdict(log, "/auth/token/update", "OK without a token type", code)),
-    }
-    // Unlike introspection, this API does not look at the expiry.
-    if token.expires_at().is_some_and(|at| at <= now) {
-        return Err(Rejection::invalid_token("the access token has expired"));
-    }
-    Ok(token)
-}
-
-/// Whether an update says that there is no such token.
-pub(crate) fn is_gone(response: &TokenUpdateResponse) -> bool {
-    matches!(response.action, TokenUpdateAction::NotFound | TokenUpdateAction::Forbidden)
+/// Whether it says something about the token.
+pub(crate) fn is_one(verdict: &Verdict) -> bool {
+    verdict.as_ref().map_or_else(Rejection::is_verdict, |_| true)
 }
 
 /// There is no such token.
@@ -82,40 +29,14 @@ pub(crate) fn unknown() -> Rejection {
     Rejection::unavailable(RETRY_AFTER)
 }
 
-/// Whether an answer says something about the token.
-pub(crate) fn is_one(answer: &Verdict) -> bool {
-    answer.as_ref().map_or_else(Rejection::is_verdict, |_| true)
-}
-
-/// Nothing is known of the token, since too many ask.
-pub(crate) fn overloaded() -> Rejection {
-    Rejection::overloaded(RETRY_AFTER)
-}
-
-/// Authlete answered, but the answer says nothing of the token.
-fn no_verdict(log: &LogLimit, api: &str, action: &str, code: Option<&str>) -> Rejection {
-    limited!(error, log, api, action, code, "Authlete gave no verdict on an access token");
-    unknown()
-}
-
 /// Nothing is known of the token, since something of ours is wrong.
 pub(crate) fn at_fault() -> Rejection {
     Rejection::misconfigured("access tokens cannot be checked here")
 }
 
-/// What a call that failed says of the token: nothing.
-pub(crate) fn of_failure(error: &Error, log: &LogLimit) -> Rejection {
-    // As an error with its causes, so that logs tell what failed.
-    let cause = error as &dyn std::error::Error;
-    if error.is_our_fault() {
-        limited!(
-            error,
-            log,
-            error = cause,
-            "Authlete refuses our calls; check this server's AUTHLETE_* settings"
-        );
-        return at_fault();
-    }
-    limited!(warn, log, error = cause, "an access token could not be checked");
-    Rejection::unavailable(error.retry_after().unwrap_or(RETRY_AFTER))
+/// There was no room or no time for a check, which says nothing of Authlete.
+pub(crate) fn overloaded(log: &LogLimit) -> Rejection {
+    limited!(warn, log, "too many access tokens are being checked");
+    counters::full("calls");
+    Rejection::overloaded(RETRY_AFTER)
 }

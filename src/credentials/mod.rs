@@ -69,12 +69,16 @@ impl MalformedCredentials {
 /// `Authorization: Bearer <token>` (RFC 6750 §2.1) or `DPoP <token>` (RFC 9449 §7.1), where the layer
 /// always looks.
 #[inline]
-fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, MalformedCredentials> {
+fn authorization(headers: &HeaderMap) -> Result<Option<AccessToken<'_>>, MalformedCredentials> {
     let Some(value) = only(headers, &AUTHORIZATION)? else {
         return Ok(None);
     };
     // RFC 9110 §11.4: auth-scheme, then one or more spaces, then the credentials.
     let bytes = value.as_bytes();
+    // As nearly all clients write it: compared as a whole.
+    if let Some(rest) = bytes.strip_prefix(b"Bearer ") {
+        return after(Scheme::Bearer, rest).map(Some);
+    }
     if bytes.is_empty() {
         return Err(MalformedCredentials("the Authorization header is empty"));
     }
@@ -87,8 +91,14 @@ fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Malforme
     } else {
         return Ok(None);
     };
+    after(scheme, rest).map(Some)
+}
+
+/// The token after its scheme and spaces.
+#[inline]
+fn after(scheme: Scheme, rest: &[u8]) -> Result<AccessToken<'_>, MalformedCredentials> {
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    text(&rest[spaces..]).map(|token| Some((scheme, token)))
+    text(&rest[spaces..]).map(|value| AccessToken { scheme, value })
 }
 
 /// A header that holds the bare token.
@@ -179,13 +189,21 @@ fn only<'r>(
     }
 }
 
-/// Finds the token in the `Authorization` header and in the places given.
+/// An access token as it stands in a request.
+#[derive(Clone, Copy)]
+pub(crate) struct AccessToken<'r> {
+    pub(crate) scheme: Scheme,
+    pub(crate) value: &'r str,
+}
+
+/// Finds the token in the `Authorization` header and in the places given. It is well formed
+/// (RFC 6750 §2.1).
 #[inline]
 pub(crate) fn find<'r>(
     sources: &[Box<dyn TokenSource>],
     head: RequestHead<'r>,
     max_length: usize,
-) -> Result<Option<(Scheme, &'r str)>, Rejection> {
+) -> Result<Option<AccessToken<'r>>, Rejection> {
     let malformed = |malformed: MalformedCredentials| Rejection::invalid_request(malformed.0);
     let mut found = authorization(head.headers).map_err(malformed)?;
     for source in sources {
@@ -193,10 +211,10 @@ pub(crate) fn find<'r>(
         if token.is_some() && found.is_some() {
             return Err(Rejection::invalid_request("more than one access token"));
         }
-        found = token.map(|token| (Scheme::Bearer, token)).or(found);
+        found = token.map(|value| AccessToken { scheme: Scheme::Bearer, value }).or(found);
     }
-    if let Some((_, token)) = found {
-        check(token, max_length).map_err(Rejection::invalid_request)?;
+    if let Some(token) = found {
+        check(token.value, max_length).map_err(Rejection::invalid_request)?;
     }
     Ok(found)
 }
@@ -230,7 +248,7 @@ fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
     if legal { Ok(()) } else { Err("the access token has an illegal character") }
 }
 
-/// The one proof of a request (RFC 9449 §4.3).
+/// The DPoP proof of a request, which must have exactly one (RFC 9449 §4.3).
 #[cfg(feature = "dpop")]
 pub(crate) fn proof(headers: &HeaderMap) -> Result<&str, Rejection> {
     let mut values = headers.get_all(&DPOP).iter();
@@ -282,7 +300,7 @@ mod tests {
             request.headers_mut().append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         find(&[], RequestHead::of(&request), 64)
-            .map(|found| found.map(|(_, token)| token.to_owned()))
+            .map(|found| found.map(|token| token.value.to_owned()))
             .map_err(|rejection| rejection.status())
     }
 
@@ -335,7 +353,7 @@ mod tests {
         let mut request = Request::new(());
         request.headers_mut().insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
         let found = find(&sources, RequestHead::of(&request), 64).unwrap();
-        assert_eq!(found, Some((Scheme::Bearer, "xyz")));
+        assert!(matches!(found, Some(AccessToken { scheme: Scheme::Bearer, value: "xyz" })));
         request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
     }
@@ -348,7 +366,7 @@ mod tests {
             request.headers_mut().insert(COOKIE, HeaderValue::from_bytes(cookies).unwrap());
             let found = find(&sources, RequestHead::of(&request), 64);
             found
-                .map(|found| found.map(|(_, token)| token.to_owned()))
+                .map(|found| found.map(|token| token.value.to_owned()))
                 .map_err(|rejection| rejection.status())
         };
         assert_eq!(find(b"city=Z\xfcrich; token=xyz"), Ok(Some("xyz".into())));

@@ -17,8 +17,8 @@ use tower_service::Service;
 use super::tokens::{DelegateError, DelegatedToken, DelegatedTokens, TokenSpec};
 use crate::{
     api::{Authlete, GrantType, TokenCreateRequest, document::to_millis},
-    cache::{Key, KeySpace},
     clock::Clock,
+    store::{Key, KeySpace},
     token::TokenInfo,
 };
 

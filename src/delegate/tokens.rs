@@ -9,10 +9,10 @@ use crate::{
         Authlete, Error, Secret, TokenCreateAction, TokenCreateRequest, TokenCreateResponse,
         TokenRevokeRequest,
     },
-    cache::Key,
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
+    store::Key,
     token::TokenInfo,
 };
 
@@ -98,7 +98,7 @@ impl TokenSpec {
     /// belongs to, or if that layer is gone.
     fn epoch(&self) -> Option<u64> {
         let (guard, shard) = self.inbound.as_ref()?.place()?;
-        guard.epoch(shard)
+        Some(guard.epoch(shard))
     }
 }
 
@@ -203,7 +203,7 @@ impl DelegatedTokens {
                 "there is no token for a call to another service"
             );
         }
-        let invalidated = leader.publish(|_| {
+        let invalidated = leader.publish(|| {
             let token = result.as_ref().ok()?;
             if epoch != spec.epoch() {
                 return Some(token.identifier.clone());

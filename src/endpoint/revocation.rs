@@ -87,11 +87,11 @@ impl Endpoint for RevocationHandler {
         let Some(token) = request.get("token").map(Secret::expose) else {
             return self.revoke(request, request.body()).await.response;
         };
-        let verifier = &*self.context.verifier;
+        let lifecycle = &*self.context.lifecycle;
         let invalidation = InvalidateOnDrop::new(|| {
-            verifier.overtake_issues();
-            verifier.forget(token);
-            verifier.forget_pair(token);
+            lifecycle.invalidate_issues();
+            lifecycle.invalidate(token);
+            lifecycle.invalidate_pair(token);
         });
         let Revoked { mut response, may_be_revoked } = self.revoke(request, request.body()).await;
         if !may_be_revoked {
@@ -103,8 +103,8 @@ impl Endpoint for RevocationHandler {
         }
         // A client that names an old value wants the token revoked, so its newer values are revoked too.
         // The token gets no further value until the invalidation is dropped.
-        let lineage = verifier.line(token).await;
-        for value in lineage.values.iter().skip(1) {
+        let current = lifecycle.revocable_values(token).await;
+        for value in current.values.iter().skip(1) {
             if response.status() == StatusCode::OK {
                 let body = request.body_with("token", value);
                 response = self.revoke(request, body).await.response;
@@ -134,7 +134,7 @@ impl RevocationHandler {
         let answer = match self.context.authlete.revocation(&call).await {
             Ok(answer) => answer,
             Err(error) => {
-                let response = call_failed(&error, &self.context.verifier.log);
+                let response = call_failed(&error, self.context.lifecycle.log());
                 return Revoked { response, may_be_revoked: may_have_taken_effect(&error) };
             }
         };

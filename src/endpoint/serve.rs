@@ -16,10 +16,9 @@ use super::{
 use crate::{
     api::{Authlete, ConfigError},
     layer::{AuthHandle, finish},
-    meter,
-    observe::limited,
+    lifecycle::Lifecycle,
+    observe::{counters, limited},
     proof::ClientCertificates,
-    verifier::Verifier,
 };
 
 /// Response future of [`TokenEndpoint`](super::TokenEndpoint) and
@@ -30,15 +29,15 @@ pub type EndpointFuture =
 /// The settings that both endpoints have.
 pub(super) struct EndpointSettings {
     authlete: Authlete,
-    verifier: Arc<Verifier>,
+    lifecycle: Arc<Lifecycle>,
     pub(super) certificates: Option<ClientCertificates>,
     pub(super) limits: Limits,
 }
 
 impl EndpointSettings {
     pub(super) fn new(authlete: Authlete, handle: &AuthHandle) -> Self {
-        let verifier = handle.verifier.clone();
-        Self { authlete, verifier, certificates: None, limits: Limits::new() }
+        let lifecycle = handle.lifecycle.clone();
+        Self { authlete, lifecycle, certificates: None, limits: Limits::new() }
     }
 
     pub(super) fn build(mut self) -> Result<EndpointContext, ConfigError> {
@@ -51,16 +50,16 @@ impl EndpointSettings {
 
     /// Builds without validation, for settings that are known to be valid, such as the defaults.
     pub(super) fn build_validated(self) -> EndpointContext {
-        let Self { authlete, verifier, certificates, limits } = self;
+        let Self { authlete, lifecycle, certificates, limits } = self;
         let limit = ConcurrencyLimit::new(limits);
-        EndpointContext { authlete, verifier, certificates, limits, limit }
+        EndpointContext { authlete, lifecycle, certificates, limits, limit }
     }
 }
 
 /// What both endpoints need to serve a request. The clones of an endpoint share it.
 pub(super) struct EndpointContext {
     pub(super) authlete: Authlete,
-    pub(super) verifier: Arc<Verifier>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     certificates: Option<ClientCertificates>,
     limits: Limits,
     limit: ConcurrencyLimit,
@@ -104,7 +103,7 @@ where
         error(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body took too long")
     })??;
     let admitted = limit.try_admit().ok_or_else(|| {
-        meter::full("endpoint");
+        counters::full("endpoint");
         unavailable(1)
     })?;
     let in_flight = timeout_at(deadline, limit.start()).await.map_err(|_| unavailable(1))?;
@@ -114,7 +113,7 @@ where
         let _permits = (admitted, in_flight);
         timeout_at(deadline, endpoint.respond(&request)).await.unwrap_or_else(|_| {
             let late = "a request of a client was not answered by the endpoint's deadline";
-            limited!(warn, endpoint.context().verifier.log, "{late}");
+            limited!(warn, endpoint.context().lifecycle.log(), "{late}");
             unavailable(1)
         })
     };

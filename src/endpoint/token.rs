@@ -22,8 +22,8 @@ use crate::{
     layer::AuthHandle,
     observe::limited,
     proof::ClientCertificates,
+    store::PendingIssue,
     token::TokenInfo,
-    verifier::Issue,
 };
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -166,7 +166,7 @@ impl Endpoint for TokenHandler {
             htu: dpop.and(self.url.clone()),
             ..TokenRequest::default()
         };
-        let issue = self.context.verifier.issue();
+        let issue = self.context.lifecycle.begin_issue();
         let answer = match self.call_token(request, &call).await {
             Ok(answer) => answer,
             Err(response) => return response,
@@ -187,11 +187,11 @@ impl TokenHandler {
         request: &ClientRequest,
         call: &TokenRequest,
     ) -> Result<TokenResponse, EndpointResponse> {
-        let verifier = &*self.context.verifier;
+        let lifecycle = &*self.context.lifecycle;
         let refresh_token = presented_refresh_token(request).map(Secret::expose);
         let invalidation = InvalidateOnDrop::new(|| {
             if let Some(refresh_token) = refresh_token {
-                verifier.forget_pair(refresh_token);
+                lifecycle.invalidate_pair(refresh_token);
             }
         });
         match self.context.authlete.token(call).await {
@@ -214,7 +214,7 @@ impl TokenHandler {
         &self,
         request: &ClientRequest,
         answer: TokenResponse,
-        issue: Issue,
+        issue: PendingIssue,
     ) -> EndpointResponse {
         let body = answer.response_content.as_ref().map(Secret::expose);
         match answer.action {
@@ -255,7 +255,7 @@ impl TokenHandler {
     }
 
     async fn issue(&self, request: &ClientRequest, call: TokenIssueRequest) -> EndpointResponse {
-        let issue = self.context.verifier.issue();
+        let issue = self.context.lifecycle.begin_issue();
         let answer = match self.context.authlete.token_issue(&call).await {
             Ok(answer) => answer,
             Err(error) => return self.call_failed(&error),
@@ -287,14 +287,14 @@ impl TokenHandler {
         action: TokenAction,
         call: &TokenCreateRequest,
     ) -> EndpointResponse {
-        let issue = self.context.verifier.issue();
+        let issue = self.context.lifecycle.begin_issue();
         let answer = match self.call_token_create(call).await {
             Ok(answer) => answer,
             Err(error) => return self.call_failed(&error),
         };
         if answer.action != TokenCreateAction::Ok {
             let (action, code) = (answer.action, answer.result_code);
-            let log = &self.context.verifier.log;
+            let log = self.context.lifecycle.log();
             limited!(error, log, ?action, code, "a token that was decided on could not be made");
             let description = "the token could not be made";
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", description);
@@ -312,11 +312,11 @@ impl TokenHandler {
         &self,
         call: &TokenCreateRequest,
     ) -> Result<TokenCreateResponse, Error> {
-        let verifier = &*self.context.verifier;
+        let lifecycle = &*self.context.lifecycle;
         let chosen = call.access_token.as_ref().map(Secret::expose);
         let _invalidation = InvalidateOnDrop::new(|| {
             if let Some(chosen) = chosen {
-                verifier.forget(chosen);
+                lifecycle.invalidate(chosen);
             }
         });
         self.context.authlete.token_create(call).await
@@ -329,17 +329,17 @@ impl TokenHandler {
         request: &ClientRequest,
         body: Option<&str>,
         info: Option<TokenInfo>,
-        issue: Issue,
+        issue: PendingIssue,
     ) {
         let body: Value = body.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
         let Some(access) = body["access_token"].as_str() else { return };
-        let verifier = &self.context.verifier;
-        verifier.see(access, &issue);
+        let lifecycle = &self.context.lifecycle;
+        lifecycle.see_issued(access, issue);
         let presented = presented_refresh_token(request);
         // A service may keep the refresh token, or accept it for a while (RFC 6749 §6).
         let issued = body["refresh_token"].as_str();
         for refresh in presented.map(Secret::expose).into_iter().chain(issued) {
-            verifier.remember_pair(refresh, access);
+            lifecycle.remember_pair(refresh, access);
         }
         let bearer =
             body["token_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case("Bearer"));
@@ -347,14 +347,14 @@ impl TokenHandler {
             || request.certificate.is_some()
             || presented.is_some();
         match info.filter(|_| bearer && !may_be_bound) {
-            Some(info) => verifier.remember(access, info, issue),
+            Some(info) => lifecycle.remember(access, info, issue),
             // It may be cached as unknown, if it was presented before it existed.
-            None => verifier.forget(access),
+            None => lifecycle.invalidate(access),
         }
     }
 
     fn call_failed(&self, failure: &Error) -> EndpointResponse {
-        call_failed(failure, &self.context.verifier.log)
+        call_failed(failure, self.context.lifecycle.log())
     }
 }
 

@@ -4,18 +4,16 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{handle::AuthHandle, service::AuthService, settings::Settings};
-use crate::{rejection::EmptyBody, verifier::Freshness};
+use super::{handle::AuthHandle, service::AuthService};
+use crate::{rejection::EmptyBody, request::Settings, verify::Freshness};
 
-/// Admits only requests with a valid access token.
+/// Lets only requests with a good access token pass.
 ///
-/// It wraps any `Service<http::Request<B>, Response = http::Response<ResB>>` that is `Clone`, as axum's and
-/// hyper's services are. Admitted requests have [`TokenInfo`](crate::TokenInfo),
-/// [`Scopes`](crate::Scopes) and [`Properties`](crate::Properties) in their extensions. Others are refused:
-/// 401, 403 or 400 if the request has to change (RFC 6750 §3.1), 503 if Authlete cannot be asked, 500 if
-/// this server's configuration is wrong.
+/// It goes around any `Service<http::Request<B>, Response = http::Response<ResB>>`. The service must
+/// be `Clone`, as axum's and hyper's are. Requests that pass have [`TokenInfo`](crate::TokenInfo),
+/// [`Scopes`](crate::Scopes) and [`Properties`](crate::Properties) in their extensions.
 ///
-/// Clones share settings and cache. Services must be called within a tokio runtime.
+/// Clones share the cache. Services must be called within a tokio runtime.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -39,23 +37,21 @@ pub struct AuthLayer<R = EmptyBody> {
 }
 
 impl<R> AuthLayer<R> {
-    /// A layer for routes that need a fresh answer: it shares settings and cache with this one, but calls
-    /// Authlete for every request. Its answers are stored in the cache.
+    /// The same layer, sharing cache and settings, but asking Authlete about every request: for
+    /// routes on which nothing but a fresh answer will do. Its answers refresh the cache.
     ///
-    /// It can be used inside the layer it was made from, unless that
-    /// [strips credentials](crate::AuthLayerBuilder::strip_credentials).
+    /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
     pub fn no_cache(&self) -> Self {
         let freshness = Freshness { fresh: true, ..self.freshness };
         Self { freshness, ..self.clone() }
     }
 
-    /// A layer for routes that need a stricter bound of stale answers: it shares settings and cache with
-    /// this one. A bound above that of this layer has no effect. See
-    /// [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    /// The same layer, sharing cache and settings, but with another bound for what may be out of date
+    /// in an outage: for routes on which that should be less, or zero. It is never more than that of
+    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
     ///
-    /// It can be used inside the layer it was made from, unless that
-    /// [strips credentials](crate::AuthLayerBuilder::strip_credentials).
+    /// It can be used inside the layer it was made of, unless that strips credentials.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -79,10 +75,15 @@ impl<R> AuthLayer<R> {
         Self { freshness: Freshness { stale, ..self.freshness }, ..self.clone() }
     }
 
-    /// A handle by which this server invalidates, updates and revokes tokens.
+    /// A handle to forget and revoke tokens by.
     #[must_use]
     pub fn handle(&self) -> AuthHandle {
-        AuthHandle { verifier: self.settings.verifier.clone() }
+        let Settings { verifier, introspector, lifecycle, .. } = &*self.settings;
+        AuthHandle {
+            lifecycle: lifecycle.clone(),
+            introspector: introspector.clone(),
+            store: verifier.store.clone(),
+        }
     }
 }
 
@@ -104,7 +105,7 @@ impl<R> fmt::Debug for AuthLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &*self.settings;
         f.debug_struct("AuthLayer")
-            .field("check", &settings.verifier.check)
+            .field("check", &settings.introspector.check())
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)

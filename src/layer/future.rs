@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,40 +12,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    lifecycle::{PendingExtension, PendingRotation, Rotating},
-    rejection::Refused,
-    verifier::{Resolved, Resolving},
+    lifecycle::Rotating,
+    request::{Finish, OnResponse, Outcome},
+    verify::{Resolved, Resolving},
 };
-
-/// What becomes of a request.
-pub(crate) enum Decision<ResB> {
-    /// It may pass.
-    Admit(Option<Box<After<ResB>>>),
-    /// It is decided again, by what is known then.
-    Wait(Resolving),
-    Refuse(Response<ResB>),
-}
-
-/// What is to be done when the head of the response is there.
-pub(crate) struct After<ResB> {
-    pub(crate) rotation: Option<PendingRotation>,
-    pub(crate) extension: Option<PendingExtension>,
-    pub(crate) finish: Option<Finish<ResB>>,
-}
-
-/// The last change of a response.
-pub(crate) type Finish<ResB> = Box<dyn FnOnce(Response<ResB>) -> Response<ResB> + Send>;
-
-/// What is done with a request when more is known of its token.
-pub(crate) type Decide<B, ResB> =
-    Box<dyn FnMut(&mut Request<B>, Resolved) -> Decision<ResB> + Send>;
-
-/// A request that waits for what is known of its token, and the service that was polled ready for it.
-pub(crate) struct Waiting<S, B, ResB> {
-    pub(crate) request: Request<B>,
-    pub(crate) service: S,
-    pub(crate) decide: Decide<B, ResB>,
-}
 
 pin_project! {
     /// Response future of [`AuthService`](crate::AuthService) and
@@ -59,24 +30,66 @@ pin_project! {
 }
 
 pin_project! {
+    // All but what a hit needs is in boxes: a hit moves no room for a miss.
     #[project = StateProjection]
     enum State<S, B, ResB>
     where
         S: Service<Request<B>>,
     {
-        // The rest is in boxes, so that a hit is not slowed down by the room for a miss.
-        Pending { resolving: Resolving, waiting: Option<Box<Waiting<S, B, ResB>>> },
-        Admitted { #[pin] response: S::Future, after: Option<Box<After<ResB>>> },
+        // The verdict on the token is waited for.
+        Pending { verdict: Resolving, waiting: Option<Box<Waiting<S, B, ResB>>> },
+        // The inner service answers.
+        Admitted { #[pin] response: S::Future, then: Option<Box<OnResponse<ResB>>> },
+        // The inner service has answered, and the new value of the token is waited for.
         Rotating { rotating: Rotating, answered: Option<Box<Answered<ResB>>> },
-        // Taken when it is ready; polled again after that, it never is.
+        // Empty once it has been polled.
         Refused { response: Option<Box<Response<ResB>>> },
     }
 }
 
-/// A response that waits for the new value of a token.
+/// Decides on a request by the verdict on its token.
+type Decide<B, ResB> = Box<dyn FnMut(&mut Request<B>, Resolved) -> Outcome<ResB> + Send>;
+
+/// A request that waits for the verdict on its token, and the service that was polled ready for it.
+struct Waiting<S, B, ResB> {
+    request: Request<B>,
+    service: S,
+    decide: Decide<B, ResB>,
+}
+
+/// A response that waits for the new value of the token.
 struct Answered<ResB> {
     response: Response<ResB>,
     finish: Option<Finish<ResB>>,
+}
+
+impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
+    /// Waits for the verdict on the request's token.
+    pub(super) fn pending(
+        verdict: Resolving,
+        request: Request<B>,
+        service: &mut S,
+        decide: impl FnMut(&mut Request<B>, Resolved) -> Outcome<ResB> + Send + 'static,
+    ) -> Self
+    where
+        S: Clone,
+    {
+        // The service that was polled ready has to be the one that is called; a clone takes its place. See
+        // tower's documentation of `Service`, "Be careful when cloning inner services".
+        let clone = service.clone();
+        let service = mem::replace(service, clone);
+        let waiting = Box::new(Waiting { request, service, decide: Box::new(decide) });
+        Self { state: State::Pending { verdict, waiting: Some(waiting) } }
+    }
+
+    #[inline]
+    pub(super) fn admitted(response: S::Future, then: Option<Box<OnResponse<ResB>>>) -> Self {
+        Self { state: State::Admitted { response, then } }
+    }
+
+    pub(super) fn refused(response: Response<ResB>) -> Self {
+        Self { state: State::Refused { response: Some(Box::new(response)) } }
+    }
 }
 
 impl<ResB> Answered<ResB> {
@@ -88,30 +101,19 @@ impl<ResB> Answered<ResB> {
     }
 }
 
-impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
-    pub(crate) fn pending(resolving: Resolving, waiting: Waiting<S, B, ResB>) -> Self {
-        Self { state: State::Pending { resolving, waiting: Some(Box::new(waiting)) } }
-    }
-
-    pub(crate) fn admitted(response: S::Future, after: Option<Box<After<ResB>>>) -> Self {
-        Self { state: State::Admitted { response, after } }
-    }
-
-    pub(crate) fn refused(response: Response<ResB>) -> Self {
-        Self { state: State::Refused { response: Some(Box::new(response)) } }
-    }
-}
-
-impl<ResB> After<ResB> {
-    /// What is left to do of it for this response: to tell the new value of the token.
-    fn begin(self, response: Response<ResB>) -> (Option<PendingRotation>, Answered<ResB>) {
-        let refused = Refused::marks(&response);
-        if let Some(extension) = self.extension.filter(|_| !refused) {
-            extension.begin();
+impl<S, B, ResB> Waiting<S, B, ResB>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+{
+    fn decide(mut self: Box<Self>, resolved: Resolved) -> State<S, B, ResB> {
+        match (self.decide)(&mut self.request, resolved) {
+            Outcome::Admit(then) => {
+                let Self { request, mut service, .. } = *self;
+                State::Admitted { response: service.call(request), then }
+            }
+            Outcome::Wait(verdict) => State::Pending { verdict, waiting: Some(self) },
+            Outcome::Refuse(response) => State::Refused { response: Some(Box::new(response)) },
         }
-        let succeeded = !refused && response.status().as_u16() < 400;
-        let answered = Answered { response, finish: self.finish };
-        (self.rotation.filter(|_| succeeded), answered)
     }
 }
 
@@ -125,12 +127,16 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Admitted { response, after } => {
+                StateProjection::Pending { verdict, waiting } => {
+                    let resolved = ready!(verdict.as_mut().poll(context));
+                    let Some(waiting) = waiting.take() else { return Poll::Pending };
+                    waiting.decide(resolved)
+                }
+                StateProjection::Admitted { response, then } => {
                     let response = ready!(response.poll(context))?;
-                    let Some(after) = after.take() else {
-                        return Poll::Ready(Ok(response));
-                    };
-                    let (rotation, answered) = after.begin(response);
+                    let Some(then) = then.take() else { return Poll::Ready(Ok(response)) };
+                    let (rotation, finish) = then.start(&response);
+                    let answered = Answered { response, finish };
                     let Some(rotation) = rotation else {
                         return Poll::Ready(Ok(answered.finish()));
                     };
@@ -148,22 +154,6 @@ where
                 StateProjection::Refused { response } => {
                     let response = response.take();
                     return response.map_or(Poll::Pending, |response| Poll::Ready(Ok(*response)));
-                }
-                StateProjection::Pending { resolving, waiting } => {
-                    let resolved = ready!(resolving.as_mut().poll(context));
-                    let Some(mut waiting) = waiting.take() else { return Poll::Pending };
-                    match (waiting.decide)(&mut waiting.request, resolved) {
-                        Decision::Admit(after) => {
-                            let Waiting { request, mut service, .. } = *waiting;
-                            State::Admitted { response: service.call(request), after }
-                        }
-                        Decision::Wait(resolving) => {
-                            State::Pending { resolving, waiting: Some(waiting) }
-                        }
-                        Decision::Refuse(response) => {
-                            State::Refused { response: Some(Box::new(response)) }
-                        }
-                    }
                 }
             };
             state.set(next);

@@ -4,8 +4,10 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     api::{Error, Secret, TokenUpdateRequest, TokenUpdateResponse},
+    introspect::Introspector,
+    lifecycle::Lifecycle,
     resilience::Health,
-    verifier::Verifier,
+    store::TokenStore,
 };
 
 /// Invalidates, updates and revokes tokens. Cloning is cheap. All clones share the layer's cache.
@@ -15,7 +17,9 @@ use crate::{
 /// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done by another server.
 #[derive(Clone)]
 pub struct AuthHandle {
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) introspector: Arc<Introspector>,
+    pub(crate) store: Arc<TokenStore>,
 }
 
 impl AuthHandle {
@@ -23,12 +27,12 @@ impl AuthHandle {
     /// next request with it calls Authlete. The response to a call in flight is neither cached nor used. An
     /// overlap of [rotated](crate::Rotation) values ends.
     pub fn forget(&self, token: &str) {
-        self.verifier.forget(token);
+        self.lifecycle.invalidate(token);
     }
 
     /// Invalidates the cache entries of all tokens.
     pub fn forget_all(&self) {
-        self.verifier.forget_all();
+        self.lifecycle.invalidate_all();
     }
 
     /// Calls `/auth/token/update`, which changes a token's expiry, scopes, properties, value or binding.
@@ -45,15 +49,15 @@ impl AuthHandle {
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.update(token.expose(), request).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.update(token.expose(), request).await }).await
     }
 
     /// The outcome of the last checks, the state of the circuit breaker, and the number of cached tokens and
     /// of calls in flight.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.verifier.health()
+        self.introspector.health(self.store.len())
     }
 
     /// Opens a connection to Authlete by a call without effect, so that the first request need not wait for
@@ -62,7 +66,7 @@ impl AuthHandle {
     /// # Errors
     /// If the call failed or was refused by Authlete.
     pub async fn warm_up(&self) -> Result<(), Error> {
-        self.verifier.warm_up().await
+        self.introspector.warm_up().await
     }
 
     /// Revokes a token (`/auth/token/revoke`) by any value that it had in this process, of the last
@@ -83,8 +87,8 @@ impl AuthHandle {
     /// If the call failed or was refused by Authlete. The token is invalidated nevertheless, and a value that
     /// a rotation gives it here later is revoked.
     pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
-        let (verifier, token) = (self.verifier.clone(), Secret::from(token));
-        finish(async move { verifier.revoke(token.expose()).await }).await
+        let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
+        finish(async move { lifecycle.revoke(token.expose()).await }).await
     }
 }
 

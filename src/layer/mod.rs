@@ -6,7 +6,6 @@ mod future;
 mod handle;
 mod require;
 mod service;
-mod settings;
 
 pub(crate) use self::handle::finish;
 pub use self::{

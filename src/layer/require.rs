@@ -1,25 +1,16 @@
 //! A requirement as a layer for a route.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::future::AuthFuture;
 use crate::{
+    authorize::Require,
     credentials::RequestHead,
-    layer::future::{AuthFuture, Decision, Waiting},
-    policy::Require,
-    rejection::Rejection,
-    request::{
-        context::{AuthContext, Recheck},
-        refuse::{guard, refuse},
-    },
-    token::{Scopes, TokenInfo},
-    verifier::{Resolved, Verifier},
+    request::{RouteIntrospection, check, refuse_inside},
 };
 
 impl<S> Layer<S> for Require {
@@ -55,51 +46,13 @@ where
         let Err(rejection) = check(&self.require, request.extensions()) else {
             return AuthFuture::admitted(self.inner.call(request), None);
         };
-        let context = request.extensions_mut().get_mut::<AuthContext>();
-        let recheck = context.and_then(|it| Some((it.verifier.clone(), it.recheck.take()?)));
-        // What was said of the token when it was issued is not all there is to know.
-        let Some((verifier, recheck)) = recheck else {
+        // The answer that issued a token does not tell all facts.
+        let Some(route) = RouteIntrospection::take(request.extensions_mut(), &self.require) else {
             let head = RequestHead::of(&request);
-            let refusal = refuse(head, request.extensions(), &rejection);
-            return AuthFuture::refused(refusal);
+            return AuthFuture::refused(refuse_inside(head, request.extensions(), &rejection));
         };
-        let resolving = recheck.ask(&verifier);
-        let clone = self.inner.clone();
-        let service = std::mem::replace(&mut self.inner, clone);
-        let require = self.require.clone();
-        let decide = Box::new(move |request: &mut Request<B>, resolved| {
-            decide(&require, &verifier, &recheck, request, resolved)
-        });
-        AuthFuture::pending(resolving, Waiting { request, service, decide })
-    }
-}
-
-/// Whether the request's token meets a requirement by what is known of it: by all that can be known, if
-/// the requirement can be met by what is missing.
-fn check(require: &Require, extensions: &Extensions) -> Result<(), Rejection> {
-    let guard = guard(extensions)?;
-    let token = extensions.get::<TokenInfo>().ok_or_else(Rejection::no_credentials)?;
-    require.check_known(token, guard.clock())
-}
-
-fn decide<B, ResB: Default + 'static>(
-    require: &Require,
-    verifier: &Arc<Verifier>,
-    recheck: &Recheck,
-    request: &mut Request<B>,
-    resolved: Resolved,
-) -> Decision<ResB> {
-    let allowed = resolved.answer.and_then(|token| recheck.admission.allow(token, verifier));
-    let decided = allowed.and_then(|token| {
-        let alone = request.extensions().get::<Scopes>().is_none();
-        token.insert_into(request.extensions_mut(), alone);
-        check(require, request.extensions())
-    });
-    match decided {
-        Ok(()) => Decision::Admit(None),
-        Err(rejection) => {
-            let head = RequestHead::of(request);
-            Decision::Refuse(refuse(head, request.extensions(), &rejection))
-        }
+        let verdict = route.resolve();
+        let decide = move |request: &mut Request<B>, resolved| route.decide(request, resolved);
+        AuthFuture::pending(verdict, request, &mut self.inner, decide)
     }
 }

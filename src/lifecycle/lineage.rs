@@ -8,11 +8,19 @@ use std::{
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::MAX_REMEMBERED;
+use super::refresh::Refresh;
 use crate::{
-    cache::Key,
     clock::{CENTURY, Moment},
+    store::Key,
 };
+
+/// Of how many tokens times and values are remembered.
+pub(super) const MAX_REMEMBERED: u64 = 100_000;
+
+/// Times of tokens, each of which is remembered until nobody has asked for it for so long.
+pub(super) fn remembered(idle: Duration) -> Cache<Key, Moment> {
+    Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(idle.min(CENTURY)).build()
+}
 
 /// The lineages of tokens, found by any of their values. Of more than 100 000 values, those that were
 /// not asked for for longest are dropped.
@@ -46,8 +54,9 @@ impl Lineage {
 }
 
 impl Lineages {
-    /// Lineages that are dropped when nobody has asked for them for so long.
-    pub(crate) fn new(idle: Duration) -> Self {
+    /// Lineages that are dropped when nobody has asked for them for as long as a token lives at most.
+    pub(crate) fn new(refresh: Option<&Refresh>) -> Self {
+        let idle = refresh.map_or(CENTURY, |refresh| refresh.never_beyond);
         let lineages = Cache::builder()
             .max_capacity(MAX_REMEMBERED)
             .eviction_policy(EvictionPolicy::lru())
@@ -114,11 +123,11 @@ impl Lineages {
 #[cfg(not(model))]
 mod tests {
     use super::*;
-    use crate::cache::KeySpace;
+    use crate::store::KeySpace;
 
     #[test]
     fn a_token_is_known_by_all_its_values_since_the_first() {
-        let (lineages, keys) = (Lineages::new(CENTURY), KeySpace::new(&[0; 32], "a", "b"));
+        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a", "b"));
         let [one, two, three, other] = ["1", "2", "3", "4"].map(|it| keys.key(it));
         let begin = Moment { wall: 1, monotonic: 1 };
         let later = begin.after(Duration::from_secs(60));
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_value_that_a_revoked_token_gets_is_told_to_be_revoked() {
-        let (lineages, keys) = (Lineages::new(CENTURY), KeySpace::new(&[0; 32], "a", "b"));
+        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a", "b"));
         let [one, two] = ["1", "2"].map(|it| keys.key(it));
         lineages.end(&one, Moment::default());
         assert!(lineages.renew(&one, two, None, Moment::default()));

@@ -1,4 +1,4 @@
-//! Access tokens that are JWTs (RFC 9068).
+//! Prechecks of access tokens that are JWTs (RFC 9068).
 
 use std::{
     fmt,
@@ -28,18 +28,18 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS512,
 ];
 
-/// How access tokens are looked at that are JWTs (RFC 9068), before Authlete is asked.
+/// Tests access tokens that are JWTs (RFC 9068) before Authlete is asked.
 ///
 /// A token is refused without a call if it is no JWT of type `at+jwt`, has expired, or is not signed by
-/// the key it names (`kid`). One that fits is checked as without this: that a signature is good does
-/// not tell that the token was not revoked. Signatures cost some 10 µs to 100 µs, and are looked at only if
-/// nothing is known of the token.
+/// the key that it names (`kid`). One that fits is checked as without this, since a signature does not
+/// show that the token is not revoked. Verifying a signature takes some 10 µs to 100 µs, and happens only on
+/// a cache miss.
 ///
-/// **A token that names none of the keys is passed on**, since the service may have got new keys that have
-/// not come here yet. Whoever makes up tokens can make up names of keys: if [new keys](JwtKeys::replace)
-/// come here before they are used, say so by [`known_keys_only`](Self::known_keys_only).
+/// **A token that names none of the keys fits**, since the service may use new keys that were not given here
+/// yet. A forged token can name any key: if [new keys](JwtKeys::replace) are always given here before the
+/// service uses them, set [`known_keys_only`](Self::known_keys_only).
 ///
-/// Authlete also takes the random strings that it issues with JWTs. If yours are in use, allow them:
+/// Authlete also accepts the random strings that it issues with JWTs. If they are in use, allow them:
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, JwtKeys, JwtPrecheck, Precheck};
@@ -83,28 +83,27 @@ impl JwtPrecheck {
         }
     }
 
-    /// The issuer (`iss`) that tokens name, to the letter. Default: any, or none.
+    /// The issuer (`iss`) that tokens name, compared byte for byte. Default: any, or none.
     #[must_use]
     pub fn issuer(self, issuer: impl Into<String>) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// How long after its expiry (`exp`) a token is passed on, as clocks differ. Default: 60 s.
+    /// How long after its expiry (`exp`) a token fits, for clocks that differ. Default: 60 s.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         Self { leeway, ..self }
     }
 
-    /// Does not look at the expiry. Authlete can give a token a longer life than it tells itself: if
-    /// anybody does that by `/auth/token/update`, this is needed. It goes without saying for layers that
-    /// [extend tokens](crate::Refresh) themselves.
+    /// Does not test the expiry. It is needed if anything extends tokens by `/auth/token/update`, which does
+    /// not change their `exp`. It is implied in layers that [extend tokens](crate::Refresh) themselves.
     #[must_use]
     pub fn ignore_expiry(self) -> Self {
         Self { expiry: false, ..self }
     }
 
     /// Refuses tokens that name none of the keys, and tokens that name no key and are signed by none of
-    /// them. Default: they are passed on.
+    /// them. Default: they fit.
     #[must_use]
     pub fn known_keys_only(self) -> Self {
         Self { known_keys_only: true, ..self }
@@ -115,17 +114,17 @@ impl JwtPrecheck {
         token.bytes().filter(|byte| *byte == b'.').count() == 2
     }
 
-    /// Whether a token may be one of the service's, cheap checks first.
+    /// Whether a token can be one of the service's. The signature is verified last.
     pub(super) fn fits(&self, token: &str, now: Option<SystemTime>) -> bool {
         let Some(jws) = Compact::parse(token) else { return false };
         let (header, claims) = (jose::json::<Header>(jws.header), jose::json::<Claims>(jws.claims));
         let (Some(header), Some(claims)) = (header, claims) else { return false };
         let now = now.filter(|_| self.expiry);
-        let may_be = header.is_of_access_token()
+        let claims_fit = header.is_of_access_token()
             && header.is_signed()
             && self.issuer.as_ref().is_none_or(|ours| claims.iss.as_ref() == Some(ours))
             && !now.is_some_and(|now| self.is_past(&claims, now));
-        may_be && self.is_signed(&jws, &header)
+        claims_fit && self.is_signed(&jws, &header)
     }
 
     fn is_past(&self, claims: &Claims, now: SystemTime) -> bool {
@@ -133,7 +132,8 @@ impl JwtPrecheck {
         claims.exp.is_some_and(|exp| exp + self.leeway.as_secs_f64() <= now)
     }
 
-    /// Whether a token is signed by a key that it names, as far as can be told.
+    /// Whether a token is signed by the key that it names. If that cannot be verified here, it depends on
+    /// `known_keys_only`.
     fn is_signed(&self, jws: &Compact<'_>, header: &Header) -> bool {
         let keys = self.keys.0.load();
         let algorithm = jose::algorithm(&header.alg);
@@ -150,40 +150,36 @@ impl JwtPrecheck {
     }
 }
 
-/// The public keys by which a service signs its access tokens (RFC 7517 §5), which can be replaced at
-/// any time. Clones share them.
+/// The public keys of a service's access tokens (RFC 7517 §5), which can be replaced at any time. Clones
+/// share them.
 ///
-/// They are given, and never fetched: nothing here runs on its own, and a server that cannot be reached
-/// makes no difference. Authlete tells them by `/service/jwks/get`, and the authorization server at its
-/// `jwks_uri`.
+/// They are given by the application, and never fetched by this crate. Sources are Authlete's
+/// `/service/jwks/get`, and the authorization server's `jwks_uri`.
 #[derive(Clone)]
 pub struct JwtKeys(Arc<ArcSwap<Vec<JwtKey>>>);
 
 struct JwtKey {
     id: Option<String>,
-    /// By what signatures are verified, and all that it may be used with; `None` if that cannot be done
-    /// here.
+    /// The key, and the algorithms that it may be used with; `None` if it cannot be used here.
     verifies: Option<(DecodingKey, Vec<Algorithm>)>,
 }
 
 impl JwtKeys {
-    /// The keys of a JWK set document. Keys that are for encryption, too short (RSA below 2048 bits) or of
-    /// a kind that cannot be verified here sign nothing: tokens that name them are passed on, or refused
-    /// with [`known_keys_only`](JwtPrecheck::known_keys_only).
-    ///
-    /// Keys of RSA, P-256, P-384 and Ed25519 can be verified.
+    /// The keys of a JWK set document. Supported are RSA (2048 bits or more), P-256, P-384 and Ed25519. Other
+    /// keys, and keys for encryption, verify nothing: tokens that name them fit, or are refused with
+    /// [`known_keys_only`](JwtPrecheck::known_keys_only).
     ///
     /// # Errors
-    /// If it is no JWK set, or has no key that can be used.
+    /// If it is no JWK set, or has no supported key.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(read(json.as_ref())?))))
     }
 
-    /// Puts the keys of another document in the place of all there are, at once, for all clones. To change
-    /// a key, give both until the last token by the old one has expired.
+    /// Replaces all keys atomically, for all clones. During a change of keys, give both the old and the new
+    /// one until the last token of the old one has expired.
     ///
     /// # Errors
-    /// As [`from_json`](Self::from_json). The keys are as before then.
+    /// As [`from_json`](Self::from_json). The keys are unchanged then.
     pub fn replace(&self, json: impl AsRef<[u8]>) -> Result<(), ConfigError> {
         self.0.store(Arc::new(read(json.as_ref())?));
         Ok(())
@@ -205,7 +201,7 @@ impl JwtKey {
         Self { id, verifies: jwk.as_ref().and_then(|jwk| Self::verifies(jwk, only.as_deref())) }
     }
 
-    /// `only`: the algorithm that it is for, if it tells.
+    /// `only`: the JWK's `alg`, if it has one.
     fn verifies(jwk: &Jwk, only: Option<&str>) -> Option<(DecodingKey, Vec<Algorithm>)> {
         let mut algorithms = ALGORITHMS.to_vec();
         algorithms.retain(|algorithm| {
@@ -214,7 +210,7 @@ impl JwtKey {
         });
         let key = DecodingKey::from_jwk(jwk).ok()?;
         let possible = match (key.kind(), algorithms.first()?) {
-            // Of 2048 bits at least, without a zero in front.
+            // At least 2048 bits, without leading zeros.
             (DecodingKeyKind::RsaModulusExponent { n, .. }, _) => {
                 let least = if n.len() == 256 { 0x80 } else { 1 };
                 (256..=1024).contains(&n.len()) && n.first().is_some_and(|first| *first >= least)
@@ -232,7 +228,7 @@ impl JwtKey {
     }
 }
 
-/// The length of a point of a curve.
+/// The length of a public key's point (bytes).
 fn point(key: &DecodingKey) -> Option<usize> {
     key.try_get_as_bytes().ok().map(<[u8]>::len)
 }
@@ -266,8 +262,7 @@ impl Header {
         typ.strip_prefix("application/").unwrap_or(&typ) == "at+jwt"
     }
 
-    /// Whether only its owner can have made the signature. Authlete signs access tokens in no other way
-    /// (RFC 9068 §2.1).
+    /// Whether the algorithm is asymmetric (RFC 9068 §2.1 forbids `none`; Authlete uses no symmetric one).
     fn is_signed(&self) -> bool {
         let none = self.alg.eq_ignore_ascii_case("none");
         !none && !self.alg.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("hs"))

@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     api::{ConfigError, Secret},
-    cache::{Thumbprint, digest_of},
     clock::Clock,
-    meter,
-    observe::{LogLimit, limited},
+    credentials::{self, RequestHead},
+    observe::{LogLimit, counters, limited},
     rejection::Rejection,
+    store::{Thumbprint, digest_of},
 };
 
 /// A longer proof is refused unread.
@@ -234,15 +234,23 @@ pub(crate) struct Prover {
 }
 
 /// What a proof has to be made for.
-pub(crate) struct ProofFor<'p> {
-    pub(crate) method: &'p str,
-    pub(crate) url: &'p str,
-    pub(crate) token: &'p str,
-    pub(crate) now: SystemTime,
+struct ProofFor<'p> {
+    method: &'p str,
+    url: &'p str,
+    token: &'p str,
+    now: SystemTime,
 }
 
-/// A proof whose signature and claims are good. Whether it is used for the first time, and its nonce,
-/// are still to be looked at.
+/// The verified proof of a request, and what Authlete is sent to verify it, too.
+pub(crate) struct DpopEvidence<'r> {
+    pub(crate) proof: Proof,
+    pub(crate) text: &'r str,
+    pub(crate) method: &'r str,
+    /// The request's URL without its query, as its client knows it.
+    pub(crate) url: String,
+}
+
+/// A proof whose signature, claims and nonce are good. It may have been used before.
 pub(crate) struct Proof {
     /// Of its key (RFC 7638).
     pub(crate) thumbprint: Thumbprint,
@@ -286,11 +294,23 @@ impl Prover {
         self.nonces.as_ref().map(|nonces| nonces.current(now))
     }
 
-    /// Reads a proof (RFC 9449 §4.3), cheap checks first.
-    pub(crate) fn verify(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, Rejection> {
-        self.read(proof, purpose).map_err(Rejection::invalid_dpop_proof)
+    /// Verifies the proof of a request at this URL, which comes with this token.
+    pub(super) fn verify<'r>(
+        &self,
+        head: RequestHead<'r>,
+        url: String,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<DpopEvidence<'r>, Rejection> {
+        let text = credentials::proof(head.headers)?;
+        let method = head.method.as_str();
+        let proof = self.read(text, &ProofFor { method, url: &url, token, now });
+        let proof = proof.map_err(Rejection::invalid_dpop_proof)?;
+        self.check_nonce(&proof, now)?;
+        Ok(DpopEvidence { proof, text, method, url })
     }
 
+    /// Reads a proof (RFC 9449 §4.3), cheap checks first.
     fn read(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, &'static str> {
         if proof.len() > MAX_LENGTH {
             return Err("the DPoP proof is too long");
@@ -369,7 +389,7 @@ impl Prover {
     }
 
     /// Looks at the nonce, if it is of our making.
-    pub(crate) fn check_nonce(&self, proof: &Proof, now: SystemTime) -> Result<(), Rejection> {
+    fn check_nonce(&self, proof: &Proof, now: SystemTime) -> Result<(), Rejection> {
         let Some(nonces) = &self.nonces else { return Ok(()) };
         let known = proof.nonce.as_deref().is_some_and(|nonce| nonces.knows(nonce, now));
         if known { Ok(()) } else { Err(Rejection::use_dpop_nonce()) }
@@ -399,7 +419,7 @@ impl Prover {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
             }
             Remembered::Unknown => {
-                meter::full("replay_store");
+                counters::full("replay_store");
                 limited!(
                     error,
                     log,
@@ -488,9 +508,9 @@ mod tests {
             token: "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
             now: UNIX_EPOCH + Duration::from_secs(1_562_262_618),
         };
-        let proof_is_good = |proof: &str| prover.verify(proof, &purpose).is_ok();
+        let proof_is_good = |proof: &str| prover.read(proof, &purpose).is_ok();
         assert!(proof_is_good(proof));
-        let verified = prover.verify(proof, &purpose).unwrap();
+        let verified = prover.read(proof, &purpose).unwrap();
         // The thumbprint that RFC 9449 §6.1 names for this key.
         assert_eq!(text(verified.thumbprint), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
         // A changed signature, claims or header.

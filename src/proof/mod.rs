@@ -3,6 +3,7 @@
 
 #[cfg(feature = "dpop")]
 mod dpop;
+mod evidence;
 #[cfg(any(feature = "dpop", feature = "jwt"))]
 pub(crate) mod jose;
 mod mtls;
@@ -15,13 +16,17 @@ mod replay;
 mod signatures;
 
 #[cfg(feature = "dpop")]
-pub(crate) use self::dpop::{Proof, ProofFor, Prover};
+pub(crate) use self::dpop::{Proof, Prover};
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},
     replay::{MemoryReplays, ProofId, Remembered, Remembering, ReplayStore},
 };
-pub(crate) use self::{mtls::to_pem, origin::Unplaced};
+pub(crate) use self::{
+    evidence::{Evidence, ProofSettings},
+    mtls::to_pem,
+    signatures::SignedRequest,
+};
 pub use self::{
     mtls::{ClientCertificate, ClientCertificates},
     origin::{Origin, PeerAddr},

@@ -16,7 +16,7 @@ use super::{
     origin::Proxies,
     quoted_list::{self, Malformed},
 };
-use crate::{api::ConfigError, cache::Thumbprint, rejection::Rejection};
+use crate::{api::ConfigError, rejection::Rejection, store::Thumbprint};
 
 /// A longer header is refused unread.
 const MAX_LENGTH: usize = 32 * 1024;

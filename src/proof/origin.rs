@@ -11,7 +11,12 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::quoted_list::{self, Malformed};
-use crate::{api::ConfigError, credentials::RequestHead};
+use crate::{
+    api::ConfigError,
+    credentials::{RequestHead, Scheme},
+    observe::{LogLimit, limited},
+    rejection::Rejection,
+};
 
 /// The public origin of this server, which DPoP proofs and message signatures are made for.
 ///
@@ -54,6 +59,31 @@ pub(crate) enum Unplaced {
     Malformed(&'static str),
     /// It was sent to something that is no URL of this server.
     Elsewhere(&'static str),
+}
+
+impl Unplaced {
+    /// Why a request is refused that comes with a proof by this scheme, or with a signature.
+    #[cfg_attr(not(feature = "dpop"), expect(unused_variables, reason = "no proofs of DPoP"))]
+    pub(super) fn into_rejection(self, scheme: Scheme, log: &LogLimit) -> Rejection {
+        match self {
+            Self::Misconfigured(problem) => {
+                limited!(
+                    error,
+                    log,
+                    problem,
+                    "the URL of a request is not known; check the origin's settings"
+                );
+                Rejection::misconfigured("this server does not know its own URL")
+            }
+            #[cfg(feature = "dpop")]
+            Self::Elsewhere(problem) if scheme == Scheme::Dpop => {
+                Rejection::invalid_dpop_proof(problem)
+            }
+            Self::Elsewhere(problem) | Self::Malformed(problem) => {
+                Rejection::invalid_request(problem)
+            }
+        }
+    }
 }
 
 /// The address of the other end of the connection, as an extension of requests. Settings that trust a

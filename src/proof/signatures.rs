@@ -9,12 +9,8 @@ use http::{
 };
 use tower::BoxError;
 
-use super::{Origin, Unplaced};
-use crate::{
-    api::{ConfigError, IntrospectionRequest, Pair},
-    credentials::RequestHead,
-    token::TokenInfo,
-};
+use super::origin::{Origin, Unplaced};
+use crate::{api::ConfigError, credentials::RequestHead, token::TokenInfo};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -96,25 +92,28 @@ impl MessageSignatures {
         self.signs.is_some()
     }
 
-    /// Tells Authlete of a request.
-    pub(crate) fn describe(
+    /// What the signature of a request is verified by.
+    pub(crate) fn input<'r>(
+        &self,
+        head: RequestHead<'r>,
+        extensions: &Extensions,
+    ) -> Result<SignatureInput<'r>, Unplaced> {
+        Ok(SignatureInput {
+            target_uri: self.origin.target_uri(head, extensions)?,
+            method: head.method,
+            headers: as_text(head.headers)?,
+            has_body: has_body(head.method, head.headers, head.version),
+        })
+    }
+
+    /// The head of a request, for the signer of its response.
+    pub(crate) fn keep(
         &self,
         head: RequestHead<'_>,
         extensions: &Extensions,
-        request: IntrospectionRequest,
-    ) -> Result<IntrospectionRequest, Unplaced> {
-        let target_uri = self.origin.target_uri(head, extensions)?;
-        Ok(request
-            .htm(head.method.as_str())
-            .headers(as_text(head.headers)?)
-            .target_uri(target_uri)
-            .request_body_contained(has_body(head.method, head.headers, head.version)))
-    }
-
-    /// What the signer has to know of a request when its response is there.
-    pub(crate) fn keep(&self, head: RequestHead<'_>, extensions: &Extensions) -> Option<Signed> {
+    ) -> Option<SignedRequest> {
         let uri = self.origin.target_uri(head, extensions).ok()?;
-        Some(Signed {
+        Some(SignedRequest {
             method: head.method.clone(),
             uri: uri.parse().ok()?,
             version: head.version,
@@ -126,7 +125,7 @@ impl MessageSignatures {
     pub(crate) fn sign<B>(
         &self,
         token: &TokenInfo,
-        request: Option<&Signed>,
+        request: Option<&SignedRequest>,
         response: Response<B>,
     ) -> Result<Response<B>, SignatureError> {
         let Some(signs) = &self.signs else { return Ok(response) };
@@ -137,8 +136,17 @@ impl MessageSignatures {
     }
 }
 
+/// What Authlete verifies a request's signature by (RFC 9421 §3.2).
+pub(crate) struct SignatureInput<'r> {
+    pub(crate) method: &'r Method,
+    /// The request's URI as its client knows it (`@target-uri`).
+    pub(crate) target_uri: String,
+    pub(crate) headers: Vec<(&'r str, &'r str)>,
+    pub(crate) has_body: bool,
+}
+
 /// The head of a request whose response is to be signed.
-pub(crate) struct Signed {
+pub(crate) struct SignedRequest {
     method: Method,
     /// As the client knows it.
     uri: Uri,
@@ -146,7 +154,7 @@ pub(crate) struct Signed {
     headers: HeaderMap,
 }
 
-impl Signed {
+impl SignedRequest {
     fn head(&self) -> RequestHead<'_> {
         let Self { method, uri, version, headers } = self;
         RequestHead { method, uri, version: *version, headers }
@@ -154,14 +162,12 @@ impl Signed {
 }
 
 /// The headers of which all values are UTF-8, if a signature over them can be verified.
-fn as_text(headers: &HeaderMap) -> Result<Vec<Pair>, Unplaced> {
+fn as_text(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Unplaced> {
     let mut pairs = Vec::with_capacity(headers.len());
     for name in headers.keys() {
         let values = headers.get_all(name).iter().map(|value| str::from_utf8(value.as_bytes()));
         match values.collect::<Result<Vec<_>, _>>() {
-            Ok(values) => {
-                pairs.extend(values.into_iter().map(|it| Pair::from((name.as_str(), it))))
-            }
+            Ok(values) => pairs.extend(values.into_iter().map(|value| (name.as_str(), value))),
             Err(_) if is_covered(name, headers) => {
                 let problem = "a header that is of a message signature is not UTF-8";
                 return Err(Unplaced::Malformed(problem));

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` challenges, made of checked parts only.
+//! `WWW-Authenticate` challenges, built from validated parts only.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use http_auth::ChallengeParser;
 
 use crate::credentials::Scheme;
 
-/// A longer challenge of Authlete's is not passed on.
+/// The longest challenge of Authlete (bytes) that is passed on.
 const MAX_LENGTH: usize = 2048;
 
 /// The parameters of a challenge of the Bearer (RFC 6750 §3) or DPoP (RFC 9449 §7.1) scheme.
@@ -16,33 +16,34 @@ pub(crate) struct Challenge {
     params: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
-/// What all challenges of a layer have in common.
+/// The parameters that all challenges of a layer share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Challenges {
     pub(crate) realm: Option<String>,
-    /// Where the metadata of the resource is (RFC 9728 §5.1).
+    /// The URL of the resource's metadata (RFC 9728 §5.1).
     pub(crate) resource_metadata: Option<String>,
-    /// The algorithms of proofs, if the DPoP scheme is accepted.
+    /// The algorithms of DPoP proofs (RFC 9449 §7.1), if the DPoP scheme is accepted.
     pub(crate) algorithms: Option<String>,
-    /// Whether that is the only one.
+    /// Whether DPoP is the only scheme that is accepted.
     pub(crate) only_dpop: bool,
 }
 
 impl Challenges {
-    /// One challenge for each scheme that is accepted; what is wrong stands with the one that was used.
-    pub(crate) fn headers(&self, used: Scheme, wrong: &Challenge) -> Vec<HeaderValue> {
+    /// One challenge for each scheme that is accepted. The one of the scheme that the request used has the
+    /// parameters of `error`.
+    pub(crate) fn headers(&self, used: Scheme, error: &Challenge) -> Vec<HeaderValue> {
         let bearer = (!self.only_dpop).then_some(Scheme::Bearer);
         let dpop = self.algorithms.is_some().then_some(Scheme::Dpop);
-        // The scheme that was used comes first, since some clients look at no other.
+        // The scheme that was used comes first, since some clients read the first challenge only.
         let mut schemes: Vec<_> = bearer.into_iter().chain(dpop).collect();
         schemes.sort_by_key(|scheme| *scheme != used);
         let none = Challenge::default();
-        // If the one that was used is not accepted, it is another that has to tell.
-        let telling = schemes.first().copied();
+        // If the scheme that was used is not accepted, the error goes with an accepted one.
+        let first = schemes.first().copied();
         schemes
             .into_iter()
             .map(|scheme| {
-                let challenge = if telling == Some(scheme) { wrong } else { &none };
+                let challenge = if first == Some(scheme) { error } else { &none };
                 let algorithms = self.algorithms.as_deref().filter(|_| scheme == Scheme::Dpop);
                 challenge
                     .clone()
@@ -66,7 +67,7 @@ impl Challenge {
         self
     }
 
-    /// Puts the realm first, unless there is one already.
+    /// Inserts the realm as the first parameter, unless there is one already.
     pub(crate) fn realm(mut self, realm: Option<&str>) -> Self {
         if let (Some(realm), None) = (realm, self.get("realm")) {
             self.params.insert(0, ("realm".into(), realm.to_owned().into()));
@@ -86,8 +87,8 @@ impl Challenge {
         Some(value)
     }
 
-    /// Reads a challenge that a server wrote. `None` unless it is exactly one challenge of Bearer or
-    /// DPoP that can be sent on.
+    /// Parses a challenge from Authlete. `None` unless it is exactly one legal challenge of Bearer or
+    /// DPoP.
     pub(crate) fn parse(content: &str) -> Option<Self> {
         if content.len() > MAX_LENGTH {
             return None;
@@ -121,17 +122,17 @@ impl Challenge {
             text.push('=');
             quote(&mut text, value, is_plain(name));
         }
-        // Names are tokens and values are quoted text, so it is always a legal header.
+        // Never falls back: names are tokens and values are quoted strings of visible ASCII.
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(scheme))
     }
 }
 
-/// Whether this can stand in a header without being taken for anything else.
+/// Whether this is visible ASCII and spaces only.
 pub(crate) fn is_text(value: &str) -> bool {
     value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Whether a parameter is there twice, which makes the challenge an illegal one (RFC 9110 §11.2).
+/// Whether a parameter occurs twice, which is illegal (RFC 9110 §11.2).
 fn repeats(params: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
     params.iter().enumerate().any(|(index, (name, _))| {
         params[..index].iter().any(|(before, _)| before.eq_ignore_ascii_case(name))
@@ -144,8 +145,8 @@ fn is_plain(name: &str) -> bool {
     plain.iter().any(|it| name.eq_ignore_ascii_case(it))
 }
 
-/// A quoted-string (RFC 9110 §5.6.4). What it must not hold becomes `?`, and `"` becomes `'` in a plain
-/// one.
+/// Appends a quoted-string (RFC 9110 §5.6.4). An illegal character becomes `?`, and `"` becomes `'` in a
+/// plain one.
 fn quote(text: &mut String, value: &str, plain: bool) {
     text.push('"');
     for char in value.chars() {

@@ -1,27 +1,27 @@
-//! How gRPC and gRPC-Web are told that a request is refused.
+//! Refusals of gRPC and gRPC-Web requests.
 
 use http::{HeaderName, HeaderValue, Method, Version, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS};
 
 use crate::credentials::RequestHead;
 
-/// What a message of gRPC holds as it is: visible ASCII and spaces, without the percent sign.
+/// The characters that `grpc-message` encodes: all but visible ASCII and spaces, and the percent sign.
 pub(super) const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const GRPC_MESSAGE_NAME: HeaderName = HeaderName::from_static("grpc-message");
 
-/// How a request wants to be refused.
+/// The protocol by which a request is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Protocol {
-    /// By the status of the response.
+    /// By the HTTP status.
     Http,
-    /// By trailers only, under the request's content type.
+    /// By a trailers-only response of this content type, which is the request's.
     Grpc(HeaderValue),
 }
 
 impl Protocol {
-    /// gRPC is POST over HTTP/2 or later, gRPC-Web is POST over any version, each with a content type of
-    /// its own. Anything else is plain HTTP, to which a refusal by trailers would look like a success.
+    /// gRPC is a POST over HTTP/2 or later, and gRPC-Web a POST over any version, each with its content
+    /// type. All else is plain HTTP, where a trailers-only response with status 200 would be a success.
     pub(crate) fn of(request: RequestHead<'_>) -> Self {
         let content_type =
             request.headers.get(CONTENT_TYPE).filter(|_| request.method == Method::POST);
@@ -35,7 +35,7 @@ impl Protocol {
     }
 }
 
-/// `application/grpc`, and what may follow: `+proto` or another format, or parameters.
+/// `application/grpc`, alone or followed by a format (`+proto`) or parameters.
 fn is_grpc(content_type: &HeaderValue) -> bool {
     is_type(content_type, b"application/grpc")
 }

@@ -1,17 +1,16 @@
-//! How a request is refused: status, challenge and body, in one place for the layer, the requirements
-//! of routes and the extractors.
+//! Refusals: reason, status, challenge and body, shared by the layer, requirements of routes and extractors.
 
 pub(crate) mod challenge;
 mod grpc;
-mod guard;
 mod reason;
 mod refusal;
+mod refuser;
 mod render;
 
 pub(crate) use self::{
     challenge::Challenges,
     grpc::Protocol,
-    guard::Guard,
+    refuser::Refuser,
     render::{Refused, render},
 };
 pub use self::{

@@ -1,32 +1,32 @@
-//! What kind of refusal it is, and its status and error codes.
+//! The reasons of refusals, with their status and error codes.
 
 use http::StatusCode;
 
-/// What kind of refusal it is.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// No credentials of a scheme that is accepted here: 401, and a challenge without an error code
     /// (RFC 6750 §3.1).
     NoCredentials,
-    /// The credentials are malformed: 400 `invalid_request`.
+    /// The credentials are malformed: 400 `invalid_request` (RFC 6750 §3.1).
     InvalidRequest,
     /// The token is unknown, expired, revoked or not for this server: 401 `invalid_token`.
     InvalidToken,
-    /// The token is good but does not allow this: 403 `insufficient_scope`.
+    /// The token is valid but does not grant this: 403 `insufficient_scope`.
     InsufficientScope,
     /// The user's authentication is too weak or too long ago: 401
     /// `insufficient_user_authentication` (RFC 9470).
     InsufficientUserAuthentication,
-    /// The DPoP proof is missing, malformed, for something else or used before: 401
-    /// `invalid_dpop_proof` (RFC 9449 §7.1). It says nothing about the token.
+    /// The DPoP proof is missing, malformed, for another request or replayed: 401
+    /// `invalid_dpop_proof` (RFC 9449 §7.1). It is no statement about the token.
     InvalidDpopProof,
-    /// The DPoP proof has to hold the nonce that the response tells: 401 `use_dpop_nonce` (RFC 9449
-    /// §9). It says nothing about the token.
+    /// The DPoP proof has to have the nonce of the response's `DPoP-Nonce`: 401 `use_dpop_nonce` (RFC 9449
+    /// §9). It is no statement about the token.
     UseDpopNonce,
-    /// Authlete could not be asked: 503. It says nothing about the token.
+    /// Authlete could not be asked: 503. It is no statement about the token.
     Unavailable,
-    /// This server is set up wrongly: 500. It says nothing about the token.
+    /// This server is misconfigured: 500. It is no statement about the token.
     Misconfigured,
 }
 
@@ -47,7 +47,7 @@ impl Reason {
         }
     }
 
-    /// A name for counters.
+    /// The value of the counters' label.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
@@ -57,7 +57,7 @@ impl Reason {
         }
     }
 
-    /// The status of gRPC.
+    /// The status code of gRPC.
     pub(crate) fn grpc_status(self) -> u8 {
         match self {
             Self::InvalidRequest => 3,

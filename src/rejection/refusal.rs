@@ -1,4 +1,4 @@
-//! Why a request is refused, and the head of the response that says so.
+//! A refusal, and the head of its response.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -13,9 +13,9 @@ use super::{
     grpc::{GRPC_MESSAGE, GRPC_MESSAGE_NAME, GRPC_STATUS, Protocol},
     reason::Reason,
 };
-use crate::{credentials::Scheme, meter};
+use crate::{credentials::Scheme, observe::counters};
 
-/// Why a request is refused. It never holds any of the request's secrets. Cloning is cheap.
+/// The refusal of a request. It holds no secret of the request. Cloning is cheap.
 #[derive(Clone)]
 pub struct Rejection(Arc<Parts>);
 
@@ -27,9 +27,9 @@ struct Parts {
     acr_values: Option<String>,
     max_age: Option<Duration>,
     retry_after: Option<Duration>,
-    /// Whether it is only because too many ask at the same time.
+    /// Whether a limit of this process is the cause, rather than Authlete.
     overload: bool,
-    /// The challenge that Authlete wrote, if it is a legal one.
+    /// The challenge of Authlete's answer, if it is legal.
     authlete: Option<Challenge>,
 }
 
@@ -70,7 +70,7 @@ impl Rejection {
         Self::new(Reason::UseDpopNonce, "the DPoP proof has to hold the nonce of DPoP-Nonce")
     }
 
-    /// A token that the service cannot have issued.
+    /// For a token that the service cannot have issued.
     pub(crate) fn foreign_token() -> Self {
         Self::invalid_token("the access token is none of this service")
     }
@@ -79,7 +79,7 @@ impl Rejection {
         Self::new(Reason::InvalidToken, description)
     }
 
-    /// `scope`: the scopes that the request takes (RFC 6750 §3), if it is scopes that are missing.
+    /// `scope`: the scopes that the request requires (RFC 6750 §3), if scopes are missing.
     pub(crate) fn insufficient_scope(description: &'static str, scope: Option<String>) -> Self {
         Self::new(Reason::InsufficientScope, description).with(|parts| parts.scope = scope)
     }
@@ -100,7 +100,7 @@ impl Rejection {
             .with(|parts| parts.retry_after = Some(retry_after))
     }
 
-    /// It is because too many ask at the same time.
+    /// For a limit of this process that is reached.
     pub(crate) fn overloaded(retry_after: Duration) -> Self {
         Self::unavailable(retry_after).with(|parts| parts.overload = true)
     }
@@ -113,28 +113,28 @@ impl Rejection {
         Self::new(Reason::Misconfigured, description)
     }
 
-    /// Whether it says something about the token, rather than that nothing is known of it.
+    /// Whether it is a statement about the token, and may be cached for it.
     pub(crate) fn is_verdict(&self) -> bool {
         self.is_of_client() && !self.is_of_proof()
     }
 
-    /// Whether it is the fault of the client.
+    /// Whether the client is the cause, rather than this server or Authlete.
     pub(crate) fn is_of_client(&self) -> bool {
         !matches!(self.reason(), Reason::Unavailable | Reason::Misconfigured)
     }
 
-    /// Whether only the proof is at fault, so that another one may do.
+    /// Whether only the proof is the cause, so that the token may be accepted with another one.
     pub(crate) fn is_of_proof(&self) -> bool {
         matches!(self.reason(), Reason::InvalidDpopProof | Reason::UseDpopNonce)
     }
 
-    /// Adds the challenge that Authlete wrote, unless it is not a legal one.
+    /// With the challenge of Authlete's answer, if it is legal.
     pub(crate) fn with_authlete_challenge(self, content: Option<&str>) -> Self {
         let challenge = content.and_then(Challenge::parse);
         self.with(|parts| parts.authlete = challenge)
     }
 
-    /// Takes the reason from Authlete's challenge, if that is about the proof rather than the token.
+    /// With the reason of Authlete's challenge, if that concerns the proof or the user's authentication.
     pub(crate) fn of_its_challenge(self) -> Self {
         let reason = match self.error() {
             Some("invalid_dpop_proof") => Reason::InvalidDpopProof,
@@ -148,10 +148,10 @@ impl Rejection {
     /// Logs and counts that a request is refused.
     pub(crate) fn note(&self) {
         tracing::debug!(reason = ?self.reason(), "request refused");
-        meter::refused(self.reason().name());
+        counters::refused(self.reason().name());
     }
 
-    /// What kind of refusal it is.
+    /// The reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.0.reason
@@ -170,8 +170,8 @@ impl Rejection {
         written.or(self.0.reason.error())
     }
 
-    /// What is wrong, for people. In the challenge, it is without what RFC 6750 §3 forbids there: `"`
-    /// becomes `'`, and `\` and all that is not visible ASCII becomes `?`.
+    /// A description for people. In the challenge, characters that RFC 6750 §3 forbids are replaced: `"`
+    /// by `'`, and `\` and all that is not visible ASCII by `?`.
     #[must_use]
     pub fn description(&self) -> &str {
         let written =
@@ -179,31 +179,31 @@ impl Rejection {
         written.unwrap_or(&self.0.description)
     }
 
-    /// The scopes that the request takes, separated by spaces, if it is scopes that are missing.
+    /// The scopes that the request requires, separated by spaces, if scopes are missing.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.0.scope.as_deref()
     }
 
-    /// The authentication context classes of which one is required, separated by spaces.
+    /// The authentication context classes of which one is required, separated by spaces (RFC 9470 §3).
     #[must_use]
     pub fn acr_values(&self) -> Option<&str> {
         self.0.acr_values.as_deref()
     }
 
-    /// How long ago the user may have been authenticated.
+    /// How long ago the user may have been authenticated (RFC 9470 §3).
     #[must_use]
     pub fn max_age(&self) -> Option<Duration> {
         self.0.max_age
     }
 
-    /// When the client may try again.
+    /// After which time the client may retry.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What the challenge tells: Authlete's own if it wrote one, else made of the parts above.
+    /// The challenge of Authlete's answer, or else one of the parts above.
     fn challenge(&self) -> Challenge {
         let parts = &*self.0;
         match &parts.authlete {
@@ -217,8 +217,7 @@ impl Rejection {
         }
     }
 
-    /// A response of this status with all its headers, and no body. For gRPC, it is one that consists of
-    /// trailers only.
+    /// The response without its body. For gRPC, it is a trailers-only response.
     pub(crate) fn head(
         &self,
         protocol: &Protocol,
@@ -235,7 +234,7 @@ impl Rejection {
             }
         }
         if let Some(after) = self.0.retry_after {
-            // Rounded up, or who comes back then comes too early.
+            // Rounded up, so that a client that waits for it is not too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.max(1).into());
         }

@@ -1,12 +1,12 @@
-//! The response that refuses a request: its body, and a mark for layers outside.
+//! The body of the response that refuses a request.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 
 use super::{grpc::GRPC_STATUS, refusal::Rejection};
 
-/// In the extensions of every response by which one of this crate's layers or extractors refuses a
-/// request, if a layer outside wants to know. The status does not tell: gRPC is refused with 200, and renderers choose their own.
+/// An extension of responses by which a layer or extractor of this crate refuses a request, if a layer
+/// outside watches for it. The status does not tell: for gRPC it is 200, and renderers can change it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Refused;
 
@@ -17,8 +17,7 @@ impl Refused {
     }
 }
 
-/// The response that refuses a request, marked by [`Refused`] whatever the renderer makes of it, if a
-/// layer outside watches for that.
+/// Renders a response, and marks it by [`Refused`] if a layer outside watches for that.
 pub(crate) fn render<B>(
     renderer: &(impl Renderer<B> + ?Sized),
     rejection: &Rejection,
@@ -32,11 +31,11 @@ pub(crate) fn render<B>(
     response
 }
 
-/// Makes the response to a request that is refused.
+/// Builds the response to a request that is refused.
 ///
-/// Every closure `Fn(&Rejection, Response<()>) -> Response<B>` is one. It is handed a response whose
-/// status and headers are complete; most renderers only give it a body. If it has the header
-/// `grpc-status`, the body has to be empty.
+/// Closures `Fn(&Rejection, Response<()>) -> Response<B>` implement it. The given response has its status
+/// and headers; most renderers only add a body. If it has the header `grpc-status`, the body has to be
+/// empty.
 ///
 /// ```
 /// use axum::body::Body;
@@ -68,7 +67,7 @@ where
     }
 }
 
-/// The default renderer: no body, which every body type with a default can be.
+/// The default renderer: an empty body, by the body type's `Default`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EmptyBody;
 

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use http::Extensions;
 
+use super::authorize::Conditions;
 use crate::{
-    cache::{Key, Thumbprint},
     credentials::Scheme,
-    observe::limited,
-    policy::Require,
-    rejection::{Guard, Rejection},
+    introspect::{Presented, Sent},
+    rejection::Refuser,
+    store::Key,
     token::{Properties, Scopes, TokenInfo},
-    verdict::Verdict,
-    verifier::{Freshness, Presented, Resolving, Sent, Verifier},
+    verify::{Freshness, Resolving, Verifier},
 };
 
-/// What the nearest layer outside knows of a request. Each layer that lets a request pass replaces it
+/// What the nearest layer outside knows of a request. Each layer that admits a request replaces it
 /// together with [`TokenInfo`], [`Scopes`] and [`Properties`], so that nothing inside goes by what another
 /// layer left.
 ///
@@ -23,147 +22,108 @@ use crate::{
 /// the facts.
 #[derive(Clone)]
 pub(crate) struct AuthContext {
-    pub(crate) verifier: Arc<Verifier>,
-    pub(crate) scheme: Scheme,
-    /// How to ask about a token that is known by what issued it.
-    pub(crate) recheck: Option<Recheck>,
-    /// The proof that came with the request, which is used up.
-    pub(crate) proven: Option<Proven>,
-    pub(crate) after: AfterResponse,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) scheme: Scheme,
+    /// How to introspect the token, if its facts are from the answer that issued it.
+    pub(super) introspection: Option<Introspection>,
+    /// The DPoP proof that came with the request.
+    pub(super) used_proof: Option<UsedProof>,
+    pub(super) response: ResponseHandling,
 }
 
-/// What is done to the response: once, by the outermost layer of the same handle.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct AfterResponse {
-    /// It tells a new value of the token.
-    pub(crate) rotates: bool,
-    pub(crate) signs: bool,
-    /// A layer outside, of whatever handle, wants to know whether the response refuses the request.
-    pub(crate) watched: bool,
+/// What layers outside do when the response comes. Layers of the same handle do each of it once: the
+/// outermost does.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) struct ResponseHandling {
+    /// It gets a new value of the token.
+    pub(super) rotates: bool,
+    /// It gets signed.
+    pub(super) signs: bool,
+    /// A layer of any handle looks for [`Refused`](crate::rejection::Refused) in it.
+    pub(super) watched: bool,
 }
 
-/// A proof that is used up.
+/// A DPoP proof that is used up.
 #[derive(Clone)]
-pub(crate) struct Proven {
+pub(super) struct UsedProof {
     /// Of the token that it came with.
-    pub(crate) key: Key,
+    pub(super) key: Key,
     /// What was known of the token.
-    pub(crate) token: TokenInfo,
-    /// Whether Authlete was asked with the proof.
-    pub(crate) sent: Sent,
+    pub(super) token: TokenInfo,
+    /// The call by which Authlete was asked with it, if it was.
+    pub(super) call: Sent,
+}
+
+/// How a token is introspected for a requirement that takes facts which its issue did not tell.
+#[derive(Clone)]
+pub(super) struct Introspection {
+    pub(super) presented: Arc<Presented>,
+    pub(super) freshness: Freshness,
+    /// What the layer demands of the token.
+    pub(super) conditions: Conditions,
+}
+
+impl Introspection {
+    pub(super) fn resolve(&self, verifier: &Arc<Verifier>) -> Resolving {
+        Box::pin(verifier.clone().resolve(self.presented.clone(), self.freshness))
+    }
 }
 
 impl AuthContext {
     /// The context that a layer of this verifier left in a request.
-    pub(crate) fn of<'e>(extensions: &'e Extensions, verifier: &Arc<Verifier>) -> Option<&'e Self> {
+    pub(super) fn of<'e>(extensions: &'e Extensions, verifier: &Arc<Verifier>) -> Option<&'e Self> {
         extensions.get::<Self>().filter(|it| Arc::ptr_eq(&it.verifier, verifier))
     }
 
     /// Takes away the context that another layer left, and tells what is done to the response: only what
     /// layers of this verifier do, and whether any of all looks at it.
-    #[inline]
-    pub(crate) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> AfterResponse {
-        let context = if extensions.is_empty() { None } else { extensions.remove::<Self>() };
-        match context {
-            Some(context) if Arc::ptr_eq(&context.verifier, verifier) => context.after,
-            Some(context) => {
-                AfterResponse { watched: context.after.watched, ..AfterResponse::default() }
-            }
-            None => AfterResponse::default(),
+    pub(super) fn take(extensions: &mut Extensions, verifier: &Arc<Verifier>) -> ResponseHandling {
+        match extensions.remove::<Self>() {
+            Some(context) if Arc::ptr_eq(&context.verifier, verifier) => context.response,
+            Some(context) => ResponseHandling {
+                watched: context.response.watched,
+                ..ResponseHandling::default()
+            },
+            None => ResponseHandling::default(),
         }
     }
 
-    /// Whether a layer outside wants to know whether the response refuses the request.
-    pub(crate) fn is_watched(extensions: &Extensions) -> bool {
-        extensions.get::<Self>().is_some_and(|context| context.after.watched)
+    /// Whether no layer left a context.
+    #[inline]
+    pub(super) fn is_absent(extensions: &Extensions) -> bool {
+        extensions.is_empty() || extensions.get::<Self>().is_none()
     }
 
-    /// How to refuse a request inside of the nearest layer.
-    pub(crate) fn guard(extensions: &Extensions) -> Option<&Guard> {
+    /// Whether a layer outside wants to know whether the response refuses the request.
+    pub(super) fn is_watched(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|context| context.response.watched)
+    }
+
+    /// How the nearest layer refuses.
+    pub(super) fn refuser(extensions: &Extensions) -> Option<&Refuser> {
         match extensions.get::<Self>() {
-            Some(context) => Some(&context.verifier.guard),
-            None => extensions.get::<TokenInfo>().and_then(TokenInfo::guard),
+            Some(context) => Some(&context.verifier.refuser),
+            None => extensions.get::<TokenInfo>().and_then(TokenInfo::refuser),
         }
     }
 
     /// By which scheme the token was presented to the nearest layer.
-    pub(crate) fn scheme(extensions: &Extensions) -> Scheme {
+    pub(super) fn scheme(extensions: &Extensions) -> Scheme {
         extensions.get::<Self>().map_or(Scheme::Bearer, |context| context.scheme)
     }
 
     /// Lets what is inside know that there is a layer, and no token.
-    pub(crate) fn insert_anonymous(extensions: &mut Extensions, verifier: &Arc<Verifier>) {
-        let after = Self::take(extensions, verifier);
+    pub(super) fn insert_anonymous(extensions: &mut Extensions, verifier: &Arc<Verifier>) {
+        let response = Self::take(extensions, verifier);
         extensions.remove::<TokenInfo>();
         extensions.remove::<Scopes>();
         extensions.remove::<Properties>();
         extensions.insert(Self {
             verifier: verifier.clone(),
             scheme: Scheme::Bearer,
-            recheck: None,
-            proven: None,
-            after,
+            introspection: None,
+            used_proof: None,
+            response,
         });
     }
-}
-
-/// How to ask about a token that is known by what issued it.
-#[derive(Clone)]
-pub(crate) struct Recheck {
-    pub(crate) presented: Arc<Presented>,
-    pub(crate) freshness: Freshness,
-    pub(crate) admission: Admission,
-}
-
-impl Recheck {
-    pub(crate) fn ask(&self, verifier: &Arc<Verifier>) -> Resolving {
-        Box::pin(verifier.clone().resolve(self.presented.clone(), self.freshness))
-    }
-}
-
-/// What a layer demands of a good token of this request.
-#[derive(Clone)]
-pub(crate) struct Admission {
-    pub(crate) require: Option<Require>,
-    /// The client certificate of the connection.
-    pub(crate) certificate: Option<Thumbprint>,
-    /// Whether responses can be signed.
-    pub(crate) signs: bool,
-}
-
-impl Admission {
-    /// Whether a good token may be used for this request.
-    pub(crate) fn allow(&self, token: TokenInfo, verifier: &Verifier) -> Verdict {
-        let Self { require, certificate, signs } = self;
-        allow(token, certificate.as_ref(), *signs, require.as_ref(), verifier)
-    }
-}
-
-/// Whether a good token may be used for a request: over a connection with this client certificate, if
-/// responses are signed or not, and by what the layer requires.
-#[inline]
-pub(crate) fn allow(
-    token: TokenInfo,
-    certificate: Option<&Thumbprint>,
-    signs: bool,
-    require: Option<&Require>,
-    verifier: &Verifier,
-) -> Verdict {
-    if !token.is_bound_to(certificate) {
-        let description = "the access token is bound to another client certificate";
-        return Err(Rejection::invalid_token(description));
-    }
-    if token.needs_signed_response() && !signs {
-        limited!(
-            error,
-            verifier.log,
-            "an access token takes signed responses, and none are made for it; give a signer by \
-             `MessageSignatures::signer`"
-        );
-        return Err(Rejection::misconfigured("responses cannot be signed here"));
-    }
-    if let Some(require) = require {
-        require.check_known(&token, &verifier.clock)?;
-    }
-    Ok(token)
 }

@@ -1,4 +1,23 @@
-//! One request: what a layer leaves in it for what is inside.
+//! The steps of one request: extract, prove, verify, authorize, then admit or refuse.
 
-pub(crate) mod context;
-pub(crate) mod refuse;
+mod admit;
+mod authenticator;
+mod authorize;
+mod context;
+mod extract;
+mod finish;
+mod outcome;
+mod prove;
+mod refuse;
+mod require;
+mod settings;
+mod state;
+
+pub(crate) use self::{
+    authenticator::Authenticator,
+    outcome::{Finish, OnResponse, Outcome},
+    refuse::{refuse_inside, refuser},
+    require::{RouteIntrospection, check},
+    settings::{Options, Settings},
+    state::Begin,
+};

@@ -1,19 +1,60 @@
-//! Refusals inside of a layer, as the layer itself refuses.
+//! A request that is refused: by the layer, or inside of it as the layer itself refuses.
 
 use std::sync::LazyLock;
 
-use http::{Extensions, Response};
+use http::{Extensions, Request, Response};
 
-use super::context::AuthContext;
+use super::{
+    context::AuthContext,
+    finish::{DPOP_NONCE, nonce},
+    settings::Settings,
+};
 use crate::{
-    credentials::RequestHead,
+    credentials::{RequestHead, Scheme},
     observe::{LogLimit, limited},
-    rejection::{self, Challenges, EmptyBody, Guard, Protocol, Rejection},
+    rejection::{self, Challenges, EmptyBody, Protocol, Refuser, Rejection, Renderer},
 };
 
-/// How the nearest layer refuses.
-pub(crate) fn guard(extensions: &Extensions) -> Result<&Guard, Rejection> {
-    AuthContext::guard(extensions).ok_or_else(|| {
+/// The response of the layer to a request whose token, if any, came by this scheme.
+pub(super) fn refuse<R: Renderer<ResB>, B, ResB>(
+    settings: &Settings<R>,
+    request: &Request<B>,
+    scheme: Scheme,
+    rejection: &Rejection,
+) -> Response<ResB> {
+    rejection.note();
+    let protocol = Protocol::of(RequestHead::of(request));
+    let mut head = rejection.head(&protocol, &settings.options.challenges, scheme);
+    let nonce = nonce(settings, scheme);
+    head.headers_mut().extend(nonce.map(|nonce| (Some(DPOP_NONCE), nonce)));
+    let watched = AuthContext::is_watched(request.extensions());
+    rejection::render(&*settings.renderer, rejection, head, watched)
+}
+
+/// The response to a request that is refused inside of a layer: as the layer itself would refuse it,
+/// unless bodies are of another type here.
+pub(crate) fn refuse_inside<B: Default + 'static>(
+    request: RequestHead<'_>,
+    extensions: &Extensions,
+    rejection: &Rejection,
+) -> Response<B> {
+    rejection.note();
+    let scheme = AuthContext::scheme(extensions);
+    let (protocol, watched) = (Protocol::of(request), AuthContext::is_watched(extensions));
+    let Some(refuser) = AuthContext::refuser(extensions) else {
+        let head = rejection.head(&protocol, &Challenges::default(), scheme);
+        return rejection::render(&EmptyBody, rejection, head, watched);
+    };
+    let head = rejection.head(&protocol, refuser.challenges(), scheme);
+    match refuser.renderer() {
+        Some(renderer) => rejection::render(&*renderer, rejection, head, watched),
+        None => rejection::render(&EmptyBody, rejection, head, watched),
+    }
+}
+
+/// How the nearest layer refuses. Without a layer, the request is refused with 500.
+pub(crate) fn refuser(extensions: &Extensions) -> Result<&Refuser, Rejection> {
+    AuthContext::refuser(extensions).ok_or_else(|| {
         // There is no layer, and so none whose limit this could be.
         static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
         limited!(
@@ -24,25 +65,4 @@ pub(crate) fn guard(extensions: &Extensions) -> Result<&Guard, Rejection> {
         );
         Rejection::misconfigured("no AuthLayer protects this route")
     })
-}
-
-/// The response to a request that is refused inside a layer: as the layer itself would refuse it,
-/// unless bodies are of another type here.
-pub(crate) fn refuse<B: Default + 'static>(
-    request: RequestHead<'_>,
-    extensions: &Extensions,
-    rejection: &Rejection,
-) -> Response<B> {
-    rejection.note();
-    let used = AuthContext::scheme(extensions);
-    let (protocol, watched) = (Protocol::of(request), AuthContext::is_watched(extensions));
-    let Some(guard) = AuthContext::guard(extensions) else {
-        let head = rejection.head(&protocol, &Challenges::default(), used);
-        return rejection::render(&EmptyBody, rejection, head, watched);
-    };
-    let head = rejection.head(&protocol, guard.challenges(), used);
-    match guard.renderer() {
-        Some(renderer) => rejection::render(&*renderer, rejection, head, watched),
-        None => rejection::render(&EmptyBody, rejection, head, watched),
-    }
 }

@@ -1,5 +1,5 @@
-//! Calls that fail one after another are not made for a while, and then one at a time until one is
-//! answered.
+//! Circuit breaker: after consecutive failures no call is made for a pause, and then one probe at a time
+//! until a call is answered.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -9,35 +9,34 @@ use std::{
 use super::jitter::jittered;
 use crate::api::Error;
 
-/// No pause is longer, and nothing counts that is as long ago as that.
+/// The longest pause. Failures whose pause ended longer ago do not count.
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
-/// When to come back while somebody else finds out.
+/// When to retry while another call is the probe.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Whether calls to Authlete are made.
+/// The state of the circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// They are.
+    /// Calls are made.
     Closed,
-    /// They failed one after another: for a moment, none is made, and checks that take one are 503
+    /// Calls failed one after another: none is made until the pause ends, and checks that need one are 503
     /// at once.
     Open,
-    /// They failed one after another, and a single one at a time is made to find out whether they
-    /// succeed again.
+    /// The pause has ended: one call at a time is made as a probe, until one is answered.
     HalfOpen,
 }
 
 pub(crate) struct Breaker {
-    /// After how many failures in a row calls are not made; 0: they always are.
+    /// After how many failures in a row it opens; 0: never.
     limit: u32,
     pause: Duration,
-    /// A [`Run`] in one word, so that it changes at once.
+    /// A [`Run`] in one word, so that it changes atomically.
     run: AtomicU64,
     probing: AtomicBool,
-    /// Raised by the answer that ends an outage: what set out before says nothing of what comes after.
-    era: AtomicU32,
+    /// Raised by each answer: the failure of a call that was started before the answer does not count.
+    epoch: AtomicU32,
 }
 
 /// Failures in a row.
@@ -45,7 +44,7 @@ pub(crate) struct Breaker {
 struct Run {
     /// In 16 bits.
     failures: u32,
-    /// When the pause after the last of them ends, in ms since the epoch; in 48 bits.
+    /// When the pause after the last of them ends (ms since the epoch); in 48 bits.
     until: u64,
 }
 
@@ -59,11 +58,11 @@ impl Run {
 
     fn of(packed: u64, now: u64) -> Self {
         let run = Self { failures: packed as u32 & Self::MOST, until: packed >> 16 };
-        // Too long ago to say anything, or the clock was moved back.
+        // Too long ago, or the clock was set back.
         if u128::from(run.until.abs_diff(now)) > LONGEST.as_millis() { Self::NONE } else { run }
     }
 
-    /// How long the pause lasts still, if it does.
+    /// The rest of the pause; `None` if it has ended.
     fn left(self, now: u64) -> Option<Duration> {
         let left = Duration::from_millis(self.until.saturating_sub(now));
         (!left.is_zero()).then_some(left)
@@ -77,7 +76,7 @@ impl Breaker {
             pause,
             run: AtomicU64::new(0),
             probing: AtomicBool::new(false),
-            era: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
         }
     }
 
@@ -89,27 +88,28 @@ impl Breaker {
         self.limit > 0 && failures >= self.limit
     }
 
-    /// A pass for a call that is made in any case.
+    /// A permit for a call that is made in any state.
     pub(crate) fn pass(&self) -> Permit<'_> {
-        Permit { breaker: self, era: self.era.load(Ordering::Acquire), probes: false }
+        Permit { breaker: self, epoch: self.epoch.load(Ordering::Acquire), probes: false }
     }
 
-    /// A pass for a call, or when to come back if none is to be made. `now`: ms since the epoch.
+    /// A permit for a call, or the time until one may be had. `now`: ms since the epoch.
     pub(crate) fn enter(&self, now: u64) -> Result<Permit<'_>, Duration> {
-        let mut pass = self.pass();
+        let mut permit = self.pass();
         if !self.is_open_after(self.run(now).failures) {
-            return Ok(pass);
+            return Ok(permit);
         }
-        // Before the time is looked at, or a probe that fails right now would be followed at once.
-        pass.probes = !self.probing.swap(true, Ordering::AcqRel);
+        // Before the pause is read: a probe that fails in between extends it.
+        permit.probes = !self.probing.swap(true, Ordering::AcqRel);
         match self.run(now).left(now) {
             Some(left) => Err(left),
-            None if pass.probes => Ok(pass),
+            None if permit.probes => Ok(permit),
             None => Err(SOON),
         }
     }
 
-    /// Whether calls failed a moment ago, so that who can do without one does not wait for it.
+    /// Whether it is not closed, or the last call failed within its pause: requests with a stale entry do not
+    /// wait for a call then.
     pub(super) fn is_down(&self, now: u64) -> bool {
         let run = self.run(now);
         run.failures > 0 && (self.is_open_after(run.failures) || run.left(now).is_some())
@@ -124,11 +124,11 @@ impl Breaker {
         }
     }
 
-    /// A call was answered, whatever the answer is.
+    /// Closes the breaker: a call was answered, whatever the answer is.
     fn answered(&self, now: u64) {
-        // Calls that set out before say nothing of the time after it, however late they fail.
-        self.era.fetch_add(1, Ordering::AcqRel);
-        // Also failures of too long ago: they would count again by a clock that is set back.
+        // A call that was started before and fails later does not count.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        // Failures that are too old are reset as well: they would count again if the clock is set back.
         if self.run.load(Ordering::Acquire) == Run::NONE.packed() {
             return;
         }
@@ -138,18 +138,19 @@ impl Breaker {
         self.run.store(0, Ordering::Release);
     }
 
-    fn failed(&self, pass: &Permit<'_>, told: Duration, now: u64) {
-        if pass.era != self.era.load(Ordering::Acquire) {
+    /// Counts a failure. `retry_after`: the shortest pause.
+    fn failed(&self, permit: &Permit<'_>, retry_after: Duration, now: u64) {
+        if permit.epoch != self.epoch.load(Ordering::Acquire) {
             return;
         }
         let next = |packed| {
             let failures = Run::of(packed, now).failures;
-            // Only probes count while it is open.
-            if self.is_open_after(failures) && !pass.probes {
+            // While it is open, only probes count.
+            if self.is_open_after(failures) && !permit.probes {
                 return None;
             }
             let failures = (failures + 1).min(Run::MOST);
-            let pause = self.pause_after(failures).max(told).min(LONGEST);
+            let pause = self.pause_after(failures).max(retry_after).min(LONGEST);
             Some(Run { failures, until: now + pause.as_millis() as u64 }.packed())
         };
         let before = self.run.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
@@ -161,8 +162,8 @@ impl Breaker {
         }
     }
 
-    /// The pause gets longer with every probe that fails. A part of it is random, so that many
-    /// servers do not come back at once.
+    /// The pause doubles with every probe that fails, and half of it is random, so that servers do not retry
+    /// at the same time.
     fn pause_after(&self, failures: u32) -> Duration {
         let probes = if self.is_open_after(failures) { failures - self.limit } else { 0 };
         let pause = self.pause.saturating_mul(1 << probes.min(16)).min(LONGEST);
@@ -170,21 +171,22 @@ impl Breaker {
     }
 }
 
-/// Leave to make a call, which has to tell what became of it.
+/// Permission for a call, whose outcome is reported by [`end`](Self::end). If a probe is dropped, the next call
+/// is the probe.
 pub(crate) struct Permit<'b> {
     breaker: &'b Breaker,
-    era: u32,
+    epoch: u32,
     probes: bool,
 }
 
 impl Permit<'_> {
-    /// Whether the call finds out for all whether calls succeed again.
+    /// Whether the call is the probe of a half-open breaker.
     pub(crate) fn is_probe(&self) -> bool {
         self.probes
     }
 
-    /// Tells what became of the call: without an error, it was answered. An error that says that
-    /// Authlete can be asked, and would answer others, is an answer, too.
+    /// Reports the outcome of the call. An error that concerns this call alone, rather than all calls, counts
+    /// as an answer.
     pub(super) fn end(self, error: Option<&Error>, now: u64) {
         match error.filter(|error| error.is_outage() || error.refuses_credentials()) {
             Some(error) => {
@@ -243,7 +245,7 @@ mod tests {
         let breaker = breaker();
         let late = [(); 3].map(|()| breaker.enter(START).ok().unwrap());
         breaker.enter(START).ok().unwrap().end(None, START);
-        late.into_iter().for_each(|pass| pass.end(Some(&failure()), START));
+        late.into_iter().for_each(|permit| permit.end(Some(&failure()), START));
         assert_eq!(breaker.state(START), BreakerState::Closed);
     }
 

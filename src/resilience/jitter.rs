@@ -1,12 +1,12 @@
-//! Random spans, so that not all come back at once.
+//! Random pauses, so that clients do not retry at the same time.
 
 use std::time::Duration;
 
-/// A random part of a span.
+/// A random duration from zero up to `span`, which is excluded.
 pub(super) fn jittered(span: Duration) -> Duration {
-    // A hasher with random keys is the standard library's source of randomness.
+    // The keys of `RandomState` are random.
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    // Less than 1, or the longest span would be too long.
+    // Less than 1: `mul_f64` by 1 overflows for `Duration::MAX`.
     let part = f64::from(u32::try_from(random >> 32).unwrap_or(0)) / 2_f64.powi(32);
     span.mul_f64(part)
 }

@@ -11,19 +11,19 @@ use crate::{
     credentials::cookies,
 };
 
-/// The prefix keeps other hosts and plain HTTP from setting the cookie (RFC 6265bis §4.1.3.2).
+/// With this prefix, browsers accept the cookie only from this host and over HTTPS (RFC 6265bis §4.1.3.2).
 const PREFIX: &str = "__Host-";
 
 const ATTRIBUTES: &str = "HttpOnly; Secure; SameSite=Lax; Path=/";
 
-/// How many sessions a request can name that is to end them.
+/// How many sessions one request can end.
 const MAX_NAMED: usize = 16;
 
 /// The cookie of one application.
 #[derive(Debug, Clone)]
 pub(super) struct Cookie {
     name: Arc<str>,
-    /// Takes it away.
+    /// The `Set-Cookie` value that removes it.
     removal: HeaderValue,
 }
 
@@ -45,7 +45,7 @@ impl Cookie {
         }
     }
 
-    /// Gives a browser the cookie.
+    /// The `Set-Cookie` value that sets it.
     pub(super) fn set(&self, value: &Secret) -> Result<HeaderValue, BoxError> {
         let text = format!("{}={}; {ATTRIBUTES}", self.name, value.expose());
         let mut value = HeaderValue::try_from(text)?;
@@ -57,14 +57,14 @@ impl Cookie {
         self.removal.clone()
     }
 
-    /// The session that a request names: by one cookie, not by several.
+    /// The session that a request names; `None` if it has no such cookie, or several.
     pub(super) fn session(&self, headers: &HeaderMap) -> Option<SessionId> {
         let mut values = cookies(headers, &self.name);
         let value = values.next()?;
         values.next().is_none().then(|| SessionId::of(value))
     }
 
-    /// All sessions that a request names, and whether there are more of them than are told.
+    /// The sessions that a request names, up to [`MAX_NAMED`], and whether it has more cookies than that.
     pub(super) fn sessions(&self, headers: &HeaderMap) -> (Vec<SessionId>, bool) {
         let values: HashSet<_> = cookies(headers, &self.name).take(MAX_NAMED + 1).collect();
         let more = cookies(headers, &self.name).nth(MAX_NAMED).is_some();

@@ -1,4 +1,4 @@
-//! The layer that turns a session's cookie into its access token.
+//! The layer and its settings.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,8 +6,9 @@ use tower_http::csrf::{Csrf, CsrfLayer};
 use tower_layer::Layer;
 
 use super::{
+    client::Client,
     cookie::Cookie,
-    renewal::{Client, Renewal, Times},
+    renewal::{Renewal, Times},
     service::SessionService,
     sessions::Sessions,
     store::SessionStore,
@@ -17,54 +18,55 @@ use crate::{
     clock::Clock,
 };
 
-/// Another process is waited for at least as long as this one's calls of the store may take.
+/// Bounds the lease of a claim, which other processes wait for.
 const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Presents the access token of a browser's session to the layer inside of it.
 ///
-/// Requests without the session's cookie go on as they are, and so do those with several of them. With
-/// one, an `Authorization` header of the browser's is replaced. An access token that has expired or is
-/// about to is renewed first, and the new tokens are stored before they are used. When the refresh token
-/// is of no use any more, the session ends: with its access token if that is still good, else at once,
-/// and then the answer is 401 and the cookie is taken away.
+/// Requests without the session's cookie, or with several, pass unchanged. With one, an `Authorization`
+/// header of the browser is replaced. An access token that has expired or expires within
+/// [`margin`](SessionLayerBuilder::margin) is renewed first, and the new tokens are stored before they are
+/// used. When the refresh token is refused, the session ends: when its access token expires, or at once if
+/// that has expired. Then the response is 401 and removes the cookie.
 ///
 /// # Renewal
-/// A session is renewed once, for all its requests in all processes that share the store. Whoever renews it
-/// claims it in the store first. The others wait 1.6 s for the new tokens, and answer 503 after that. A
-/// process that does not come back is waited for as long as a renewal can take: Authlete's deadline and
-/// twice the store's, 9 s by default. It takes clocks that do not differ by more than about a second.
+/// A session is renewed once, for all its requests in all processes that share the store. The process that
+/// renews it claims it in the store first. The others wait up to 1.6 s for the new tokens, and then respond
+/// with 503. The claim of a process that stops lasts as long as a renewal can take: Authlete's deadline and
+/// twice the store's, 9 s by default. The clocks of the processes must not differ by more than about a
+/// second.
 ///
-/// | what happens | the session |
+/// | event | the session |
 /// |---|---|
-/// | Authlete turns the call away, or cannot be reached | goes on with the old tokens while they are good; then 503, until it is renewed |
-/// | the answer of Authlete is lost | counts as renewed: nobody uses the old access token any more. 503 once; the next request tries the refresh token again, and the session ends if it is used up |
+/// | Authlete rejects the call without effect, or cannot be reached | keeps the old tokens while they are valid; then 503, until it is renewed |
+/// | the response of Authlete is lost | counts as renewed: nobody uses the old access token any more. 503 once; the next request uses the refresh token again, and the session ends if it is used up |
 /// | the new tokens cannot be stored | 503, until they can: they are kept in memory |
-/// | the session was ended, or renewed elsewhere, when they are to be stored | stays as it is; the new tokens are revoked |
+/// | the session was ended, or renewed by another process, before they are stored | is unchanged; the new tokens are revoked |
 ///
-/// Three tables of 10 000 sessions each are kept in memory: tokens that could not be stored, those that
-/// could not be revoked, and refresh tokens that were refused before their access token ends. The one that
-/// was not used for longest makes room. A session whose new tokens are lost by that, or with the process,
-/// ends when it is used next.
+/// Three tables of 10 000 sessions each are kept in memory: tokens that could not be stored, tokens that
+/// could not be revoked, and refresh tokens that were refused before their access token expires. The least
+/// recently used session is evicted. A session whose new tokens are lost by that, or with the process,
+/// ends at its next use.
 ///
 /// # Rotation
 /// Where the layer inside [rotates](crate::Rotation) access tokens, the session gets the new value, and the
-/// browser does not: it is stored before the response goes on. Give the rotation an
-/// [overlap](crate::Rotation::overlap) for requests that are under way with the old value. At other
-/// processes that value is good for their `max_age`, or 401 if they ask Authlete.
+/// browser does not: it is stored before the response continues. Give the rotation an
+/// [overlap](crate::Rotation::overlap) for requests that are under way with the old value. Other
+/// processes accept that value for their `max_age`, or respond with 401 if they ask Authlete.
 ///
-/// # Other sites
+/// # Cross-site requests
 /// Requests of unsafe methods from other origins are refused with 403, by tower-http's
-/// [`csrf`](tower_http::csrf). So are WebSocket handshakes, and whatever else has the `Upgrade` header, with
-/// the session's cookie and an `Origin` (or `Sec-Fetch-Site`) that is not this host: browsers send the cookie
-/// with them from other hosts of the same site. Other requests of safe methods from the same site come with
-/// the cookie and pass: they must not change anything.
+/// [`csrf`](tower_http::csrf). So are requests with the `Upgrade` header, such as WebSocket handshakes, that
+/// have the session's cookie and an `Origin` (or `Sec-Fetch-Site`) other than this host: browsers send the
+/// cookie with them from other hosts of the same site. Other requests of safe methods from the same site
+/// have the cookie and pass: they must not change anything.
 pub struct SessionLayer<St> {
     renewal: Arc<Renewal<St>>,
     cookie: Cookie,
 }
 
 impl<St: SessionStore> SessionLayer<St> {
-    /// Settings for a layer.
+    /// Settings for a layer with this store.
     pub fn builder(authlete: Authlete, store: St) -> SessionLayerBuilder<St> {
         SessionLayerBuilder {
             authlete,
@@ -79,7 +81,7 @@ impl<St: SessionStore> SessionLayer<St> {
         }
     }
 
-    /// A handle to begin and end sessions by.
+    /// A handle that begins and ends sessions.
     #[must_use]
     pub fn sessions(&self) -> Sessions<St> {
         Sessions::new(self.renewal.clone(), self.cookie.clone())
@@ -135,8 +137,9 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
 
     /// The name of the cookie, which begins with `__Host-`. Default: `__Host-session`.
     ///
-    /// Applications on one host, though their ports or paths differ, share their cookies: give each a name
-    /// of its own, or a log-in at one ends the session at the other. Another name ends all sessions.
+    /// Applications on one host share their cookies, even with different ports or paths: give each a
+    /// different name, or a log-in at one ends the session at the other. A change of the name ends all
+    /// sessions.
     pub fn cookie(self, name: impl Into<String>) -> Self {
         Self { cookie: name.into(), ..self }
     }
@@ -147,20 +150,20 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
         self
     }
 
-    /// How long each call of the store takes at most: after that it counts as failed, and the request is
-    /// answered with 503. Default: 3 s; a minute at most.
+    /// The deadline of each call of the store. A call that exceeds it counts as failed, and the response is
+    /// 503. Default: 3 s; a minute at most.
     pub fn store_deadline(mut self, deadline: Duration) -> Self {
         self.times.store_deadline = deadline;
         self
     }
 
-    /// The clock by which tokens expire. Default: the system's.
+    /// The clock that tells when tokens expire. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.times.clock = clock;
         self
     }
 
-    /// The layer.
+    /// Builds the layer.
     ///
     /// # Errors
     /// If the client's ID or secret is missing, the cookie's name is not legal or lacks its prefix, or the

@@ -1,11 +1,10 @@
-//! Sessions of browsers: a backend for a frontend, or a gateway, that holds the tokens itself.
+//! Sessions of browsers, for a backend for frontend (BFF) or a gateway that holds the tokens itself.
 //!
-//! The browser has a cookie that names its session. [`SessionLayer`] finds the session's tokens,
-//! renews them by the refresh token when they are about to expire, and presents the access token to
-//! the [`AuthLayer`](crate::AuthLayer) inside of it. No token ever reaches the browser.
+//! The browser has a cookie that names its session. [`SessionLayer`] loads the session's tokens,
+//! renews them by the refresh token shortly before they expire, and presents the access token to
+//! the [`AuthLayer`](crate::AuthLayer) inside of it. No token reaches the browser.
 //!
-//! Several processes can share a [`SessionStore`] that replaces tokens only on the condition that they are
-//! still those that were loaded.
+//! Several processes can share a [`SessionStore`] that replaces tokens by compare-and-set.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -27,9 +26,11 @@
 //! ```
 
 mod change;
+mod client;
 mod cookie;
 mod layer;
 mod renewal;
+mod saved;
 mod service;
 mod sessions;
 mod store;

@@ -1,4 +1,4 @@
-//! The way of a browser's request: from its cookie to its session's access token.
+//! The service: replaces a request's cookie by its session's access token.
 
 use std::{
     fmt,
@@ -14,11 +14,7 @@ use http::{
 };
 use tower_service::Service;
 
-use super::{
-    cookie::Cookie,
-    renewal::{Renewal, State},
-    store::SessionStore,
-};
+use super::{cookie::Cookie, renewal::Renewal, saved::State, store::SessionStore};
 use crate::{
     api::Secret,
     credentials::Scheme,
@@ -27,8 +23,7 @@ use crate::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The service of [`SessionLayer`](super::SessionLayer), inside of its protection against cross-site
-/// requests.
+/// The service of [`SessionLayer`](super::SessionLayer), inside of its CSRF protection.
 pub struct SessionService<S, St> {
     inner: S,
     renewal: Arc<Renewal<St>>,
@@ -101,11 +96,11 @@ where
     }
 }
 
-/// Whether a request takes over the connection (RFC 6455 §4.1: a WebSocket) from a page of another origin.
+/// Whether a page of another origin asks for an upgrade, such as to a WebSocket (RFC 6455 §4.1).
 ///
-/// It is a GET, which tower-http's `csrf` lets pass, and browsers send `SameSite=Lax` cookies with it from
-/// other hosts of the same site. They always send `Origin` with it. Over HTTP/2 it is a CONNECT (RFC 8441),
-/// which `csrf` looks at.
+/// That is a GET, which tower-http's `csrf` accepts, and with which browsers send `SameSite=Lax` cookies from
+/// other hosts of the same site. They always send `Origin` too. Over HTTP/2 it is a CONNECT (RFC 8441),
+/// which `csrf` checks.
 fn is_foreign_upgrade(headers: &HeaderMap, uri: &Uri) -> bool {
     if !headers.contains_key(UPGRADE) {
         return false;
@@ -136,7 +131,7 @@ fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
     rejection::render(&EmptyBody, rejection, head, true)
 }
 
-/// The session has ended: the browser has to log in.
+/// 401, and the removal of the cookie: the browser has to log in.
 fn ended<B: Default>(cookie: &Cookie) -> Response<B> {
     let mut response = refused(&Rejection::invalid_token("the session has ended"));
     response.headers_mut().append(SET_COOKIE, cookie.removal());

@@ -1,4 +1,4 @@
-//! How sessions begin and end.
+//! The handle that begins and ends sessions.
 
 use std::{fmt, sync::Arc};
 
@@ -24,42 +24,47 @@ impl<St: SessionStore> Sessions<St> {
         Self { renewal, cookie }
     }
 
-    /// Begins a session with tokens that were issued to this server. The answer is a value for
+    /// Begins a session with tokens that were issued to this server, and returns a value for
     /// `Set-Cookie`. Begin a new session at every log-in, and [`end`](Self::end) the one before.
     ///
     /// # Errors
-    /// If the tokens cannot be stored, within the store's deadline.
+    /// If the tokens cannot be stored within the store's deadline.
     pub async fn begin(&self, tokens: SessionTokens) -> Result<HeaderValue, BoxError> {
         let value = SessionId::new_cookie();
-        self.renewal.store.insert(&SessionId::of(value.expose()), &tokens).await?;
+        self.renewal.begin(&SessionId::of(value.expose()), &tokens).await?;
         self.cookie.set(&value)
     }
 
-    /// Ends every session that a request's headers name, and revokes their tokens. The answer is a value
-    /// for `Set-Cookie` that takes the cookie away.
+    /// Ends every session that a request's headers name, revokes their tokens, and returns a value for
+    /// `Set-Cookie` that removes the cookie.
     ///
-    /// A browser sends one cookie of a name; should there be several, the sessions of up to 16 are ended,
-    /// though requests with more than one have no session. It is finished even if the future is dropped.
+    /// A browser sends one cookie of a name. If there are several, the sessions of the first 16 end,
+    /// although a request with more than one has no session. All this completes even if the future is
+    /// dropped.
     ///
     /// # Errors
-    /// - If a session cannot be removed from the store, within its deadline: it may not have ended.
-    /// - If its tokens cannot be revoked: it has ended, and this can be called again to revoke them, as
-    ///   long as this process runs and not more than 10 000 further sessions end in this way.
-    /// - If there are more than 16 cookies of the name: of further ones nothing was done.
+    /// - If a session cannot be removed from the store within its deadline: it may not have ended.
+    /// - If its tokens cannot be revoked: it has ended, and another call revokes them, as long as this
+    ///   process runs and no more than 10 000 further sessions end in this way.
+    /// - If there are more than 16 cookies of the name: the others are ignored.
     ///
-    /// What can be ended has been ended nevertheless.
+    /// The other sessions have ended nevertheless.
     pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, BoxError> {
-        let (ids, more) = self.cookie.sessions(headers);
+        let (ids, too_many) = self.cookie.sessions(headers);
         let renewal = self.renewal.clone();
         finish(async move {
             let mut ended = Ok(());
             for id in ids {
-                ended = ended.and(renewal.log_out(&id).await);
+                ended = ended.and(renewal.end(&id).await);
             }
             ended
         })
         .await?;
-        if more { Err("too many cookies of sessions".into()) } else { Ok(self.cookie.removal()) }
+        if too_many {
+            Err("too many cookies of sessions".into())
+        } else {
+            Ok(self.cookie.removal())
+        }
     }
 }
 

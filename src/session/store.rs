@@ -1,4 +1,4 @@
-//! Where the tokens of sessions are kept.
+//! Stores of sessions.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use tower::BoxError;
 use super::tokens::SessionTokens;
 use crate::api::Secret;
 
-/// The name of a session in a store: a digest of the cookie, from which the cookie cannot be made.
+/// The name of a session in a store: a digest of the cookie, which does not reveal the cookie.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId([u8; 32]);
 
@@ -44,32 +44,33 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// 256 bits that nobody can guess.
+/// 256 random bits, in base64url.
+///
+/// # Panics
+/// If the operating system provides no randomness.
 pub(super) fn random() -> String {
     let mut bytes = [0; 32];
-    // As every generator of random numbers does.
     getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What became of [`SessionStore::replace`].
+/// The outcome of [`SessionStore::replace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Replaced {
     /// The session has the new tokens.
     Done,
-    /// The session does not exist any more, or has other tokens than were loaded. Nothing was changed.
+    /// The session does not exist, or has other tokens than were loaded. Nothing was changed.
     Conflict,
 }
 
-/// Keeps the tokens of sessions. What is kept must be found by the next [`load`](Self::load), by
-/// whatever process.
+/// Stores the tokens of sessions. Reads are consistent: a [`load`](Self::load) by any process returns what
+/// was stored last.
 ///
 /// Where several processes share a store, [`replace`](Self::replace) and [`remove`](Self::remove) have
-/// to be atomic: that is what keeps a session that was ended by one process ended, though another is
-/// renewing it.
+/// to be atomic. Otherwise a session that one process ends can be restored by another that is renewing it.
 ///
-/// A call that fails, or is dropped because it takes longer than
+/// A call that fails, or is dropped at
 /// [`store_deadline`](super::SessionLayerBuilder::store_deadline), may have taken effect.
 ///
 /// | | SQL | Redis |
@@ -79,8 +80,8 @@ pub enum Replaced {
 /// | `replace` | `UPDATE … SET version = $3, tokens = $4 WHERE id = $1 AND version = $2`: one row, or a conflict | a script that compares `HGET id version`, then `HSET` |
 /// | `remove` | `DELETE … WHERE id = $1 RETURNING tokens` | a script: `HGET id tokens`, then `DEL` |
 ///
-/// Sessions whose browser never comes back are not removed: let the store do that, after the life of
-/// refresh tokens.
+/// Abandoned sessions are never removed by a call: let the store expire them after the lifetime of refresh
+/// tokens.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex};
@@ -132,15 +133,15 @@ pub trait SessionStore: Send + Sync + 'static {
         id: &SessionId,
     ) -> impl Future<Output = Result<Option<SessionTokens>, BoxError>> + Send;
 
-    /// Keeps the tokens of a new session.
+    /// Stores the tokens of a new session.
     fn insert(
         &self,
         id: &SessionId,
         tokens: &SessionTokens,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Keeps new tokens in place of those that were loaded, if the session still has these, which their
-    /// [`version`](SessionTokens::version) tells: a compare-and-set.
+    /// Replaces the tokens that were loaded by new ones, if the session still has those: a compare-and-set
+    /// by their [`version`](SessionTokens::version).
     fn replace(
         &self,
         id: &SessionId,
@@ -148,7 +149,7 @@ pub trait SessionStore: Send + Sync + 'static {
         new: &SessionTokens,
     ) -> impl Future<Output = Result<Replaced, BoxError>> + Send;
 
-    /// Ends a session, and tells the tokens that it had; `None` if there was no such session.
+    /// Removes a session, and returns the tokens that it had; `None` if there was no such session.
     fn remove(
         &self,
         id: &SessionId,
@@ -198,8 +199,8 @@ impl<St: SessionStore> SessionStore for Bounded<St> {
     }
 }
 
-/// Sessions in this process's memory: they end with it. Clones share them. Of more than 100 000
-/// sessions, those that were not used for longest end; their tokens are not revoked.
+/// A store in the memory of this process: its sessions end with the process. Clones share it. It has room
+/// for 100 000 sessions; beyond that the least recently used end, and their tokens are not revoked.
 #[derive(Clone)]
 pub struct MemoryStore(Cache<SessionId, SessionTokens>);
 
@@ -233,7 +234,7 @@ impl SessionStore for MemoryStore {
         new: &SessionTokens,
     ) -> Result<Replaced, BoxError> {
         let (loaded, mut replaced) = (loaded.version(), Replaced::Conflict);
-        // Of one session, this and `remove` take place one after the other.
+        // moka serializes this and `remove` per key.
         let _ = self.0.entry_by_ref(id).and_compute_with(|stored| match stored {
             Some(stored) if stored.value().version() == loaded => {
                 replaced = Replaced::Done;

@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{Secret, TokenResponse},
-    cache::digest_of,
+    store::digest_of,
 };
 
-/// The tokens of a session, and which process is renewing them, if one is.
+/// The tokens of a session, and the process that is renewing them, if any.
 ///
-/// A [`SessionStore`](super::SessionStore) keeps them whole, by serde, which writes the tokens as they
-/// are. Times are written as ms since the epoch.
+/// A [`SessionStore`](super::SessionStore) stores them whole, by serde, which writes the tokens in
+/// plaintext, and times as ms since the epoch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionTokens {
-    /// What is presented to the layer inside.
+    /// The access token, which is presented to the layer inside.
     pub access_token: Secret,
-    /// When it expires; `None` if it does not.
+    /// When the access token expires; `None` if it does not.
     #[serde(default, with = "millis")]
     pub expires_at: Option<SystemTime>,
-    /// By what it is renewed; `None` if it cannot be.
+    /// The refresh token; `None` if the access token cannot be renewed.
     #[serde(default)]
     pub refresh_token: Option<Secret>,
-    /// Who is renewing them.
+    /// The process that is renewing them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claim: Option<Claim>,
 }
 
-/// A process has set out to use the refresh token.
+/// The exclusive right of a process to use the refresh token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
-    /// The name of a process, which it gave itself at random.
+    /// The random name of the process.
     by: String,
-    /// From when on others may take over (ms since the epoch).
+    /// When it ends, and other processes may claim the tokens (ms since the epoch).
     until: u64,
 }
 
@@ -58,9 +58,9 @@ impl SessionTokens {
         Some(Self::new(access_token, expires_at, response.refresh_token.clone()))
     }
 
-    /// Another text for every state of a session: 43 characters of the URL-safe base64 alphabet, a
-    /// SHA-256 digest that tells nothing of the tokens. By it a store sees whether it still holds what
-    /// was loaded. The expiry is not part of it, so a store may round that.
+    /// The version of these tokens for compare-and-set: it differs between any two states of a session.
+    /// 43 characters of the URL-safe base64 alphabet: a SHA-256 digest, which reveals no token. The expiry
+    /// is not part of it, so a store may round that.
     #[must_use]
     pub fn version(&self) -> String {
         let refresh_token = self.refresh_token.as_ref().map_or("", Secret::expose);
@@ -94,7 +94,7 @@ impl SessionTokens {
         self.access_token.expose() == token.expose()
     }
 
-    /// Whether both are renewed by one refresh token.
+    /// Whether both have the same refresh token.
     pub(super) fn shares_refresh_token(&self, other: &Self) -> bool {
         match (&self.refresh_token, &other.refresh_token) {
             (Some(one), Some(other)) => one.expose() == other.expose(),

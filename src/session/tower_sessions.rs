@@ -17,22 +17,21 @@ use super::{
 };
 use crate::clock::CENTURY;
 
-/// Under which a record holds the tokens.
+/// The key of the tokens in a record's data.
 const TOKENS: &str = "tower-authlete.tokens";
 
-/// In so many parts sessions are locked. A power of two.
+/// How many locks sessions share. A power of two.
 const LOCKS: usize = 64;
 
 /// Keeps sessions in a store of [tower-sessions](tower_sessions_core), for **one process only**.
 ///
-/// The stores of tower-sessions cannot replace a session on the condition that it is still what was
-/// loaded. So this adapter holds a lock of its own meanwhile, which it shares with its clones and with
-/// nobody else: where two processes, or two adapters, use one store, a session that one of them ends while
-/// the other renews it can come back, and one can lose its tokens. Several processes take a
-/// [`SessionStore`] of your own, which is a few lines.
+/// The stores of tower-sessions have no compare-and-set. This adapter holds a lock instead, which it shares
+/// with its clones only: if two processes, or two adapters, use one store, a session that one of them ends
+/// while the other renews it can be restored, and a session can lose its tokens. Several processes need a
+/// [`SessionStore`] of your own.
 ///
-/// The store holds the tokens themselves: see to it that nobody else can read it. It needs no layer of
-/// tower-sessions: the cookie is that of [`SessionLayer`](super::SessionLayer).
+/// The store holds the tokens in plaintext: restrict access to it. No layer of tower-sessions is needed:
+/// the cookie is that of [`SessionLayer`](super::SessionLayer).
 #[derive(Clone)]
 pub struct TowerSessionsStore<S> {
     store: S,
@@ -41,8 +40,8 @@ pub struct TowerSessionsStore<S> {
 }
 
 impl<S> TowerSessionsStore<S> {
-    /// A session ends when it was not renewed for this time, which should be the life of refresh
-    /// tokens: 100 years at most.
+    /// Stores sessions in `store`. A session that is not renewed for `life` expires: give the lifetime of
+    /// refresh tokens. More than 100 years count as 100 years.
     pub fn new(store: S, life: Duration) -> Self {
         let locks = Arc::new(std::array::from_fn(|_| Mutex::default()));
         Self { store, life: life.min(CENTURY), locks }
@@ -70,7 +69,7 @@ impl<S: tower_sessions_core::SessionStore> SessionStore for TowerSessionsStore<S
     async fn load(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
         let record = self.store.load(&name(id)).await?;
         let tokens = record.and_then(|mut record| record.data.remove(TOKENS));
-        // What serde says would quote the tokens.
+        // An error of serde would quote the tokens.
         let tokens = tokens.map(serde_json::from_value).transpose();
         tokens.map_err(|_| "a stored session does not have the shape of one".into())
     }
@@ -99,14 +98,14 @@ impl<S: tower_sessions_core::SessionStore> SessionStore for TowerSessionsStore<S
 
     async fn remove(&self, id: &SessionId) -> Result<Option<SessionTokens>, BoxError> {
         let _lock = self.lock(id).await;
-        // A session that cannot be read has to end too.
+        // A session that cannot be read is deleted as well.
         let stored = self.load(id).await;
         self.store.delete(&name(id)).await?;
         stored
     }
 }
 
-/// 128 of the 256 bits of a session's name, which is all that tower-sessions has room for.
+/// The first 128 of the 256 bits of a session's ID, the size of an ID of tower-sessions.
 fn name(id: &SessionId) -> Id {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&id.digest()[..16]);

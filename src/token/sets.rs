@@ -1,34 +1,22 @@
-//! Scopes and properties, and one place for those that many tokens share.
+//! Scopes and properties.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use moka::sync::Cache;
-use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
+use serde::de::DeserializeOwned;
 
-use crate::api::{IntrospectionResponse, Property};
+use crate::api::Property;
 
-/// What a pool of sets of scopes, of properties or of further facts takes by itself at most, in bytes.
-const POOL_BYTES: u64 = 8 << 20;
-
-/// What a pool takes for an entry, roughly, in bytes.
-const ENTRY_BYTES: usize = 256;
-
-/// The facts of a token, of which these are a part.
+/// The facts of a token, as the owner of its scopes and properties.
 pub(super) trait Holds<T>: Send + Sync {
     fn held(&self) -> &[T];
 }
 
-/// Where scopes or properties are.
+/// A list of scopes or properties.
 #[derive(Clone)]
 pub(super) enum Held<T> {
-    /// In a place of their own.
+    /// The list itself.
     Own(Arc<[T]>),
-    /// In what is known of a token.
+    /// The list of a token: an extension of a request needs no copy of it.
     Of(Arc<dyn Holds<T>>),
 }
 
@@ -51,18 +39,18 @@ impl PartialEq for Scopes {
 impl Eq for Scopes {}
 
 impl Scopes {
-    /// Whether the token has this scope. Scopes are compared to the letter (RFC 6749 §3.3).
+    /// Whether the token has this scope. Comparison is case-sensitive (RFC 6749 §3.3).
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)
     }
 
-    /// The scopes, in Authlete's order.
+    /// The scopes, in the order of Authlete's answer.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         self.slice().iter().map(AsRef::as_ref)
     }
 
-    /// How many there are.
+    /// The number of scopes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slice().len()
@@ -141,8 +129,8 @@ impl Properties {
         self.find(key).map(|property| property.value.as_str())
     }
 
-    /// Whether a property is hidden from client applications: do not put such a value into a
-    /// response.
+    /// Whether a property is hidden from client applications. The value of such a property must not appear
+    /// in a response.
     #[must_use]
     pub fn is_hidden(&self, key: &str) -> bool {
         self.find(key).is_some_and(|property| property.hidden)
@@ -167,8 +155,8 @@ impl Properties {
         }
     }
 
-    /// All properties, hidden ones included, as a type of yours. Keys become fields; numbers,
-    /// booleans, options and enums are read from their text.
+    /// Deserializes all properties, hidden ones included. Keys become fields; numbers, booleans, options and
+    /// enums are parsed from their text.
     ///
     /// # Errors
     /// If a field is missing or its value is not of its type.
@@ -201,143 +189,8 @@ impl fmt::Debug for Properties {
     }
 }
 
-/// One place for what many tokens have in common.
-///
-/// It holds weak references only, so that a value lives as long as the tokens that have it. What is rare
-/// falls out of it, and is then no longer shared with further tokens.
-pub(crate) struct Interner {
-    rest: Pool<IntrospectionResponse>,
-    scopes: Pool<[Box<str>]>,
-    properties: Pool<[Property]>,
-}
-
-impl Interner {
-    pub(crate) fn new() -> Self {
-        Self { rest: Pool::new(), scopes: Pool::new(), properties: Pool::new() }
-    }
-
-    pub(super) fn rest(&self, rest: &mut Arc<IntrospectionResponse>) {
-        self.rest.share(rest);
-    }
-
-    pub(super) fn scopes(&self, scopes: &mut Scopes) {
-        if let Held::Own(own) = &mut scopes.0 {
-            self.scopes.share(own);
-        }
-    }
-
-    pub(super) fn properties(&self, properties: &mut Properties) {
-        if let Held::Own(own) = &mut properties.0 {
-            self.properties.share(own);
-        }
-    }
-
-    /// Shares nothing of before with tokens to come.
-    pub(crate) fn clear(&self) {
-        self.rest.clear();
-        self.scopes.clear();
-        self.properties.clear();
-    }
-}
-
-/// Values of one kind, by the digests of their JSON.
-struct Pool<T: ?Sized>(Cache<[u8; 32], Weak<T>>);
-
-impl<T: Serialize + ?Sized + Send + Sync + 'static> Pool<T> {
-    fn new() -> Self {
-        Self(Cache::builder().max_capacity(POOL_BYTES).weigher(|_, value| weight(value)).build())
-    }
-
-    /// Replaces a value by an equal one that others have, too.
-    fn share(&self, value: &mut Arc<T>) {
-        // Equal JSON is equal facts: it is what they were read from.
-        let Ok(json) = serde_json::to_vec(&**value) else { return };
-        let digest: [u8; 32] = Sha256::digest(json).into();
-        match self.0.get(&digest).and_then(|shared| shared.upgrade()) {
-            Some(shared) => *value = shared,
-            None => self.0.insert(digest, Arc::downgrade(value)),
-        }
-    }
-
-    fn clear(&self) {
-        self.0.invalidate_all();
-        // Frees the memory now rather than with later calls.
-        self.0.run_pending_tasks();
-    }
-}
-
-/// What a weak reference keeps of a value that is gone, and what the pool takes for it, in bytes.
-fn weight<T: ?Sized>(value: &Weak<T>) -> u32 {
-    let shell = value.upgrade().map_or(0, |value| size_of_val(&*value));
-    u32::try_from(ENTRY_BYTES.saturating_add(shell)).unwrap_or(u32::MAX)
-}
-
-/// The properties of a token are not of the shape that was asked for. It does not tell more, since
-/// a cause would quote values that can be hidden.
+/// The properties of a token do not deserialize to the type that was asked for. There is no source: it could
+/// quote hidden values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the token's properties are not of the shape that was asked for")]
 pub struct PropertiesError(());
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::TokenInfo;
-
-    /// The facts of a token with a property of this length.
-    fn facts(number: usize, length: usize) -> TokenInfo {
-        TokenInfo::from(&IntrospectionResponse {
-            client_id: Some(1 + number as i64),
-            scopes: vec![format!("scope-{number}")],
-            properties: vec![Property::new(format!("key-{number}"), "v".repeat(length))],
-            ..Default::default()
-        })
-    }
-
-    fn own<T>(held: &Held<T>) -> Arc<[T]> {
-        match held {
-            Held::Own(own) => own.clone(),
-            Held::Of(_) => panic!("of a token"),
-        }
-    }
-
-    fn held(interner: &Interner) -> u64 {
-        let Interner { rest, scopes, properties } = interner;
-        rest.0.run_pending_tasks();
-        scopes.0.run_pending_tasks();
-        properties.0.run_pending_tasks();
-        rest.0.weighted_size() + scopes.0.weighted_size() + properties.0.weighted_size()
-    }
-
-    #[test]
-    fn equal_facts_are_in_one_place_as_long_as_a_token_has_them() {
-        let interner = Interner::new();
-        let one = facts(1, 10).interned(&interner);
-        let other = facts(1, 10).interned(&interner);
-        assert!(Arc::ptr_eq(&one.0.rest, &other.0.rest));
-        assert!(Arc::ptr_eq(&own(&one.0.scopes.0), &own(&other.0.scopes.0)));
-        assert!(Arc::ptr_eq(&own(&one.0.properties.0), &own(&other.0.properties.0)));
-        let rest = Arc::downgrade(&one.0.rest);
-        let scopes = Arc::downgrade(&own(&one.0.scopes.0));
-        let properties = Arc::downgrade(&own(&one.0.properties.0));
-        drop(one);
-        assert!(properties.upgrade().is_some());
-        drop(other);
-        let gone = (rest.upgrade(), scopes.upgrade().is_none(), properties.upgrade());
-        assert!(matches!(gone, (None, true, None)));
-        // What comes after is in one place again.
-        let (one, other) = (facts(1, 10).interned(&interner), facts(1, 10).interned(&interner));
-        assert!(Arc::ptr_eq(&one.0.rest, &other.0.rest));
-    }
-
-    #[test]
-    fn what_many_tokens_brought_takes_bounded_room_and_none_when_all_is_forgotten() {
-        let interner = Interner::new();
-        let tokens = (0..20_000).map(|number| facts(number, 10).interned(&interner));
-        let tokens: Vec<_> = tokens.collect();
-        let held_bytes = held(&interner);
-        assert!((1..=3 * POOL_BYTES).contains(&held_bytes), "{held_bytes} bytes");
-        interner.clear();
-        assert_eq!(held(&interner), 0);
-        assert_eq!(Arc::weak_count(&tokens[19_999].0.rest), 0);
-    }
-}

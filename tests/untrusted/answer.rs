@@ -16,11 +16,11 @@ use crate::{
         TokenAction, TokenCreateAction, TokenIssueAction, TokenUpdateAction, TokenUpdateResponse,
     },
     credentials::Scheme,
+    introspect::reading,
     observe::LogLimit,
     rejection::challenge::Challenges,
     rejection::{Protocol, Rejection},
     token::TokenInfo,
-    verdict,
 };
 
 /// The fields of responses that contain secrets; the first one only where tokens are issued.
@@ -95,7 +95,7 @@ fn answering(status: StatusCode, body: Bytes) -> Authlete {
 fn introspected(answer: Result<IntrospectionResponse, Error>, body: &[u8]) {
     if let Ok(response) = &answer {
         let _ = (response.auth_time(), response.cnonce_expires_at());
-        let verdict = verdict::of_introspection(response, &LogLimit::default());
+        let verdict = reading::of_introspection(response, &LogLimit::default());
         assert_eq!(verdict.is_ok(), response.action == IntrospectionAction::Ok);
         judged(verdict);
     }
@@ -104,7 +104,7 @@ fn introspected(answer: Result<IntrospectionResponse, Error>, body: &[u8]) {
 
 fn updated(answer: Result<TokenUpdateResponse, Error>, body: &[u8]) {
     if let Ok(response) = &answer {
-        let verdict = verdict::of_update(response, now(), &LogLimit::default());
+        let verdict = reading::of_update(response, now(), &LogLimit::default());
         assert!(verdict.is_err() || response.action == TokenUpdateAction::Ok);
         let alive = |token: &TokenInfo| token.expires_at().is_none_or(|at| at > now());
         assert!(verdict.as_ref().map_or(true, alive));

@@ -30,6 +30,12 @@ impl Figures {
     pub fn over(&self, others: &Self) -> Self {
         self.0.iter().zip(&others.0).map(|(ours, theirs)| ours / theirs).collect()
     }
+
+    /// Turn by turn.
+    #[must_use]
+    pub fn less(&self, others: &Self) -> Self {
+        self.0.iter().zip(&others.0).map(|(ours, theirs)| ours - theirs).collect()
+    }
 }
 
 impl FromIterator<f64> for Figures {

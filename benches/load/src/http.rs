@@ -1,29 +1,22 @@
-//! Requests a second over HTTP: a bare server and a protected one, which take turns.
+//! Requests a second over HTTP: a bare server and protected ones, which take turns.
 
 use std::{fmt, net::SocketAddr, time::Instant};
 
-use axum::Router;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use peers::{Contender, PATH, Tokens, by_hand, with_authlete, with_zitadel};
 use tokio::runtime::{Builder, Runtime};
-use tower_authlete::{
-    AuthLayer, Authlete, RequireScopes,
-    emulator::{Api, Emulator},
-};
+use tower_authlete::emulator::{Api, Emulator};
 
 use crate::{
     BoxError,
-    authority::MAX_AGE,
     cores::{Cores, stay_on},
     figures::Figures,
-    server::{PATH, Server, router},
+    server::{Report, Server},
     tools::Tool,
 };
-
-/// The scope that the route takes.
-const SCOPE: &str = "reports.read";
 
 /// How often each server has its turn, and how long one is (s).
 #[derive(Clone, Copy)]
@@ -32,15 +25,20 @@ pub struct Plan {
     pub seconds: u32,
 }
 
-/// A bare server, a protected one, and an emulator in a thread of its own.
-struct Service {
-    servers: [Server; 2],
-    token: String,
+/// The servers, and what they ask in a thread of its own.
+struct Sitting {
+    entrants: Vec<Entrant>,
     emulator: Emulator,
     beside: Runtime,
 }
 
-/// Turns of one of the two servers.
+/// A server, and how it must answer.
+struct Entrant {
+    contender: Contender,
+    server: Server,
+}
+
+/// Turns of one of the servers.
 #[derive(Default)]
 struct Row {
     name: &'static str,
@@ -51,11 +49,10 @@ struct Row {
     cpu: Figures,
 }
 
-/// A bare server beside a protected one.
+/// A bare server beside one that is protected by this crate, one by hand, and one by others.
 pub struct Comparison {
     tool: Tool,
-    bare: Row,
-    protected: Row,
+    rows: Vec<Row>,
 }
 
 /// Both versions of HTTP.
@@ -65,56 +62,61 @@ pub struct Comparison {
 pub fn run(plan: Plan, cores: Cores) -> Result<Vec<Comparison>, BoxError> {
     let tools = [Tool::Wrk, Tool::H2load];
     tools.iter().try_for_each(|tool| tool.check())?;
-    let service = Service::start(cores)?;
-    service.beside.block_on(service.check())?;
-    let asked = service.emulator.calls(Api::Introspection);
-    let comparisons = tools.into_iter().map(|tool| service.compare(plan, tool, cores));
+    let sitting = Sitting::begin(cores)?;
+    sitting.beside.block_on(sitting.check())?;
+    let asked = sitting.emulator.calls(Api::Introspection);
+    let comparisons = tools.into_iter().map(|tool| sitting.compare(plan, tool, cores));
     let comparisons = comparisons.collect::<Result<_, _>>()?;
-    if service.emulator.calls(Api::Introspection) != asked {
+    if sitting.emulator.calls(Api::Introspection) != asked {
         return Err("a token that was known was asked about".into());
     }
     Ok(comparisons)
 }
 
-impl Service {
-    fn start(cores: Cores) -> Result<Self, BoxError> {
+impl Sitting {
+    fn begin(cores: Cores) -> Result<Self, BoxError> {
         let beside = Builder::new_multi_thread()
             .worker_threads(1)
             .on_thread_start(move || stay_on(cores.client))
             .enable_all()
             .build()?;
         let emulator = beside.block_on(Emulator::start());
-        let token = emulator.token().subject("alice").scopes([SCOPE, "profile"]);
-        let token = token.property("plan", "gold").expires_in(2 * MAX_AGE).issue();
-        let token = beside.block_on(token);
-        let servers = [
-            Server::start("bare", router(), cores.server)?,
-            Server::start("protected", protected(emulator.authlete())?, cores.server)?,
-        ];
-        Ok(Self { servers, token, emulator, beside })
+        let entrants = beside.block_on(contenders(&emulator))?.into_iter().map(|contender| {
+            let server = Server::start(contender.router.clone(), cores.server)?;
+            Ok(Entrant { contender, server })
+        });
+        let entrants = entrants.collect::<Result<_, BoxError>>()?;
+        Ok(Self { entrants, emulator, beside })
     }
 
-    /// Makes sure that both answer as they must. The token is known after this.
+    /// Makes sure that all answer as they must. Good tokens are known after this.
     async fn check(&self) -> Result<(), BoxError> {
-        let [bare, protected] = &self.servers;
-        for http2 in [false, true] {
-            for server in [bare, protected] {
-                expect(server.address, http2, Some(&self.token), StatusCode::OK).await?;
+        for Entrant { contender, server } in &self.entrants {
+            for http2 in [false, true] {
+                let expect = |token, status| expect(server.address, http2, token, status);
+                let good = expect(&contender.good, StatusCode::OK).await;
+                let mut wrong = good.err();
+                for (token, status) in &contender.refused {
+                    wrong = wrong.or(expect(token, *status).await.err());
+                }
+                if let Some(wrong) = wrong {
+                    return Err(format!("{}: {wrong}", contender.name).into());
+                }
             }
-            expect(protected.address, http2, Some("rubbish"), StatusCode::UNAUTHORIZED).await?;
-            expect(protected.address, http2, None, StatusCode::UNAUTHORIZED).await?;
         }
         Ok(())
     }
 
     fn compare(&self, plan: Plan, tool: Tool, cores: Cores) -> Result<Comparison, BoxError> {
-        let mut rows = [0, 1].map(|it| Row { name: self.servers[it].name, ..Row::default() });
+        let row = |it: &Entrant| Row { name: it.contender.name, ..Row::default() };
+        let mut rows: Vec<_> = self.entrants.iter().map(row).collect();
         for round in 0..=plan.rounds {
-            // Who begins changes from round to round.
-            for index in [round % 2, (round + 1) % 2] {
-                let server = &self.servers[index];
+            for turn in 0..rows.len() {
+                // Who begins changes from round to round.
+                let index = (round + turn) % rows.len();
+                let Entrant { contender, server } = &self.entrants[index];
                 let (start, before) = (Instant::now(), server.busy());
-                let rate = tool.run(server.address, &self.token, plan.seconds, cores.client)?;
+                let rate = tool.run(server.address, &contender.good, plan.seconds, cores.client)?;
                 let busy = (server.busy() - before).as_secs_f64() / start.elapsed().as_secs_f64();
                 // Processors get up to speed first.
                 if round == 0 {
@@ -125,27 +127,30 @@ impl Service {
                 rows[index].cpu.push(1e6 * busy / rate);
             }
         }
-        let [bare, protected] = rows;
-        Ok(Comparison { tool, bare, protected })
+        Ok(Comparison { tool, rows })
     }
 }
 
-fn protected(authlete: Authlete) -> Result<Router, BoxError> {
-    let layer = AuthLayer::builder(authlete).max_age(MAX_AGE);
-    Ok(router().layer(layer.require(RequireScopes::all([SCOPE])).build()?))
+/// The bare router, ours, and those that it is compared with: the one by hand first.
+async fn contenders(emulator: &Emulator) -> Result<Vec<Contender>, BoxError> {
+    let tokens = Tokens::issue(emulator).await;
+    Ok(vec![
+        Contender::bare::<Report>(&tokens.good),
+        with_authlete::contender::<Report>(emulator, &tokens)?,
+        by_hand::contender::<Report>(emulator, &tokens),
+        with_zitadel::contender::<Report>(&tokens.good).await?,
+    ])
 }
 
 async fn expect(
     server: SocketAddr,
     http2: bool,
-    token: Option<&str>,
+    token: &str,
     expected: StatusCode,
 ) -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
-    let mut request = Request::get(format!("http://{server}{PATH}"));
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
+    let request = Request::get(format!("http://{server}{PATH}"));
+    let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     let response = client.request(request.body(Empty::<Bytes>::new())?).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
@@ -155,26 +160,43 @@ async fn expect(
     Ok(())
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, rates, busy, cpu } = self;
-        write!(f, "{name:18}{rates:>28}{cpu:>26.2}{:>12.0} %", busy.median())
+impl Comparison {
+    /// What the server takes more for a request with ours, to what it takes more with theirs: by the medians
+    /// of turns, and by the best ones. What else the machine does makes turns worse, never better.
+    fn ratio(&self, theirs: &Row) -> [f64; 2] {
+        let (bare, ours) = (&self.rows[0].cpu, &self.rows[1].cpu);
+        let median = |row: &Figures| row.less(bare).median();
+        let best = |row: &Figures| row.quantile(0.0) - bare.quantile(0.0);
+        [median(ours) / median(&theirs.cpu), best(ours) / best(&theirs.cpu)]
     }
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tool, bare, protected } = self;
-        let heads = ["requests/s", "server's µs a request", "server busy"];
-        writeln!(f, "{}", tool.describe())?;
-        writeln!(f, "{:18}{:>28}{:>26}{:>14}", "", heads[0], heads[1], heads[2])?;
-        writeln!(f, "{bare}\n{protected}")?;
-        let (rates, cpu) = (protected.rates.over(&bare.rates), protected.cpu.over(&bare.cpu));
-        writeln!(f, "{:18}{rates:>28.3}{cpu:>26.3}", "protected / bare")?;
+        let [bare, ours, protected @ ..] = self.rows.as_slice() else { return Ok(()) };
+        writeln!(f, "{}", self.tool.describe())?;
+        let heads = ["requests/s", "to bare", "server's µs a request", "more than bare"];
+        let [rates, to_bare, cpu, more] = heads;
+        writeln!(f, "{:18}{rates:>28}{to_bare:>24}{cpu:>24}{more:>24}{:>8}", "", "busy")?;
+        for row in &self.rows {
+            let Row { name, rates, busy, cpu } = row;
+            write!(f, "{name:18}{rates:>28}")?;
+            let (to_bare, more) = (rates.over(&bare.rates), cpu.less(&bare.cpu));
+            writeln!(f, "{to_bare:>24.3}{cpu:>24.2}{more:>24.2}{:>6.0} %", busy.median())?;
+        }
         // What else the machine does makes turns worse, never better.
-        let rate = protected.rates.quantile(1.0) / bare.rates.quantile(1.0);
-        let cpu = protected.cpu.quantile(0.0) / bare.cpu.quantile(0.0);
-        writeln!(f, "{:18}{rate:>28.3}{cpu:>26.3}", "  of the best turns")?;
-        writeln!(f, "medians of turns (nine of ten turns); asked for: at least 0.970")
+        let best = ours.rates.quantile(1.0) / bare.rates.quantile(1.0);
+        writeln!(f, "requests/s of {} to bare, best turns: {best:.3}", ours.name)?;
+        for theirs in protected {
+            let [median, best] = self.ratio(theirs);
+            write!(f, "({0} - {1}) / ({2} - {1}): ", ours.name, bare.name, theirs.name)?;
+            writeln!(f, "{median:.2}; of the best turns {best:.2}")?;
+        }
+        writeln!(
+            f,
+            "medians of turns (nine of ten turns); asked for: requests/s at least 0.970 of bare, \
+             and 0.50 of what the layer takes that is {}",
+            protected.first().map_or("", |row| row.name)
+        )
     }
 }

@@ -9,7 +9,7 @@
 //! cargo run --release --bin memory       # bytes of a cached token, and of a request that waits
 //! ```
 //!
-//! Each takes a minute at most, and looks first whether answers are right. What is compared takes
+//! Each takes a minute or two, and looks first whether answers are right. What is compared takes
 //! turns, and ratios are of neighbours in time; the first core of the machine is for what is measured,
 //! another one for what is beside it.
 
@@ -45,7 +45,7 @@ struct Options {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// Requests a second over HTTP, bare and protected. Needs `wrk` and `h2load`.
+    /// Requests a second over HTTP: bare, protected, and by layers of others. Needs `wrk` and `h2load`.
     #[arg(long)]
     http: bool,
     /// Good requests, quiet and while so many made-up tokens come a second.
@@ -65,6 +65,7 @@ struct What {
 fn main() -> Result<(), BoxError> {
     let Options { what, most, plot, quick } = Options::parse();
     let cores = Cores::choose();
+    println!("{}\n", peers::machine::name());
     if what.http {
         let rounds = if quick { 2 } else { 13 };
         let comparisons = http::run(http::Plan { rounds, seconds: 1 }, cores)?;

@@ -2,29 +2,27 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::mpsc, thread, time::Duration};
 
-use axum::{Json, Router, routing::get, serve::ListenerExt};
+use axum::{Json, Router, serve::ListenerExt};
 use core_affinity::CoreId;
+use peers::Answer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{BoxError, cores::stay_on};
 
-/// The route that is asked for.
-pub const PATH: &str = "/reports";
-
-/// The router, without protection.
-pub fn router() -> Router {
-    Router::new().route(PATH, get(report))
-}
-
 /// What small APIs answer.
-async fn report() -> Json<Value> {
-    Json(json!({ "id": 42, "title": "a report", "pages": 3 }))
+pub struct Report;
+
+impl Answer for Report {
+    type Response = Json<Value>;
+
+    async fn answer() -> Self::Response {
+        Json(json!({ "id": 42, "title": "a report", "pages": 3 }))
+    }
 }
 
 /// A server of HTTP/1.1 and HTTP/2 on a port of its own, for as long as the program runs.
 pub struct Server {
-    pub name: &'static str,
     pub address: SocketAddr,
     thread: PathBuf,
 }
@@ -32,11 +30,7 @@ pub struct Server {
 impl Server {
     /// # Errors
     /// If it cannot listen.
-    pub fn start(
-        name: &'static str,
-        router: Router,
-        core: Option<CoreId>,
-    ) -> Result<Self, BoxError> {
+    pub fn start(router: Router, core: Option<CoreId>) -> Result<Self, BoxError> {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             stay_on(core);
@@ -46,7 +40,7 @@ impl Server {
             }
         });
         let (address, thread) = receiver.recv()??;
-        Ok(Self { name, address, thread })
+        Ok(Self { address, thread })
     }
 
     /// How long its thread has been on a core; zero where that cannot be known.

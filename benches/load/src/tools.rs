@@ -4,7 +4,9 @@ use std::{io::ErrorKind, net::SocketAddr, process::Command};
 
 use core_affinity::CoreId;
 
-use crate::{BoxError, server::PATH};
+use peers::PATH;
+
+use crate::BoxError;
 
 /// Connections of HTTP/1.1.
 const CONNECTIONS: &str = "64";

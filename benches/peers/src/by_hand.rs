@@ -18,16 +18,18 @@ use tower_authlete::{
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 
 use crate::{
-    contender::{Contender, SCOPE, router},
+    contender::{Answer, Contender, SCOPE, router},
     with_authlete::{MAX_AGE, Tokens},
 };
 
 const MAX_ENTRIES: u64 = 100_000;
 
-pub(crate) fn contender(emulator: &Emulator, tokens: &Tokens) -> Contender {
+/// A router behind it.
+#[must_use]
+pub fn contender<A: Answer>(emulator: &Emulator, tokens: &Tokens) -> Contender {
     let guard = Guard::new(emulator.authlete());
     let layer = AsyncRequireAuthorizationLayer::new(move |request| guard.clone().admit(request));
-    Contender::new("written by hand", router().layer(layer), &tokens.good)
+    Contender::new("written by hand", router::<A>().layer(layer), &tokens.good)
         .refuses("rubbish", StatusCode::UNAUTHORIZED)
         .refuses(&tokens.expired, StatusCode::UNAUTHORIZED)
         .refuses(&tokens.without_scope, StatusCode::FORBIDDEN)

@@ -1,23 +1,35 @@
 //! A protected router, and how it must answer.
 
-use std::{convert::Infallible, error::Error, hint::black_box, time::Instant};
+use std::{convert::Infallible, future::Future, hint::black_box, time::Instant};
 
-use axum::{Router, body::Body, routing::get};
+use axum::{Router, body::Body, response::IntoResponse, routing::get};
 use http::{Request, StatusCode, header::AUTHORIZATION};
 use tower::{Service, layer::util::Identity};
+
+use crate::BoxError;
 
 /// The scope that the route takes.
 pub(crate) const SCOPE: &str = "reports.read";
 
 /// The route that all contenders protect.
-pub(crate) const PATH: &str = "/reports";
+pub const PATH: &str = "/reports";
+
+/// What the route answers to requests that pass. It reads nothing of them.
+pub trait Answer: 'static {
+    type Response: IntoResponse;
+
+    /// A response of 200.
+    fn answer() -> impl Future<Output = Self::Response> + Send;
+}
 
 /// A router that is timed.
-pub(crate) struct Contender {
-    pub(crate) name: &'static str,
-    router: Router,
-    good: String,
-    refused: Vec<(String, StatusCode)>,
+pub struct Contender {
+    pub name: &'static str,
+    pub router: Router,
+    /// A token whose requests pass.
+    pub good: String,
+    /// Tokens whose requests are refused, and by which status.
+    pub refused: Vec<(String, StatusCode)>,
 }
 
 impl Contender {
@@ -30,13 +42,15 @@ impl Contender {
     }
 
     /// The router without protection.
-    pub(crate) fn bare(token: &str) -> Self {
-        Self::new("bare router", router(), token)
+    #[must_use]
+    pub fn bare<A: Answer>(token: &str) -> Self {
+        Self::new("bare router", router::<A>(), token)
     }
 
     /// The router in a layer that does nothing: what axum takes for any layer.
-    pub(crate) fn empty(token: &str) -> Self {
-        Self::new("an empty layer", router().layer(Identity::new()), token)
+    #[must_use]
+    pub fn empty<A: Answer>(token: &str) -> Self {
+        Self::new("an empty layer", router::<A>().layer(Identity::new()), token)
     }
 
     /// The router must refuse this token so.
@@ -46,7 +60,10 @@ impl Contender {
     }
 
     /// Makes sure that it answers as it must. The good token is known after this.
-    pub(crate) async fn check(&mut self) -> Result<(), Box<dyn Error>> {
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn check(&mut self) -> Result<(), BoxError> {
         let mut cases = self.refused.clone();
         // Twice, so that it is right about what it knows as well.
         cases.extend([(self.good.clone(), StatusCode::OK), (self.good.clone(), StatusCode::OK)]);
@@ -61,7 +78,10 @@ impl Contender {
     }
 
     /// How long a request took (ns), of so many with the good token.
-    pub(crate) async fn time(&mut self, requests: usize) -> Result<f64, Infallible> {
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn time(&mut self, requests: usize) -> Result<f64, Infallible> {
         let made: Vec<_> = (0..requests).map(|_| request(&self.good)).collect();
         let start = Instant::now();
         for request in made {
@@ -73,13 +93,8 @@ impl Contender {
 }
 
 /// The router, without protection.
-pub(crate) fn router() -> Router {
-    Router::new().route(PATH, get(ok))
-}
-
-/// A handler that reads nothing.
-pub(crate) async fn ok() -> &'static str {
-    "ok"
+pub(crate) fn router<A: Answer>() -> Router {
+    Router::new().route(PATH, get(A::answer))
 }
 
 fn request(token: &str) -> Request<Body> {

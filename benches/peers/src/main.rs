@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release
+//! cargo run --release -- --runs 5
 //! cargo run --release -- --plot peers.svg
 //! ```
 //!
@@ -13,22 +14,23 @@
 //! `axum::serve` does for each connection: axum then wraps its routes in their layers once, and not
 //! for each request.
 //!
+//! With `--runs`, all of that is done so often in one sitting, each time with routers made anew, whose
+//! memory lies elsewhere; ratios are the medians of all runs.
+//!
 //! Compare the rows of one run with each other: figures of different runs or machines say little.
 
-mod by_hand;
-mod contender;
-mod jwt;
 mod table;
 mod timing;
-mod with_authlete;
-mod with_zitadel;
 
-use std::{error::Error, path::PathBuf};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Parser;
+use peers::{
+    Answer, BoxError, Contender, Tokens, by_hand, jwt, machine, with_authlete, with_zitadel,
+};
 use tower_authlete::emulator::{Api, Emulator};
 
-use crate::{contender::Contender, table::Table, with_authlete::Tokens};
+use crate::table::{Ratios, Table};
 
 const TITLE: &str =
     "What protection adds to a request whose token is known (ns, median, log scale)";
@@ -45,21 +47,37 @@ struct Options {
     /// How many requests make a turn.
     #[arg(long, default_value_t = 2000)]
     requests: usize,
+    /// How often all of that is done, with routers made anew.
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    runs: NonZeroUsize,
     /// A short run, to see that it works.
     #[arg(long, conflicts_with_all = ["rounds", "requests"])]
     quick: bool,
-    /// Draws the overheads into this SVG file.
+    /// Draws the overheads of the last run into this SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), BoxError> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(options))
+    println!("{}\n", machine::name());
+    let mut tables = Vec::new();
+    for _ in 0..options.runs.get() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let table = runtime.block_on(run(&options))?;
+        println!("{table}\n");
+        tables.push(table);
+    }
+    if options.runs.get() > 1 {
+        println!("{}", Ratios(&tables));
+    }
+    if let (Some(file), Some(table)) = (options.plot, tables.last()) {
+        plot::bars(&file, TITLE, "ns", ORIGIN, &table.bars())?;
+    }
+    Ok(())
 }
 
-async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+async fn run(options: &Options) -> Result<Table, BoxError> {
     let (rounds, requests) =
         if options.quick { (5, 200) } else { (options.rounds, options.requests) };
     let emulator = Emulator::start().await;
@@ -72,24 +90,29 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if emulator.calls(Api::Introspection) != asked {
         return Err("a call to Authlete was timed".into());
     }
-    let table = Table::new(&contenders, &timings);
-    println!("{table}");
-    if let Some(file) = options.plot {
-        plot::bars(&file, TITLE, "ns", ORIGIN, &table.bars())
-            .map_err(|error| -> Box<dyn Error> { error })?;
-    }
-    Ok(())
+    Ok(Table::new(&contenders, &timings))
 }
 
 /// The bare router, one with an empty layer, ours, and those that it is compared with.
-async fn contenders(emulator: &Emulator) -> Result<Vec<Contender>, Box<dyn Error>> {
+async fn contenders(emulator: &Emulator) -> Result<Vec<Contender>, BoxError> {
     let tokens = Tokens::issue(emulator).await;
     Ok(vec![
-        Contender::bare(&tokens.good),
-        Contender::empty(&tokens.good),
-        with_authlete::contender(emulator, &tokens)?,
-        by_hand::contender(emulator, &tokens),
-        with_zitadel::contender(&tokens.good).await?,
-        jwt::contender().await?,
+        Contender::bare::<Text>(&tokens.good),
+        Contender::empty::<Text>(&tokens.good),
+        with_authlete::contender::<Text>(emulator, &tokens)?,
+        by_hand::contender::<Text>(emulator, &tokens),
+        with_zitadel::contender::<Text>(&tokens.good).await?,
+        jwt::contender::<Text>().await?,
     ])
+}
+
+/// As little as a handler can answer.
+struct Text;
+
+impl Answer for Text {
+    type Response = &'static str;
+
+    async fn answer() -> Self::Response {
+        "ok"
+    }
 }

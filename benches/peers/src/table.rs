@@ -4,7 +4,9 @@ use std::fmt;
 
 use plot::Bar;
 
-use crate::{contender::Contender, timing::Timing};
+use peers::Contender;
+
+use crate::timing::{Timing, median};
 
 /// One row for each contender: the bare one, the one with an empty layer, ours, the one written
 /// by hand, and others.
@@ -40,6 +42,16 @@ impl Table {
         Self { rows, noise: bare.quantile(0.9) / bare.quantile(0.1) }
     }
 
+    /// Those that protect beside ours.
+    fn theirs(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().skip(3)
+    }
+
+    /// Our median overhead, to that of one of those.
+    fn ratio(&self, theirs: &Row) -> f64 {
+        self.rows[2].overhead.median / theirs.overhead.median
+    }
+
     /// The median overheads of those that protect, ours first.
     pub(crate) fn bars(&self) -> Vec<Bar<'_>> {
         let protected = self.rows.iter().skip(2).enumerate();
@@ -65,7 +77,7 @@ impl fmt::Display for Table {
         for theirs in protected {
             let (of_ours, of_theirs) = (ours.overhead, theirs.overhead);
             let minimum = of_ours.minimum / of_theirs.minimum;
-            let median = of_ours.median / of_theirs.median;
+            let median = self.ratio(theirs);
             write!(f, "\n{theirs}{:>24}", pair(minimum, median, 3))?;
         }
         write!(f, "\n\nnoise: the bare router's p90 is {:.2} of its p10", self.noise)
@@ -77,6 +89,23 @@ impl fmt::Display for Row {
         let Overhead { minimum, median } = self.overhead;
         let (times, overheads) = (pair(self.minimum, self.median, 0), pair(minimum, median, 0));
         write!(f, "{:24}{times:>20}{overheads:>22}", self.name)
+    }
+}
+
+/// How ours compares by the medians of many runs.
+pub(crate) struct Ratios<'t>(pub(crate) &'t [Table]);
+
+impl fmt::Display for Ratios<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        writeln!(f, "{:24}{:>12}    of {} runs", "ours / theirs", "median", self.0.len())?;
+        for (index, theirs) in first.theirs().enumerate() {
+            let of = |table: &Table| table.theirs().nth(index).map(|theirs| table.ratio(theirs));
+            let ratios: Vec<_> = self.0.iter().filter_map(of).collect();
+            let each = ratios.iter().map(|ratio| format!(" {ratio:.3}")).collect::<String>();
+            writeln!(f, "{:24}{:>12.3}   {each}", theirs.name, median(&ratios))?;
+        }
+        Ok(())
     }
 }
 

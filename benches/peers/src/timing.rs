@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::contender::Contender;
+use peers::Contender;
 
 /// What a contender's requests took (ns), turn by turn.
 pub(crate) struct Timing(Vec<f64>);
@@ -18,11 +18,19 @@ impl Timing {
 
     /// What this share of turns did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().saturating_sub(1);
-        sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+        quantile(&self.0, share)
     }
+}
+
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    quantile(figures, 0.5)
+}
+
+fn quantile(figures: &[f64], share: f64) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// Each contender has a turn in each round; who begins changes.

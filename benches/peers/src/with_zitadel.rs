@@ -1,10 +1,7 @@
 //! The `zitadel` crate: introspection (RFC 7662) with the cache that it brings, as its documentation
 //! has it. It checks no scopes, and tells of a bad token by 403.
 
-use std::{
-    error::Error,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{Form, Json, Router, routing::get, routing::post};
 use http::StatusCode;
@@ -17,18 +14,24 @@ use zitadel::{
 };
 
 use crate::{
-    contender::{Contender, PATH, SCOPE, ok},
+    BoxError,
+    contender::{Answer, Contender, PATH, SCOPE},
     with_authlete::MAX_AGE,
 };
 
-pub(crate) async fn contender(token: &str) -> Result<Contender, Box<dyn Error>> {
+/// A router whose route has the extractor. The authority runs for as long as this runtime does.
+///
+/// # Errors
+/// If the authority cannot listen.
+pub async fn contender<A: Answer>(token: &str) -> Result<Contender, BoxError> {
     let authority = serve(token.into()).await?;
     let state = IntrospectionStateBuilder::new(&authority)
         .with_basic_auth("client", "secret")
         .with_introspection_cache(InMemoryIntrospectionCache::default())
         .build()
         .await?;
-    let router = Router::new().route(PATH, get(|_: IntrospectedUser| ok())).with_state(state);
+    let router =
+        Router::new().route(PATH, get(|_: IntrospectedUser| A::answer())).with_state(state);
     Ok(Contender::new("zitadel", router, token).refuses("rubbish", StatusCode::FORBIDDEN))
 }
 
@@ -38,7 +41,7 @@ struct Presented {
 }
 
 /// An authority that knows one token, for as long as the program runs.
-async fn serve(known: String) -> Result<String, Box<dyn Error>> {
+async fn serve(known: String) -> Result<String, BoxError> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let authority = format!("http://{}", listener.local_addr()?);
     let (metadata, keys) = (discovery(&authority), json!({ "keys": [] }));

@@ -19,7 +19,7 @@ mod fronts;
 #[path = "../../../src/lifecycle/mod.rs"]
 #[allow(dead_code, unused_imports, unused_variables)]
 mod lifecycle;
-#[path = "../../../src/observe.rs"]
+#[path = "../../../src/observe/log.rs"]
 #[allow(dead_code)]
 mod observe;
 #[allow(dead_code)]

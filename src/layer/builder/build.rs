@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{auth::AuthLayer, settings::Settings},
-    AuthLayerBuilder,
-};
+use super::{super::auth::AuthLayer, AuthLayerBuilder};
 use crate::{
     api::ConfigError,
-    cache::{Limits, MemoryCache},
     clock::DAY,
+    introspect::{Check, Introspector},
+    lifecycle::{Lifecycle, Lineages, Parts},
+    observe::LogLimit,
     precheck::Precheck,
-    rejection::{Guard, challenge::is_text},
-    verifier::{Check, Freshness, Verifier},
+    rejection::{Refuser, challenge::is_text},
+    request::Settings,
+    store::{KeySpace, Limits, TokenStore, epoch::Epochs},
+    verify::{Freshness, Verifier},
 };
 
 impl<R> AuthLayerBuilder<R> {
@@ -23,10 +24,10 @@ impl<R> AuthLayerBuilder<R> {
     /// that is no legal header value, a malformed origin, or settings that exclude each other.
     pub fn build(mut self) -> Result<AuthLayer<R>, ConfigError> {
         self.validate()?;
-        if let Some(certificates) = &mut self.options.certificates {
+        if let Some(certificates) = &mut self.options.proofs.certificates {
             certificates.validate()?;
         }
-        if let Some(signatures) = &mut self.options.signatures {
+        if let Some(signatures) = &mut self.options.proofs.signatures {
             signatures.validate()?;
         }
         #[cfg(feature = "dpop")]
@@ -34,7 +35,7 @@ impl<R> AuthLayerBuilder<R> {
             let prover = dpop.build()?;
             self.options.challenges.algorithms = Some(prover.algorithms());
             self.options.challenges.only_dpop = prover.settings.required;
-            self.options.dpop = Some(Arc::new(prover));
+            self.options.proofs.dpop = Some(Arc::new(prover));
         }
         Ok(self.finish())
     }
@@ -69,7 +70,7 @@ impl<R> AuthLayerBuilder<R> {
             let remedy = "check by Check::Introspection: an update does not verify proofs";
             return Err(ConfigError::new("dpop", problem, remedy));
         }
-        if self.options.signatures.is_some() {
+        if self.options.proofs.signatures.is_some() {
             let remedy = "check by Check::Introspection: an update does not verify signatures";
             return Err(ConfigError::new("message_signatures", problem, remedy));
         }
@@ -91,20 +92,53 @@ impl<R> AuthLayerBuilder<R> {
 
     /// Builds without validation.
     pub(super) fn finish(self) -> AuthLayer<R> {
-        let off = self.limits.max_age.is_zero() && self.limits.negative_max_age.is_zero();
-        let cache = (!off).then(|| MemoryCache::new(self.limits));
-        let freshness = Freshness { fresh: false, stale: self.limits.stale };
-        let Self { authlete, check, clock, refresh, rotation, resilience, .. } = self;
-        let guard = Guard::new(self.options.challenges.clone(), clock);
-        let mut verifier =
-            Verifier::new(authlete, check, guard, cache, refresh, rotation, resilience);
-        verifier.precheck = self.options.precheck.clone().filter(Precheck::looks_closer);
-        let verifier = Arc::new(verifier);
-        // Weak, since the verifier owns the guard.
-        let epochs = Arc::downgrade(&verifier);
-        verifier.guard.tell_epochs(move |shard| Some(epochs.upgrade()?.epoch(shard)));
-        let settings =
-            Settings { verifier, options: self.options, renderer: Arc::new(self.renderer) };
+        let Self { authlete, check, clock, limits, refresh, rotation, resilience, .. } = self;
+        let freshness = Freshness { fresh: false, stale: limits.stale };
+        let api = match check {
+            Check::Introspection => "introspection",
+            Check::Update => "update",
+        };
+        let keys = |kind| KeySpace::new(&authlete.identity(), api, kind);
+        let epochs = Arc::new(Epochs::new());
+        let log = LogLimit::new(&clock);
+        // Calls outlive clients that go away.
+        let max_calls = resilience.max_in_flight.saturating_add(resilience.max_waiting);
+        let store =
+            TokenStore::new(keys("access"), clock.clone(), limits, epochs.clone(), max_calls);
+        let store = Arc::new(store);
+        let refuser = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs);
+        let (deadline, extends, refresh_keys) =
+            (resilience.deadline, refresh.is_some(), keys("refresh"));
+        let introspector =
+            Introspector::new(authlete, check, resilience, refuser.clone(), log.clone());
+        let introspector = Arc::new(introspector);
+        let parts = Parts {
+            store: store.clone(),
+            remote: introspector.clone(),
+            lineages: Lineages::new(refresh.as_ref()),
+            clock: clock.clone(),
+            log: log.clone(),
+            refuser: refuser.clone(),
+            deadline,
+        };
+        let lifecycle = Lifecycle::new(parts, refresh_keys, refresh, rotation);
+        let verifier = Verifier {
+            store,
+            remote: introspector.clone(),
+            clock,
+            log,
+            refuser,
+            deadline,
+            precheck: self.options.precheck.clone().filter(Precheck::looks_closer),
+            extends,
+        };
+        let settings = Settings {
+            verifier: Arc::new(verifier),
+            introspector,
+            lifecycle: Arc::new(lifecycle),
+            options: self.options,
+            renderer: Arc::new(self.renderer),
+        };
         AuthLayer { settings: Arc::new(settings), freshness }
     }
 }

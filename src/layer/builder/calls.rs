@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::AuthLayerBuilder;
 use crate::{
     clock::Clock,
+    introspect::Check,
     lifecycle::{Refresh, Rotation},
-    verifier::Check,
 };
 
 impl<R> AuthLayerBuilder<R> {

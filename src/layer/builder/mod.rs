@@ -8,17 +8,19 @@ mod requests;
 
 use std::{fmt, time::Duration};
 
-use super::{auth::AuthLayer, settings::Options};
+use super::auth::AuthLayer;
 #[cfg(feature = "dpop")]
 use crate::proof::Dpop;
 use crate::{
     api::Authlete,
-    cache::Limits,
     clock::Clock,
+    introspect::Check,
     lifecycle::{Refresh, Rotation},
+    proof::ProofSettings,
     rejection::{EmptyBody, challenge::Challenges},
+    request::Options,
     resilience::ResiliencePolicy,
-    verifier::Check,
+    store::Limits,
 };
 
 impl AuthLayer {
@@ -69,10 +71,7 @@ impl AuthLayerBuilder {
             precheck: None,
             require: None,
             challenges: Challenges::default(),
-            certificates: None,
-            signatures: None,
-            #[cfg(feature = "dpop")]
-            dpop: None,
+            proofs: ProofSettings::default(),
         };
         let (check, clock) = (Check::default(), Clock::system());
         Self {

@@ -17,13 +17,13 @@ impl<R> AuthLayerBuilder<R> {
     /// Where to find client certificates (RFC 8705). Default: nowhere, so that certificate-bound tokens are
     /// 401.
     pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
-        self.options.certificates = Some(certificates);
+        self.options.proofs.certificates = Some(certificates);
         self
     }
 
     /// Verifies message signatures (RFC 9421) of requests, and signs responses. Default: off.
     pub fn message_signatures(mut self, signatures: MessageSignatures) -> Self {
-        self.options.signatures = Some(signatures);
+        self.options.proofs.signatures = Some(signatures);
         self
     }
 }

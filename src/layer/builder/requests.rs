@@ -2,7 +2,7 @@
 
 use super::AuthLayerBuilder;
 use crate::{
-    credentials::TokenSource, metadata::ProtectedResource, policy::Require, precheck::Precheck,
+    authorize::Require, credentials::TokenSource, metadata::ProtectedResource, precheck::Precheck,
 };
 
 impl<R> AuthLayerBuilder<R> {

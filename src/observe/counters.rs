@@ -1,32 +1,33 @@
-//! Counters for the `metrics` facade, if the feature is on. They hold no token, subject or client.
+//! Counters for the `metrics` facade, with the feature `metrics`; without it they do nothing. No label holds
+//! a token, a subject or a client.
 
-/// A request was refused.
+/// A request was refused, for a [`Reason`](crate::Reason) of this name.
 pub(crate) fn refused(reason: &'static str) {
     count("tower_authlete_refused_total", "reason", reason);
 }
 
-/// A call to Authlete about a token has ended.
+/// A call to check a token has ended, with or without an answer.
 pub(crate) fn called(answered: bool) {
     let outcome = if answered { "answered" } else { "failed" };
     count("tower_authlete_calls_total", "outcome", outcome);
 }
 
-/// A call to Authlete was not made, since they fail one after another.
+/// A call to check a token was not made, because the circuit breaker is open.
 pub(crate) fn suspended() {
     count("tower_authlete_calls_total", "outcome", "suspended");
 }
 
-/// What is out of date was used, since Authlete could not be asked.
+/// A stale cache entry was used, because Authlete could not be asked.
 pub(crate) fn stale() {
     count("tower_authlete_degraded_total", "kind", "stale");
 }
 
-/// A request was refused because there was no room for it.
-pub(crate) fn full(what: &'static str) {
-    count("tower_authlete_full_total", "kind", what);
+/// A request was refused because this limit was reached.
+pub(crate) fn full(limit: &'static str) {
+    count("tower_authlete_full_total", "kind", limit);
 }
 
-/// A token was refused by what it looks like, without a call.
+/// A precheck of this kind refused a token.
 pub(crate) fn prechecked(kind: &'static str) {
     count("tower_authlete_precheck_refused_total", "kind", kind);
 }

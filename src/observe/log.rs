@@ -1,5 +1,5 @@
-//! Log lines that requests can repeat: each is written once, then at most once in ten seconds, with
-//! the number of those that were left out.
+//! Rate limit of log lines that requests can trigger: each line is written at most once in ten seconds,
+//! with the number of times it was left out since.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::clock::Clock;
 
-/// For how long (ms) a line that was written is not written again.
-const SPAN: u64 = 10_000;
+/// How long (ms) after it was written a line is left out.
+const INTERVAL: u64 = 10_000;
 
-/// Where a line stands in the source: the file, and the number in it.
+/// The place of a line in the source: file and line number.
 type Place = (&'static str, u32);
 
-/// Limits how often each line is written to the log, by the layer's clock. Clones share it; each layer
-/// has one of its own, so that none leaves out what another one has to say.
+/// Limits how often each line is written to the log, by the layer's clock. Clones share the limit; each
+/// layer has its own, so that a line of one does not suppress that of another.
 #[derive(Clone, Default)]
 pub(crate) struct LogLimit(Arc<Inner>);
 
@@ -25,8 +25,9 @@ struct Inner {
     lines: Mutex<HashMap<Place, Written>>,
 }
 
-/// When a line was written last (ms, by the clock that is never set back), and how often it was left out since.
+/// When a line was last written, and how often it was left out since.
 struct Written {
+    /// ms by the monotonic clock, so that a time of day that is set back does not silence the line.
     at: u64,
     left_out: u64,
 }
@@ -36,7 +37,7 @@ impl LogLimit {
         Self(Arc::new(Inner { clock: clock.clone(), ..Inner::default() }))
     }
 
-    /// How often the line was left out, if it is to be written now.
+    /// Returns how often the line was left out, if it is to be written now.
     pub(crate) fn admit(&self, place: Place) -> Option<u64> {
         let now = self.0.clock.recently().monotonic;
         let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +45,7 @@ impl LogLimit {
             lines.insert(place, Written { at: now, left_out: 0 });
             return Some(0);
         };
-        if now.saturating_sub(last.at) < SPAN {
+        if now.saturating_sub(last.at) < INTERVAL {
             last.left_out += 1;
             return None;
         }
@@ -53,8 +54,8 @@ impl LogLimit {
     }
 }
 
-/// Writes a line to the log as `tracing`'s macro of that level does, unless the [`LogLimit`] leaves it
-/// out. The field `left_out` tells how many it has left out since the last one.
+/// Writes a line to the log like `tracing`'s macro of that level, unless the [`LogLimit`] leaves it out.
+/// The field `left_out` is how often it was left out since it was last written.
 macro_rules! limited {
     ($level:ident, $limit:expr, $($line:tt)+) => {
         if let Some(left_out) = $limit.admit((file!(), line!())) {
@@ -81,11 +82,11 @@ mod tests {
         for _ in 0..59 {
             assert_eq!(limit.admit(LINE), None);
         }
-        clock.advance(Duration::from_millis(SPAN - 1));
+        clock.advance(Duration::from_millis(INTERVAL - 1));
         assert_eq!(limit.clone().admit(LINE), None);
         clock.advance(Duration::from_millis(1));
         assert_eq!([limit.admit(LINE), limit.admit(LINE)], [Some(60), None]);
-        clock.advance(Duration::from_millis(SPAN));
+        clock.advance(Duration::from_millis(INTERVAL));
         assert_eq!(limit.admit(LINE), Some(1));
     }
 
@@ -104,7 +105,7 @@ mod tests {
         limit.admit(LINE);
         clock.rewind(Duration::from_secs(3600));
         assert_eq!(limit.admit(LINE), None);
-        clock.advance(Duration::from_millis(SPAN));
+        clock.advance(Duration::from_millis(INTERVAL));
         assert_eq!(limit.admit(LINE), Some(1));
     }
 }

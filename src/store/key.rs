@@ -7,12 +7,6 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
-    /// Into which of so many lots it falls.
-    pub(crate) fn lot(&self, lots: usize) -> usize {
-        // Less than `lots`, so that it fits.
-        (self.prefix() % lots as u64) as usize
-    }
-
     /// A part of it, as evenly spread as all of it.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -23,10 +17,10 @@ impl Key {
 /// A SHA-256 thumbprint: of a DPoP key (RFC 7638) or of a certificate (RFC 8705 `x5t#S256`).
 pub(crate) type Thumbprint = [u8; 32];
 
-/// Who presents a token, by what they showed to be theirs: nothing for a bearer.
+/// To what the presenter of a token has shown to be bound: to nothing for a bearer.
 ///
-/// All that is known of a token is kept under one [`Key`], so that it can be forgotten at once; but
-/// what was said to one binding is never used for another.
+/// All that is known of a token is kept under one [`Key`], so that it is invalidated at once; but what
+/// Authlete said about one binding is never used for another.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Binding {
     /// The key of a DPoP proof.

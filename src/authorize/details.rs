@@ -3,17 +3,17 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use tower_layer::Layer;
 
-use crate::{api::AuthzDetailsElement, layer::RequireService, policy::Require};
+use super::require::Require;
+use crate::api::AuthzDetailsElement;
 
-type Fits = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
+type Test = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 
-/// The token was authorized for something in particular: one element of its
-/// [`authorization_details`](crate::TokenInfo::authorization_details) meets all that is said here.
-/// Refused with 403.
+/// One element of the token's
+/// [`authorization_details`](crate::TokenInfo::authorization_details) meets all conditions that are set
+/// here. Refused with 403.
 ///
-/// It is a layer for a route, and can be turned into a [`Require`].
+/// It is a layer for a route, and converts into a [`Require`].
 ///
 /// ```
 /// use serde::Deserialize;
@@ -32,85 +32,74 @@ type Fits = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct RequireDetails {
-    kind: String,
-    actions: Vec<String>,
-    locations: Vec<String>,
-    data_types: Vec<String>,
-    privileges: Vec<String>,
-    identifier: Option<String>,
-    fits: Vec<Fits>,
+    /// The members that an element has, at least.
+    wanted: AuthzDetailsElement,
+    tests: Vec<Test>,
 }
 
 impl RequireDetails {
     /// An element of this `type`.
     #[must_use]
     pub fn of_type(kind: impl Into<String>) -> Self {
-        Self {
-            kind: kind.into(),
-            actions: Vec::new(),
-            locations: Vec::new(),
-            data_types: Vec::new(),
-            privileges: Vec::new(),
-            identifier: None,
-            fits: Vec::new(),
-        }
+        Self { wanted: AuthzDetailsElement::new().r#type(kind), tests: Vec::new() }
     }
 
-    /// It allows this action. Several must all be allowed.
+    /// It allows this action. Each further call adds one more that it must allow.
     #[must_use]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.actions.push(action.into());
+        self.wanted.actions.push(action.into());
         self
     }
 
-    /// It is for this location. Several must all be named.
+    /// It names this location. Each further call adds one more that it must name.
     #[must_use]
     pub fn location(mut self, location: impl Into<String>) -> Self {
-        self.locations.push(location.into());
+        self.wanted.locations.push(location.into());
         self
     }
 
-    /// It is for this kind of data. Several must all be named.
+    /// It names this type of data. Each further call adds one more that it must name.
     #[must_use]
     pub fn data_type(mut self, data_type: impl Into<String>) -> Self {
-        self.data_types.push(data_type.into());
+        self.wanted.data_types.push(data_type.into());
         self
     }
 
-    /// It grants this privilege. Several must all be granted.
+    /// It grants this privilege. Each further call adds one more that it must grant.
     #[must_use]
     pub fn privilege(mut self, privilege: impl Into<String>) -> Self {
-        self.privileges.push(privilege.into());
+        self.wanted.privileges.push(privilege.into());
         self
     }
 
-    /// It is for this resource.
+    /// It names this resource as its `identifier`.
     #[must_use]
     pub fn identifier(mut self, identifier: impl Into<String>) -> Self {
-        self.identifier = Some(identifier.into());
+        self.wanted.identifier = Some(identifier.into());
         self
     }
 
-    /// Its members beyond the standard ones are of a type of yours and pass a test. Members of another
-    /// shape do not pass.
+    /// Its members beyond the standard ones deserialize to a type of yours and pass a test. Members of
+    /// another shape do not pass.
     #[must_use]
     pub fn matching<T: DeserializeOwned>(
         mut self,
         test: impl Fn(T) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.fits.push(Arc::new(move |element| element.other_fields_as().is_ok_and(&test)));
+        self.tests.push(Arc::new(move |element| element.other_fields_as().is_ok_and(&test)));
         self
     }
 
     fn is_met(&self, element: &AuthzDetailsElement) -> bool {
+        let wanted = &self.wanted;
         let all = |wanted: &[String], held: &[String]| wanted.iter().all(|it| held.contains(it));
-        element.r#type.as_deref() == Some(&self.kind)
-            && all(&self.actions, &element.actions)
-            && all(&self.locations, &element.locations)
-            && all(&self.data_types, &element.data_types)
-            && all(&self.privileges, &element.privileges)
-            && (self.identifier.is_none() || self.identifier == element.identifier)
-            && self.fits.iter().all(|fits| fits(element))
+        wanted.r#type == element.r#type
+            && all(&wanted.actions, &element.actions)
+            && all(&wanted.locations, &element.locations)
+            && all(&wanted.data_types, &element.data_types)
+            && all(&wanted.privileges, &element.privileges)
+            && (wanted.identifier.is_none() || wanted.identifier == element.identifier)
+            && self.tests.iter().all(|passes| passes(element))
     }
 }
 
@@ -123,21 +112,9 @@ impl From<RequireDetails> for Require {
     }
 }
 
-impl<S> Layer<S> for RequireDetails {
-    type Service = RequireService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Require::from(self.clone()).layer(inner)
-    }
-}
-
 impl fmt::Debug for RequireDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequireDetails")
-            .field("type", &self.kind)
-            .field("actions", &self.actions)
-            .field("locations", &self.locations)
-            .finish_non_exhaustive()
+        f.debug_tuple("RequireDetails").field(&self.wanted).finish()
     }
 }
 

@@ -1,0 +1,131 @@
+//! The settings of rotation.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, SET_COOKIE},
+};
+
+use crate::{
+    api::{ConfigError, Secret},
+    store::LONGEST_ALIAS,
+};
+
+/// How tokens in use get new values from time to time, so that one that leaked is of use only for
+/// a while.
+///
+/// The client is told the new value in the response that it gets, and has to use it from then on: the
+/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap), which other
+/// processes do not know of. What they have cached of the old value they use for their
+/// [`max_age`](crate::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
+/// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
+/// with one token cause one rotation, and all of them learn the same new value.
+///
+/// If the answer of Authlete is lost, so is the new value: the client is then refused with a challenge,
+/// and an error is logged. While Authlete cannot be asked, no new value is asked for, nor are more than
+/// 64 at a time: those tokens get theirs with a later request.
+///
+/// The new value is kept in memory for a minute, for requests that are on their way with the old one. By
+/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as that is remembered: of
+/// more than 100 000 values, those that were not used for longest are forgotten. A
+/// [`RevocationEndpoint`](crate::endpoint::RevocationEndpoint) can do so for a minute after the rotation.
+///
+/// Tokens that come with a DPoP proof get no new values.
+///
+/// ```
+/// use std::time::Duration;
+/// use http::HeaderName;
+/// use tower_authlete::{AuthLayer, Rotation};
+///
+/// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
+/// let rotation = Rotation::in_header(HeaderName::from_static("x-new-token"))
+///     .every(Duration::from_secs(15 * 60))
+///     .overlap(Duration::from_secs(10));
+/// let auth = AuthLayer::builder(authlete).rotate(rotation).build()?;
+/// # let _ = auth;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    place: Place,
+    pub(super) every: Duration,
+    pub(super) overlap: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Header(HeaderName),
+    Cookie(String),
+}
+
+impl Rotation {
+    fn new(place: Place) -> Self {
+        Self { place, every: Duration::from_secs(15 * 60), overlap: Duration::ZERO }
+    }
+
+    /// The client finds the new value in this response header.
+    #[must_use]
+    pub fn in_header(name: HeaderName) -> Self {
+        Self::new(Place::Header(name))
+    }
+
+    /// The client gets the new value as this cookie, `HttpOnly; Secure; SameSite=Lax; Path=/`. Use it
+    /// with [`CookieToken`](crate::CookieToken).
+    #[must_use]
+    pub fn in_cookie(name: impl Into<String>) -> Self {
+        Self::new(Place::Cookie(name.into()))
+    }
+
+    /// How long a value is used, from when this layer first saw it, which each process counts for itself
+    /// and for 100 000 values at most. Default: 15 minutes.
+    #[must_use]
+    pub fn every(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
+
+    /// How long the old value is still accepted by this process, for requests that are on their way: it
+    /// stands for the new one. A minute at most, and less than [`every`](Self::every). Default: 0.
+    #[must_use]
+    pub fn overlap(self, overlap: Duration) -> Self {
+        Self { overlap, ..self }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.every.is_zero() {
+            let remedy = "give how long a value of a token is used";
+            return Err(ConfigError::new("rotate.every", "0", remedy));
+        }
+        if self.overlap > LONGEST_ALIAS || self.overlap >= self.every {
+            let problem = format!("{} ms", self.overlap.as_millis());
+            let remedy = "give at most a minute, and less than `every`";
+            return Err(ConfigError::new("rotate.overlap", problem, remedy));
+        }
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        match &self.place {
+            Place::Cookie(name) if name.is_empty() || !name.bytes().all(legal) => {
+                let problem = format!("{} bytes, not a token of RFC 9110", name.len());
+                Err(ConfigError::new("rotate.in_cookie", problem, "use letters, digits, - and _"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the client the new value.
+    pub(super) fn tell(&self, value: &Secret, headers: &mut HeaderMap) {
+        let (name, text) = match &self.place {
+            Place::Header(name) => (name.clone(), value.expose().to_owned()),
+            Place::Cookie(name) => {
+                let value = value.expose();
+                let cookie = format!("{name}={value}; HttpOnly; Secure; SameSite=Lax; Path=/");
+                (SET_COOKIE, cookie)
+            }
+        };
+        // A token of Authlete's is always a legal value; one that is not cannot be told.
+        let Ok(mut text) = HeaderValue::try_from(text) else { return };
+        text.set_sensitive(true);
+        headers.append(name, text);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

@@ -1,0 +1,74 @@
+//! What code inside a layer needs to refuse a request as the layer does.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use super::{challenge::Challenges, render::Renderer};
+use crate::{clock::Clock, store::epoch::Epochs};
+
+/// The challenges, renderers and clock of a layer, for requirements and extractors inside it, and the epochs
+/// of its shards, for tokens derived from those that it resolved. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Refuser(Arc<Parts>);
+
+struct Parts {
+    challenges: Challenges,
+    clock: Clock,
+    /// For the body type of the first service of the layer, which is usually the only one.
+    first: OnceLock<ErasedRenderer>,
+    others: RwLock<Vec<ErasedRenderer>>,
+    epochs: Arc<Epochs>,
+}
+
+/// An `Arc<dyn Renderer<B>>` for some body type `B`.
+type ErasedRenderer = Box<dyn Any + Send + Sync>;
+
+fn downcast<B: 'static>(renderer: &ErasedRenderer) -> Option<&Arc<dyn Renderer<B>>> {
+    renderer.downcast_ref()
+}
+
+impl Refuser {
+    pub(crate) fn new(challenges: Challenges, clock: Clock, epochs: Arc<Epochs>) -> Self {
+        let (first, others) = (OnceLock::new(), RwLock::default());
+        Self(Arc::new(Parts { challenges, clock, first, others, epochs }))
+    }
+
+    /// The epoch of a shard of the layer's tokens.
+    pub(crate) fn epoch(&self, shard: u16) -> u64 {
+        self.0.epochs.of_shard(shard)
+    }
+
+    /// Identifies the layer among all that exist.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Adds the layer's renderer for bodies of this type, unless it has one.
+    pub(crate) fn add_renderer<B: 'static>(&self, renderer: &Arc<impl Renderer<B>>) {
+        let erased = || -> ErasedRenderer { Box::new(renderer.clone() as Arc<dyn Renderer<B>>) };
+        let first = self.0.first.get_or_init(erased);
+        if downcast::<B>(first).is_none() && self.renderer::<B>().is_none() {
+            let mut others = self.0.others.write().unwrap_or_else(PoisonError::into_inner);
+            others.push(erased());
+        }
+    }
+
+    /// The layer's renderer for bodies of this type; `None` if the layer wraps no service with such bodies.
+    pub(crate) fn renderer<B: 'static>(&self) -> Option<Arc<dyn Renderer<B>>> {
+        if let Some(renderer) = self.0.first.get().and_then(downcast) {
+            return Some(renderer.clone());
+        }
+        let others = self.0.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.iter().find_map(downcast).cloned()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.0.challenges
+    }
+}

@@ -1,0 +1,199 @@
+//! One request from its credentials to what becomes of it.
+
+use std::sync::Arc;
+
+use http::{Extensions, Request};
+
+use super::{
+    admit::{admit, admit_anonymous},
+    authorize::{Conditions, authorize, lacks_facts},
+    extract::extract,
+    outcome::Outcome,
+    prove::{begin_with_proof, presented},
+    refuse::refuse,
+    settings::Settings,
+    state::{Begin, RequestState},
+};
+use crate::{
+    credentials::{AccessToken, RequestHead},
+    introspect::Presented,
+    lifecycle::{Admits, PendingExtension},
+    proof::{ClientCertificate, Evidence},
+    rejection::{Rejection, Renderer},
+    store::{Binding, CacheHit, Key, PendingCheck},
+    token::TokenInfo,
+    verify::{Freshness, Resolved, Resolving},
+};
+
+/// Decides on requests. Routers clone their services for each of them.
+pub(crate) struct Authenticator<R> {
+    settings: Arc<Settings<R>>,
+    freshness: Freshness,
+}
+
+impl<R> Authenticator<R> {
+    pub(crate) fn new(settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
+        Self { settings, freshness }
+    }
+
+    /// Extracts the token of a request, verifies what the request proves, and looks up the token.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Begin {
+        let (head, extensions) = (RequestHead::of(request), request.extensions());
+        let options = &self.settings.options;
+        let token = match extract(options, head) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Begin::Anonymous,
+            Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
+        };
+        let begun = if options.proofs.is_per_request(token.scheme) {
+            begin_with_proof(&self.settings, self.freshness, head, extensions, token)
+        } else {
+            self.look_up(head, extensions, token)
+        };
+        begun.unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
+    }
+
+    /// Begins a request that proves nothing but its client certificate.
+    #[inline]
+    fn look_up(
+        &self,
+        head: RequestHead<'_>,
+        extensions: &Extensions,
+        token: AccessToken<'_>,
+    ) -> Result<Begin, Rejection> {
+        let Settings { verifier, lifecycle, options, .. } = &*self.settings;
+        let certificate = options.proofs.certificate(head.headers, extensions)?;
+        let mut state = RequestState::new(token.scheme, certificate.as_ref());
+        let (key, known) = if self.freshness.fresh {
+            (verifier.store.key(token.value), None)
+        } else {
+            let binding = Binding { key: None, certificate: state.certificate };
+            verifier.store.look_up(token.value, binding, verifier.clock.recently())
+        };
+        state.begin_rotation(lifecycle, token, key, extensions);
+        let Some(known) = known.filter(|known| !lacks_facts(&self.settings, &known.verdict)) else {
+            return Ok(self.ask(state, key, token, certificate));
+        };
+        if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
+            && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
+        {
+            let evidence = Evidence { certificate, ..Evidence::default() };
+            state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
+        }
+        Ok(Begin::Ready(state, known.into()))
+    }
+
+    /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
+    /// room for it.
+    #[inline(never)]
+    fn ask(
+        &self,
+        mut state: RequestState,
+        key: Key,
+        token: AccessToken<'_>,
+        certificate: Option<ClientCertificate>,
+    ) -> Begin {
+        let verifier = &self.settings.verifier;
+        let evidence = Evidence { certificate, ..Evidence::default() };
+        let presented = state.ask(presented(key, token.value, &evidence), verifier);
+        let verdict = verifier.clone().resolve(presented, self.freshness);
+        Begin::Pending(state, Box::pin(verdict))
+    }
+
+    /// Authorizes a request by the verdict on its token, and admits or refuses it.
+    pub(crate) fn decide<B, ResB: 'static>(
+        &self,
+        request: &mut Request<B>,
+        state: &mut RequestState,
+        resolved: Resolved,
+    ) -> Outcome<ResB>
+    where
+        R: Renderer<ResB>,
+    {
+        let Settings { verifier, options, .. } = &*self.settings;
+        let (certificate, signs) = (state.certificate.as_ref(), options.proofs.signs_responses());
+        let require = options.require.as_ref();
+        let Resolved { verdict, check, needs_refresh } = resolved;
+        let verdict =
+            verdict.and_then(|token| authorize(token, certificate, signs, require, verifier));
+        let token = match verdict {
+            Ok(token) => token,
+            Err(rejection) => {
+                return Outcome::Refuse(refuse(&self.settings, request, state.scheme, &rejection));
+            }
+        };
+        let presented = state.presented_unless_extended();
+        let extension =
+            presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
+        match extension {
+            Some(extension) if extension.is_waited_for() => {
+                Outcome::Wait(self.wait(state, token, extension))
+            }
+            it => Outcome::Admit(admit(&self.settings, self.freshness, request, state, token, it)),
+        }
+    }
+
+    /// What follows from the authorization of a request that is more than a usual hit: its token is
+    /// revalidated, if the end of its age is near, and may be due for an extension.
+    fn follow(
+        &self,
+        state: &RequestState,
+        presented: &Arc<Presented>,
+        token: &TokenInfo,
+        needs_refresh: bool,
+        check: Option<Arc<PendingCheck>>,
+    ) -> Option<PendingExtension> {
+        let Settings { verifier, lifecycle, .. } = &*self.settings;
+        let presented = verifier.by_current_value(presented);
+        if check.is_some() {
+            lifecycle.see(&presented.key);
+        }
+        let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
+        let check =
+            check.or_else(|| revalidates.then(|| verifier.revalidate(&presented)).flatten());
+        lifecycle.extension(token, presented, check, || self.admits(state))
+    }
+
+    /// Whether the layer would admit the request by other facts of its token.
+    fn admits(&self, state: &RequestState) -> Admits {
+        let signs = self.settings.options.proofs.signs_responses();
+        let conditions = Conditions::new(&self.settings, state.certificate, signs);
+        let verifier = self.settings.verifier.clone();
+        Box::new(move |token| conditions.authorize(token, &verifier).is_ok())
+    }
+
+    /// The verdict on a token once it has been extended.
+    fn wait(
+        &self,
+        state: &mut RequestState,
+        token: TokenInfo,
+        extension: PendingExtension,
+    ) -> Resolving {
+        let details = state.details();
+        details.extended = true;
+        let verifier = self.settings.verifier.clone();
+        let deadline = details.deadline.unwrap_or_else(|| verifier.extension_deadline());
+        Box::pin(async move {
+            let presented = extension.presented.clone();
+            let verdict = match extension.wait(token, deadline).await {
+                Some(verdict) => verdict,
+                None => verifier.ask_again(&presented).await,
+            };
+            Resolved::known(verdict)
+        })
+    }
+
+    /// Admits a request without a token.
+    pub(crate) fn admit_anonymous<B, ResB: 'static>(&self, request: &mut Request<B>)
+    where
+        R: Renderer<ResB>,
+    {
+        admit_anonymous(&self.settings, request);
+    }
+}
+
+impl<R> Clone for Authenticator<R> {
+    fn clone(&self) -> Self {
+        Self { settings: self.settings.clone(), freshness: self.freshness }
+    }
+}

@@ -1,0 +1,66 @@
+//! What is not known is asked for: by the task of a leader, for all who wait.
+
+use std::sync::Arc;
+
+use crate::{
+    introspect::{Presented, Remote},
+    store::{AtLeast, Join, Lead, PendingCheck, TokenStore},
+    verdict::Verdict,
+};
+
+/// What became of wanting to know about a token.
+pub(crate) enum Fetch {
+    /// It is known meanwhile.
+    Known(Verdict),
+    /// Somebody asks already.
+    Joined(Arc<PendingCheck>),
+    Started(Arc<PendingCheck>),
+    /// Too many ask.
+    Full,
+}
+
+/// Joins a check of a token, or starts one.
+pub(crate) fn fetch(
+    store: &Arc<TokenStore>,
+    remote: &Arc<dyn Remote>,
+    presented: &Arc<Presented>,
+    at_least: AtLeast,
+) -> Fetch {
+    match store.join(presented.key, presented.binding, at_least) {
+        Join::Known(verdict) => Fetch::Known(verdict),
+        Join::Wait(check) => Fetch::Joined(check),
+        Join::Full => Fetch::Full,
+        Join::Lead(lead) => {
+            let check = lead.check().clone();
+            presented.note_sent(&check);
+            // A task of its own: a request that goes away does not take the verdict of others with it. The
+            // store's lock is not held here: a runtime that is shutting down drops the task at once, and that
+            // takes the lock.
+            tokio::spawn(run(lead, store.clone(), remote.clone(), presented.clone()));
+            Fetch::Started(check)
+        }
+    }
+}
+
+/// The same in the background; `None` if there is nothing to wait for.
+pub(crate) fn revalidate(
+    store: &Arc<TokenStore>,
+    remote: &Arc<dyn Remote>,
+    presented: &Arc<Presented>,
+) -> Option<Arc<PendingCheck>> {
+    match fetch(store, remote, presented, AtLeast::UnderWay) {
+        Fetch::Joined(check) | Fetch::Started(check) => Some(check),
+        Fetch::Known(_) | Fetch::Full => None,
+    }
+}
+
+async fn run(
+    lead: Lead,
+    store: Arc<TokenStore>,
+    remote: Arc<dyn Remote>,
+    presented: Arc<Presented>,
+) {
+    let known = store.get(&presented.key, presented.binding);
+    let known_good = known.is_some_and(|known| known.is_ok());
+    lead.complete(remote.introspect(&presented, known_good).await);
+}
