@@ -234,11 +234,11 @@ pub(crate) struct Prover {
 }
 
 /// What a proof has to be made for.
-struct ProofFor<'p> {
-    method: &'p str,
-    url: &'p str,
-    token: &'p str,
-    now: SystemTime,
+pub(crate) struct ProofFor<'p> {
+    pub(crate) method: &'p str,
+    pub(crate) url: &'p str,
+    pub(crate) token: &'p str,
+    pub(crate) now: SystemTime,
 }
 
 /// The verified proof of a request, and what Authlete is sent to verify it, too.
@@ -250,7 +250,8 @@ pub(crate) struct DpopEvidence<'r> {
     pub(crate) url: String,
 }
 
-/// A proof whose signature, claims and nonce are good. It may have been used before.
+/// A proof whose signature and claims are good. Its nonce, and whether it has been used before, are
+/// looked at apart.
 pub(crate) struct Proof {
     /// Of its key (RFC 7638).
     pub(crate) thumbprint: Thumbprint,
@@ -295,22 +296,24 @@ impl Prover {
     }
 
     /// Verifies the proof of a request at this URL, which comes with this token.
-    pub(super) fn verify<'r>(
+    pub(super) fn evidence<'r>(
         &self,
         head: RequestHead<'r>,
         url: String,
         token: &str,
         now: SystemTime,
     ) -> Result<DpopEvidence<'r>, Rejection> {
-        let text = credentials::proof(head.headers)?;
-        let method = head.method.as_str();
-        let proof = self.read(text, &ProofFor { method, url: &url, token, now });
-        let proof = proof.map_err(Rejection::invalid_dpop_proof)?;
+        let (text, method) = (credentials::proof(head.headers)?, head.method.as_str());
+        let proof = self.verify(text, &ProofFor { method, url: &url, token, now })?;
         self.check_nonce(&proof, now)?;
         Ok(DpopEvidence { proof, text, method, url })
     }
 
-    /// Reads a proof (RFC 9449 §4.3), cheap checks first.
+    /// Verifies all of a proof but its nonce (RFC 9449 §4.3), cheap checks first.
+    pub(crate) fn verify(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, Rejection> {
+        self.read(proof, purpose).map_err(Rejection::invalid_dpop_proof)
+    }
+
     fn read(&self, proof: &str, purpose: &ProofFor<'_>) -> Result<Proof, &'static str> {
         if proof.len() > MAX_LENGTH {
             return Err("the DPoP proof is too long");
@@ -508,9 +511,9 @@ mod tests {
             token: "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
             now: UNIX_EPOCH + Duration::from_secs(1_562_262_618),
         };
-        let proof_is_good = |proof: &str| prover.read(proof, &purpose).is_ok();
+        let proof_is_good = |proof: &str| prover.verify(proof, &purpose).is_ok();
         assert!(proof_is_good(proof));
-        let verified = prover.read(proof, &purpose).unwrap();
+        let verified = prover.verify(proof, &purpose).unwrap();
         // The thumbprint that RFC 9449 §6.1 names for this key.
         assert_eq!(text(verified.thumbprint), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
         // A changed signature, claims or header.

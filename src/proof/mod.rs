@@ -15,6 +15,8 @@ mod quoted_list;
 mod replay;
 mod signatures;
 
+#[cfg(all(feature = "dpop", any(fuzzing, test)))]
+pub(crate) use self::dpop::ProofFor;
 #[cfg(feature = "dpop")]
 pub(crate) use self::dpop::{Proof, Prover};
 #[cfg(feature = "dpop")]

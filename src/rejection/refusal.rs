@@ -113,7 +113,7 @@ impl Rejection {
         Self::new(Reason::Misconfigured, description)
     }
 
-    /// Whether it is a statement about the token, and may be cached for it.
+    /// Whether it is a statement about the token, rather than about the proof, this server or Authlete.
     pub(crate) fn is_verdict(&self) -> bool {
         self.is_of_client() && !self.is_of_proof()
     }

@@ -19,7 +19,7 @@ use crate::{
     introspect::Presented,
     lifecycle::{Admits, PendingExtension},
     proof::{ClientCertificate, Evidence},
-    rejection::{Rejection, Renderer},
+    rejection::Renderer,
     store::{Binding, CacheHit, Key, PendingCheck},
     token::TokenInfo,
     verify::{Freshness, Resolved, Resolving},
@@ -45,12 +45,12 @@ impl<R> Authenticator<R> {
             Ok(None) => return Begin::Anonymous,
             Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
         };
-        let begun = if options.proofs.is_per_request(token.scheme) {
+        if options.proofs.is_per_request(token.scheme) {
             begin_with_proof(&self.settings, self.freshness, head, extensions, token)
+                .unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
         } else {
             self.look_up(head, extensions, token)
-        };
-        begun.unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
+        }
     }
 
     /// Begins a request that proves nothing but its client certificate.
@@ -60,9 +60,12 @@ impl<R> Authenticator<R> {
         head: RequestHead<'_>,
         extensions: &Extensions,
         token: AccessToken<'_>,
-    ) -> Result<Begin, Rejection> {
+    ) -> Begin {
         let Settings { verifier, lifecycle, options, .. } = &*self.settings;
-        let certificate = options.proofs.certificate(head.headers, extensions)?;
+        let certificate = match options.proofs.certificate(head.headers, extensions) {
+            Ok(certificate) => certificate,
+            Err(rejection) => return Begin::refused(token.scheme, rejection),
+        };
         let mut state = RequestState::new(token.scheme, certificate.as_ref());
         let (key, known) = if self.freshness.fresh {
             (verifier.store.key(token.value), None)
@@ -71,8 +74,9 @@ impl<R> Authenticator<R> {
             verifier.store.look_up(token.value, binding, verifier.clock.recently())
         };
         state.begin_rotation(lifecycle, token, key, extensions);
-        let Some(known) = known.filter(|known| !lacks_facts(&self.settings, &known.verdict)) else {
-            return Ok(self.ask(state, key, token, certificate));
+        let known = match known {
+            Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
+            _ => return self.ask(state, key, token, certificate),
         };
         if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
             && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
@@ -80,7 +84,7 @@ impl<R> Authenticator<R> {
             let evidence = Evidence { certificate, ..Evidence::default() };
             state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
         }
-        Ok(Begin::Ready(state, known.into()))
+        Begin::Ready(state, known.into())
     }
 
     /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no

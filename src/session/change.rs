@@ -40,7 +40,7 @@ impl Change {
     }
 
     /// The new tokens, if they have to be revoked, because these are stored instead.
-    pub(super) fn to_revoke(self, stored: Option<&SessionTokens>) -> Option<SessionTokens> {
+    pub(super) fn into_revocable(self, stored: Option<&SessionTokens>) -> Option<SessionTokens> {
         let Some(stored) = stored else { return Some(self.into_tokens()) };
         match self {
             // With a shared refresh token, a revocation would end the stored tokens as well.

@@ -132,7 +132,7 @@ impl<St: SessionStore> Saved<St> {
     /// Drops a change that no longer applies, and revokes its tokens.
     async fn discard(&self, key: Key, change: Change, stored: Option<SessionTokens>) -> State {
         self.unsaved.invalidate(&key);
-        if let Some(tokens) = change.to_revoke(stored.as_ref()) {
+        if let Some(tokens) = change.into_revocable(stored.as_ref()) {
             limited!(
                 warn,
                 self.log,
