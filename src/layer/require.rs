@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::future::AuthFuture;
 use crate::{
-    authorize::Require,
+    authorize::{Require, RequireDetails},
     credentials::RequestHead,
     request::{RouteIntrospection, check, refuse_inside},
 };
@@ -18,6 +18,14 @@ impl<S> Layer<S> for Require {
 
     fn layer(&self, inner: S) -> Self::Service {
         RequireService { inner, require: self.clone() }
+    }
+}
+
+impl<S> Layer<S> for RequireDetails {
+    type Service = RequireService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Require::from(self.clone()).layer(inner)
     }
 }
 
