@@ -1,6 +1,8 @@
 //! Sessions in a store that several processes share.
 #![cfg(feature = "session")]
 
+use std::time::Duration;
+
 use http::{StatusCode, header};
 use tower_authlete::{
     api::TokenRequest,
@@ -12,6 +14,14 @@ use crate::{
     browser::{Browser, Process, alive, renewals},
     support::{Answer, Bench, SECOND},
 };
+
+/// A browser with a session of this age, and another process on the same store.
+async fn session_of_age(bench: &Bench, age: Duration) -> (Browser, Process) {
+    let browser = Browser::new(bench).await;
+    let other = browser.process.other(bench);
+    bench.clock.advance(age);
+    (browser, other)
+}
 
 /// The answer to a request whose renewal brings new tokens, which are not stored yet when another process
 /// ends the session and something else happens.
@@ -29,9 +39,7 @@ async fn ended_while_renewed(browser: &Browser, other: &Process, then: impl FnOn
 #[tokio::test]
 async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     let answer = ended_while_renewed(&browser, &other, || ()).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
@@ -45,9 +53,7 @@ async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
 #[tokio::test]
 async fn renewed_tokens_that_could_not_be_saved_do_not_bring_an_ended_session_back() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     browser.process.store.break_after(1);
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     other.end(&browser.cookie).await.unwrap();
@@ -60,9 +66,7 @@ async fn renewed_tokens_that_could_not_be_saved_do_not_bring_an_ended_session_ba
 #[tokio::test]
 async fn renewed_tokens_that_cannot_be_revoked_are_revoked_with_the_next_log_out() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     let no_revocation = || bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     let answer = ended_while_renewed(&browser, &other, no_revocation).await;
     assert_eq!((answer.status, alive(&bench).await), (StatusCode::UNAUTHORIZED, 1));
@@ -89,9 +93,7 @@ async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() 
     // While the old access token is valid, and after that.
     for age in [80, 100] {
         let bench = Bench::new().await;
-        let browser = Browser::new(&bench).await;
-        let other = browser.process.other(&bench);
-        bench.clock.advance(age * SECOND);
+        let (browser, other) = session_of_age(&bench, age * SECOND).await;
         browser.process.store.allow(1);
         let (answer, another) = tokio::join!(browser.get(), async {
             browser.process.store.arrived(2).await;
@@ -108,9 +110,7 @@ async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() 
 #[tokio::test]
 async fn a_slow_renewal_elsewhere_keeps_the_session() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(100 * SECOND);
+    let (browser, other) = session_of_age(&bench, 100 * SECOND).await;
     browser.process.store.allow(1);
     let (answer, another) = tokio::join!(browser.get(), async {
         browser.process.store.arrived(2).await;
@@ -127,9 +127,7 @@ async fn a_slow_renewal_elsewhere_keeps_the_session() {
 #[tokio::test]
 async fn a_renewal_of_a_process_that_stopped_is_waited_for_until_its_deadline() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     // It has used the refresh token, and cannot reach the store any more.
     browser.process.store.break_after(1);
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -151,9 +149,7 @@ async fn a_renewal_of_a_process_that_stopped_is_waited_for_until_its_deadline() 
 #[tokio::test]
 async fn a_claim_of_a_clock_that_was_wrong_is_taken_over() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(3600 * SECOND);
+    let (browser, other) = session_of_age(&bench, 3600 * SECOND).await;
     bench.authlete.fault(Fault::reset().on(Api::Token).times(1));
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     bench.clock.rewind(3500 * SECOND);
@@ -164,9 +160,7 @@ async fn a_claim_of_a_clock_that_was_wrong_is_taken_over() {
 #[tokio::test]
 async fn a_refused_call_delays_no_other_process() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     bench.authlete.fault(Fault::status(503).on(Api::Token));
     for process in [&browser.process, &other] {
         assert_eq!(process.get(&browser.cookie).await.body, "alice");
