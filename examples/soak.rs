@@ -18,21 +18,24 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-#[path = "../tests/chaos/play/mod.rs"]
-mod play;
+#[path = "../tests/chaos/simulation/mod.rs"]
+mod simulation;
 
-use crate::play::{Driver, Log, Pace, Tally};
+use crate::simulation::{Driver, Log, Tally, TimeScale};
 
-const PACE: Pace =
-    Pace { second: Duration::from_millis(50), frozen: false, deadline: Duration::from_secs(2) };
+const TIME_SCALE: TimeScale = TimeScale {
+    second: Duration::from_millis(50),
+    frozen: false,
+    deadline: Duration::from_secs(2),
+};
 
-/// How many worlds there are at a time.
-const WORLDS: usize = 12;
+/// How many environments there are at a time.
+const ENVIRONMENTS: usize = 12;
 
-/// After so many operations a world ends, and another one begins: what is left of it is a leak.
+/// After so many operations an environment ends, and another one begins: what is left of it is a leak.
 const LAP: u64 = 300;
 
-/// That many worlds never end, so that what a layer gathers shows, too.
+/// That many environments never end, so that what a layer gathers shows, too.
 const LASTING: usize = 4;
 
 /// How often it is looked at what the process uses, at least so many times.
@@ -51,10 +54,10 @@ struct Arguments {
     rate: u32,
 }
 
-/// What all worlds did so far.
+/// What all environments did so far.
 #[derive(Default)]
 struct Sum {
-    worlds: [Mutex<Tally>; WORLDS],
+    environments: [Mutex<Tally>; ENVIRONMENTS],
     problems: Mutex<Vec<String>>,
     next: AtomicU64,
 }
@@ -62,7 +65,7 @@ struct Sum {
 impl Sum {
     fn tally(&self) -> Tally {
         let mut sum = Tally::default();
-        self.worlds.iter().for_each(|world| sum.add(&world.lock().unwrap()));
+        self.environments.iter().for_each(|environment| sum.add(&environment.lock().unwrap()));
         sum
     }
 }
@@ -78,9 +81,9 @@ async fn main() -> ExitCode {
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(minutes * 60.0);
     let sum = Arc::new(Sum { next: AtomicU64::new(seed), ..Sum::default() });
-    let pause = Duration::from_secs(WORLDS as u64) / rate.max(1);
-    let worlds: Vec<_> = (0..WORLDS)
-        .map(|world| tokio::spawn(live(sum.clone(), log.clone(), world, end, pause)))
+    let pause = Duration::from_secs(ENVIRONMENTS as u64) / rate.max(1);
+    let environments: Vec<_> = (0..ENVIRONMENTS)
+        .map(|environment| tokio::spawn(live(sum.clone(), log.clone(), environment, end, pause)))
         .collect();
 
     // The first connections are made before anything is measured.
@@ -104,21 +107,21 @@ async fn main() -> ExitCode {
         }
     }
     let mut stuck = 0;
-    for world in worlds {
-        stuck += usize::from(world.await.is_err());
+    for environment in environments {
+        stuck += usize::from(environment.await.is_err());
     }
     bar.finish_and_clear();
     report(&sum, &log, stuck)
 }
 
-/// Lives in one world after another.
-async fn live(sum: Arc<Sum>, log: Log, world: usize, end: Instant, pause: Duration) {
+/// Lives in one environment after another.
+async fn live(sum: Arc<Sum>, log: Log, environment: usize, end: Instant, pause: Duration) {
     let mut past = Tally::default();
     while Instant::now() < end {
         let seed = sum.next.fetch_add(1, Ordering::Relaxed);
-        let mut driver = Driver::new(seed, PACE, log.clone()).await;
+        let mut driver = Driver::new(seed, TIME_SCALE, log.clone()).await;
         let mut ticks = tokio::time::interval(pause.max(Duration::from_micros(1)));
-        let lap = if world < LASTING { u64::MAX } else { LAP };
+        let lap = if environment < LASTING { u64::MAX } else { LAP };
         for operation in 1..=lap {
             ticks.tick().await;
             driver.operate().await;
@@ -129,7 +132,7 @@ async fn live(sum: Arc<Sum>, log: Log, world: usize, end: Instant, pause: Durati
             let outcome = driver.check();
             let mut tally = past;
             tally.add(&driver.tally());
-            *sum.worlds[world].lock().unwrap() = tally;
+            *sum.environments[environment].lock().unwrap() = tally;
             if let Err(problem) = &outcome {
                 sum.problems.lock().unwrap().push(format!("seed {seed}: {problem}"));
             }
@@ -205,7 +208,7 @@ fn report(sum: &Sum, log: &Log, stuck: usize) -> ExitCode {
     let mut problems = std::mem::take(&mut *sum.problems.lock().unwrap());
     problems.extend(log.leak().map(|leak| format!("a secret was logged: {leak}")));
     if stuck > 0 {
-        problems.push(format!("{stuck} worlds panicked"));
+        problems.push(format!("{stuck} environments panicked"));
     }
     for (name, count) in [
         ("operations", tally.operations),

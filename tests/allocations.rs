@@ -1,5 +1,4 @@
-//! A cached check allocates what the request's extensions need, and nothing else; what is forgotten is
-//! freed.
+//! A hit allocates only what the request's extensions need; invalidated entries are freed.
 #![cfg(feature = "emulator")]
 
 use std::{
@@ -29,7 +28,7 @@ async fn inner(request: Request<()>) -> Result<Response<()>, Infallible> {
     Ok(Response::new(()))
 }
 
-/// The output of a future that is ready at once.
+/// The output of a future that is immediately ready.
 fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -59,7 +58,7 @@ fn of_a_hit(
         request.body(()).unwrap()
     };
     runtime.block_on(service.call(request())).unwrap();
-    // Until the token is at hand.
+    // Until the token is cached.
     (0..3).for_each(|_| drop(ready(service.call(request()))));
     let request = request();
     let region = Region::new(ALLOCATOR);
@@ -113,7 +112,7 @@ fn of_forgotten_tokens(runtime: &tokio::runtime::Runtime) -> isize {
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
-// One test, since others beside it would be counted, too.
+// One test, since allocations of concurrent tests would be counted too.
 #[test]
 fn a_hit_allocates_what_its_extensions_need_and_what_is_forgotten_is_freed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

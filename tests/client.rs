@@ -1,4 +1,4 @@
-//! The client, against servers that are made by hand: what it sends, over what, and how it fails.
+//! The client against hand-written servers: what it sends, over which protocols, and how it fails.
 
 use std::{
     convert::Infallible,
@@ -34,7 +34,7 @@ use tower_authlete::{
 
 const SECRET: &str = "S3cr3t";
 
-/// What a server has seen of a request.
+/// A request as a server received it.
 #[derive(Debug)]
 struct Seen {
     version: Version,
@@ -56,7 +56,7 @@ fn ok(body: &str) -> Answer {
     Response::new(Full::from(body.to_owned()))
 }
 
-/// A server that gives every request this answer.
+/// A server that responds to every request with this.
 async fn serve(answer: Answer) -> Server {
     serve_with(answer, None).await
 }
@@ -256,7 +256,7 @@ mod tls {
 
     #[tokio::test]
     async fn a_handshake_that_hangs_ends_with_the_connect_timeout() {
-        // It accepts, and says nothing.
+        // It accepts, and sends nothing.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let (_, pem) = serve_tls(&[]).await;

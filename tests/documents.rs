@@ -1,7 +1,7 @@
-//! Every field that Authlete documents survives the way from JSON to a model and back.
+//! Every documented field round-trips from JSON to a model and back.
 //!
-//! The values are made from the models themselves: a deserializer gives each field that a model asks
-//! for a value of its own, so that no field can be left out by oversight.
+//! The values are generated from the models: a deserializer gives each field of a model a value of its own,
+//! so that no field is left out.
 
 use std::{cell::Cell, collections::BTreeSet, fmt::Debug};
 

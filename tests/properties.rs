@@ -1,4 +1,4 @@
-//! Whatever a client sends and Authlete answers, nobody gets in without Authlete's OK.
+//! For any request and any response of Authlete, a request is admitted only by an OK of Authlete.
 
 use std::{
     convert::Infallible,
@@ -21,17 +21,17 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{AuthLayer, Authlete, CookieToken, TokenInfo};
 
-/// What is to be seen nowhere.
+/// The secret that must not appear anywhere.
 const MARK: &str = "S3cr3tM4rk";
 
-/// What there is to see of a request.
+/// The outcome of a request.
 struct Outcome {
     response: Response<Body>,
     calls: usize,
     passed: usize,
 }
 
-/// Sends a request through a layer whose Authlete gives this answer.
+/// Sends a request through a layer whose Authlete sends this response.
 fn send(request: Request<Body>, status: u16, answer: Bytes) -> Outcome {
     let (calls, passed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = calls.clone();
@@ -103,7 +103,7 @@ fn request() -> impl Strategy<Value = Request<Body>> {
     })
 }
 
-/// Answers of `/auth/introspection`, among them some that are none.
+/// Responses of `/auth/introspection`, valid and malformed.
 fn answer() -> impl Strategy<Value = Value> {
     let actions = ["OK", "OK", "OK", "ok", "UNAUTHORIZED", "FORBIDDEN", "BAD_REQUEST", "NEW", ""];
     let action = prop_oneof![
@@ -121,7 +121,7 @@ fn answer() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The refusal is legal and tells no secret.
+/// The refusal is legal and contains no secret.
 fn check_refusal(response: &Response<Body>, by_http2: bool) -> Result<(), TestCaseError> {
     let expected = [
         StatusCode::BAD_REQUEST,

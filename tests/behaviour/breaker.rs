@@ -1,4 +1,4 @@
-//! Calls that fail one after another are not made for a while.
+//! The circuit breaker.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     support::{Bench, Protected, SECOND},
 };
 
-/// An API whose layer makes no calls for up to a second after two that failed.
+/// An API whose breaker opens for up to a second after two failures.
 fn breaking(bench: &Bench) -> Protected {
     bench.api_with(|layer| layer.breaker(2, SECOND).stale_on_error(600 * SECOND))
 }
 
-/// Calls fail until none is made any more.
+/// Makes calls fail until the breaker is open.
 async fn fail(bench: &Bench, api: &Protected) {
     bench.authlete.fault(Fault::status(503));
     for number in 0..2 {
@@ -55,7 +55,7 @@ async fn a_route_without_cache_fails_at_once_while_the_breaker_is_open() {
     fail(&bench, &fresh).await;
     assert_eq!(fresh.get(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(bench.introspections(), 3);
-    // What is cached serves on.
+    // Cached tokens are served.
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
 }
 
@@ -73,7 +73,7 @@ async fn answers_about_tokens_and_refusals_of_single_calls_are_no_failures() {
     for (fault, status) in [
         (None, StatusCode::UNAUTHORIZED),
         (Some(Fault::status(400)), StatusCode::INTERNAL_SERVER_ERROR),
-        // Not in Authlete's words: a firewall's, for example, which did not like this token.
+        // Without a `resultCode`, for example of a firewall that refused this request.
         (Some(Fault::status(403).with_body("<html>")), StatusCode::INTERNAL_SERVER_ERROR),
         (Some(Fault::body("rubbish")), StatusCode::SERVICE_UNAVAILABLE),
     ] {
@@ -265,7 +265,7 @@ async fn calls_that_are_not_made_are_counted() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_of_ours_make_few_calls_and_few_lines_of_the_log() {
+async fn refused_credentials_of_this_server_make_few_calls_and_log_lines() {
     let (log, _guard) = logged();
     let bench = Bench::new().await;
     let authlete = bench.authlete.client_builder().service_access_token("wr0ngCr3d3nt1al");
@@ -279,7 +279,7 @@ async fn wrong_credentials_of_ours_make_few_calls_and_few_lines_of_the_log() {
     assert_eq!(bench.introspections(), 5);
     let refused = "check this server's AUTHLETE_* settings";
     assert_eq!(log.lines(Level::ERROR, "").len(), 1, "{}", log.text());
-    // Each probe fails, and what is still wrong is told again with a count.
+    // Each probe fails, and the error is logged again with a count.
     for _ in 0..3 {
         bench.clock.advance(10 * SECOND);
         assert_eq!(api.get("token").await.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -292,7 +292,7 @@ async fn wrong_credentials_of_ours_make_few_calls_and_few_lines_of_the_log() {
 }
 
 #[tokio::test]
-async fn when_our_credentials_are_right_again_calls_go_on() {
+async fn calls_resume_once_the_credentials_are_accepted() {
     for status in [401, 403] {
         let bench = Bench::new().await;
         let api = breaking(&bench);
@@ -321,7 +321,7 @@ async fn when_our_credentials_are_right_again_calls_go_on() {
 }
 
 #[tokio::test]
-async fn nothing_stale_serves_while_our_credentials_are_refused() {
+async fn stale_answers_are_not_used_while_the_credentials_are_refused() {
     let bench = Bench::new().await;
     let api = breaking(&bench);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -341,7 +341,7 @@ async fn nothing_stale_serves_while_our_credentials_are_refused() {
 }
 
 #[tokio::test]
-async fn what_each_request_of_an_outage_could_log_is_logged_once_in_a_while() {
+async fn errors_in_an_outage_are_logged_at_a_limited_rate() {
     for (fault, level, part) in [
         (Fault::status(503), Level::WARN, "an access token could not be checked"),
         (Fault::status(400), Level::ERROR, "Authlete refuses our calls"),

@@ -1,4 +1,4 @@
-//! A browser with a session, and the processes that it talks to.
+//! A browser with a session, and the processes that it sends requests to.
 
 use std::sync::{
     Arc, Mutex,
@@ -21,8 +21,8 @@ use tower_authlete::{
 
 use crate::support::{Answer, Bench, SECOND, send};
 
-/// The way of one process to a store, which can be told to go wrong. Its calls of `replace` are counted:
-/// of a renewal, the first is the claim, and the second saves the new tokens.
+/// The store as one process reaches it, with injectable faults. It counts calls of `replace`: the first of a
+/// renewal is the claim, the second saves the new tokens.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) memory: MemoryStore,
@@ -34,7 +34,7 @@ pub(crate) struct Store {
     /// though they take effect.
     lost: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
-    /// The session that was begun last.
+    /// The session that was started last.
     begun: Arc<Mutex<Option<SessionId>>>,
 }
 
@@ -51,7 +51,7 @@ impl Store {
         }
     }
 
-    /// So many calls of `replace` get to the store; further ones wait.
+    /// Lets so many calls of `replace` reach the store; further ones wait.
     pub(crate) fn allow(&self, calls: u64) {
         self.allowed.send_replace(calls);
     }
@@ -60,7 +60,7 @@ impl Store {
     pub(crate) async fn arrived(&self, calls: u64) {
         let mut arrived = self.arrived.subscribe();
         let wait = arrived.wait_for(|arrived| *arrived >= calls);
-        // So that a failure does not hang.
+        // A failing test does not hang.
         tokio::time::timeout(10 * SECOND, wait).await.expect("the call does not come").unwrap();
     }
 
@@ -80,7 +80,7 @@ impl Store {
         self.break_after(u64::MAX);
     }
 
-    /// No call is answered any more.
+    /// Calls get no response any more.
     pub(crate) fn hang(&self) {
         self.hangs.store(true, Ordering::SeqCst);
     }
@@ -235,12 +235,12 @@ impl Browser {
         self.process.send(method, &headers).await
     }
 
-    /// What the store has of its session.
+    /// The stored tokens of its session.
     pub(crate) async fn stored(&self) -> Option<SessionTokens> {
         self.process.store.memory.load(&self.id()).await.unwrap()
     }
 
-    /// Somebody else stores tokens of its session.
+    /// Another process stores tokens of its session.
     pub(crate) async fn store(&self, tokens: &SessionTokens) {
         self.process.store.memory.insert(&self.id(), tokens).await.unwrap();
     }
@@ -254,7 +254,7 @@ pub(crate) fn renewals(bench: &Bench) -> u64 {
     bench.authlete.calls(Api::Token)
 }
 
-/// How many of alice's tokens are there at Authlete.
+/// How many tokens alice has at Authlete.
 pub(crate) async fn alive(bench: &Bench) -> i64 {
     let request = TokenListRequest::new().subject("alice");
     bench.authlete.authlete().token_list(&request).await.unwrap().total_count.unwrap()

@@ -1,4 +1,4 @@
-//! Facts are cached, until they expire; decisions are not.
+//! Facts are cached until they expire; decisions are not.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tower_authlete::emulator::{Api, Fault};
 use crate::support::{Bench, Protected, SECOND};
 
 #[tokio::test]
-async fn a_good_token_is_introspected_once() {
+async fn a_valid_token_is_introspected_once() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -25,7 +25,7 @@ async fn an_answer_is_used_for_max_age_at_most() {
     let api = bench.api_with(|layer| layer.max_age(30 * SECOND));
     for token in [
         bench.authlete.token().issue().await,
-        // One that never expires is asked about again too.
+        // A token without expiry is introspected again too.
         bench.authlete.token().persistent().issue().await,
     ] {
         let before = bench.introspections();
@@ -47,7 +47,7 @@ async fn the_age_of_an_answer_counts_from_when_its_call_was_made() {
     let hold = bench.authlete.hold(Api::Introspection);
     let (request, ()) = tokio::join!(api.get(&token), async {
         bench.authlete.arrived(Api::Introspection, 1).await;
-        // Revoked elsewhere, after it was decided and before it is told.
+        // Revoked elsewhere between the decision and the response.
         assert!(bench.authlete.revoke(&token));
         bench.clock.advance(2 * SECOND);
         hold.release();
@@ -97,7 +97,7 @@ async fn no_expiry_whatever_breaks_the_cache() {
             assert_eq!(api.get("abc").await.status, StatusCode::OK, "{expires_at}");
         }
         assert_eq!(bench.introspections(), if cached { 1 } else { 2 }, "{expires_at}");
-        // Whatever was said of its expiry, it is asked about again.
+        // It is introspected again, whatever its expiry.
         bench.clock.advance(60 * SECOND);
         api.get("abc").await;
         assert!(bench.introspections() >= 2, "{expires_at}");
@@ -105,7 +105,7 @@ async fn no_expiry_whatever_breaks_the_cache() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_introspected_once_in_a_while() {
+async fn an_unknown_token_is_introspected_once_in_negative_max_age() {
     let bench = Bench::new().await;
     let api = bench.api();
     for _ in 0..3 {
@@ -130,7 +130,7 @@ async fn a_token_that_comes_to_exist_is_found_once_its_negative_entry_has_expire
 }
 
 #[tokio::test]
-async fn bad_tokens_evict_no_good_ones() {
+async fn negative_entries_evict_no_positive_ones() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_entries(10).negative_max_entries(10));
     let good = bench.authlete.token().issue().await;
@@ -157,7 +157,7 @@ async fn policy_is_evaluated_on_a_hit_and_its_refusals_are_not_cached() {
 
 #[tokio::test]
 async fn requirements_are_never_sent_to_authlete() {
-    // A service that does not know a scope drops it from its check: asked, it would say OK.
+    // Authlete ignores scopes that the service does not support, and would answer OK.
     let bench = Bench::new().await;
     let authlete = tower_authlete::emulator::Emulator::builder().scopes(["read"]).start().await;
     let authlete = authlete.unwrap();
@@ -188,7 +188,7 @@ async fn the_cache_can_be_off_for_all() {
 }
 
 #[tokio::test]
-async fn the_cache_can_be_off_for_good_or_for_bad_tokens_alone() {
+async fn positive_and_negative_entries_can_be_turned_off_separately() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().issue().await;
     let api = bench.api_with(|layer| layer.max_age(Duration::ZERO));
@@ -218,7 +218,7 @@ async fn the_cache_can_be_off_for_a_route_and_what_that_learns_is_kept() {
     assert_eq!(bench.introspections(), 3);
     assert_eq!(cached.get(&token).await.status, StatusCode::OK);
     assert_eq!(bench.introspections(), 3);
-    // A fresh answer ends what is cached.
+    // A fresh negative answer replaces the entry.
     bench.authlete.revoke(&token);
     assert_eq!(cached.get(&token).await.status, StatusCode::OK);
     assert_eq!(fresh.get(&token).await.status, StatusCode::UNAUTHORIZED);
@@ -227,7 +227,7 @@ async fn the_cache_can_be_off_for_a_route_and_what_that_learns_is_kept() {
 }
 
 #[tokio::test]
-async fn two_services_do_not_share_what_is_known() {
+async fn two_services_share_no_entries() {
     let (one, two) = (Bench::new().await, Bench::new().await);
     let token = one.authlete.token().value("same").subject("one").issue().await;
     two.authlete.token().value("same").subject("two").issue().await;
@@ -242,7 +242,7 @@ async fn two_services_do_not_share_what_is_known() {
 async fn of_many_tokens_in_use_none_is_taken_for_another() {
     let bench = Bench::new().await;
     let api = bench.api();
-    // More than can all have a place of their own.
+    // More than the hot cache has slots.
     let mut tokens = Vec::new();
     for number in 0..200 {
         let subject = number.to_string();
@@ -260,12 +260,12 @@ async fn of_many_tokens_in_use_none_is_taken_for_another() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_entry_live_longer() {
+async fn a_clock_that_is_set_back_extends_no_entry() {
     let bench = Bench::new().await;
     let api = bench.api();
     let good = bench.authlete.token().issue().await;
     let hour = Duration::from_secs(3600);
-    // Often enough to be in the hot cache.
+    // Enough uses to enter the hot cache.
     for _ in 0..4 {
         assert_eq!(api.get(&good).await.status, StatusCode::OK);
         assert_eq!(api.get("bad").await.status, StatusCode::UNAUTHORIZED);
@@ -281,7 +281,7 @@ async fn a_clock_that_is_set_back_makes_no_entry_live_longer() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_its_answer_is_on_its_way_is_refused() {
+async fn a_token_that_expires_during_its_check_is_refused() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").expires_in(10 * SECOND).issue().await;

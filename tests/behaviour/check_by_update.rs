@@ -1,4 +1,4 @@
-//! Tokens checked by `/auth/token/update`, with nothing to change.
+//! Checks by `/auth/token/update` without changes.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use tower_authlete::{
 use crate::support::Bench;
 
 #[tokio::test]
-async fn a_good_token_is_asked_about_once_and_not_changed() {
+async fn a_valid_token_is_checked_once_and_not_changed() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.check(Check::Update));
     let token = bench.authlete.token().scopes(["read"]).property("plan", "gold").issue().await;
@@ -22,7 +22,7 @@ async fn a_good_token_is_asked_about_once_and_not_changed() {
     }
     assert_eq!(bench.authlete.calls(Api::TokenUpdate), 1);
     assert_eq!(bench.introspections(), 0);
-    // An introspection still finds it as it was.
+    // An introspection finds the token unchanged.
     assert_eq!(bench.api().get_at("/read", &token).await.status, StatusCode::OK);
 }
 

@@ -1,4 +1,4 @@
-//! Credentials are read strictly, and what is malformed never leaves this machine.
+//! Credentials are parsed strictly, and malformed ones are never sent to Authlete.
 
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use proptest::prelude::*;
@@ -91,7 +91,7 @@ async fn other_places_are_looked_at_if_they_are_named() {
     {
         assert_eq!(api.send(&[header]).await.body, "alice", "{}", header.0);
     }
-    // RFC 6750 §2: a client must not use more than one way in a request.
+    // RFC 6750 §2: a client must not use more than one method in a request.
     let answer = api.send(&[("x-token", &token), ("cookie", &cookie)]).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     let answer = api.send(&[("x-token", "not a token")]).await;
@@ -147,7 +147,7 @@ fn no_header_whatever_panics_or_sends_what_is_illegal_upstream() {
     });
 }
 
-/// RFC 6750 §2.1, written once more in another way.
+/// An independent implementation of RFC 6750 §2.1.
 fn is_legal(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else {
         return false;

@@ -11,11 +11,13 @@ use tower_authlete::{
 
 use crate::{
     holder::Holder,
-    support::{Bench, OK, Protected, SECOND, UNAVAILABLE, finished, keep_the_time, let_tasks_run},
+    support::{
+        Bench, OK, Protected, SECOND, UNAVAILABLE, finished, let_tasks_run, stop_auto_advance,
+    },
 };
 
 #[tokio::test]
-async fn a_check_ends_at_its_deadline_whatever_it_waits_for() {
+async fn a_check_is_bounded_by_its_deadline() {
     let bench = Bench::new().await;
     // Calls themselves could take for ever.
     let authlete = bench.authlete.client_builder().deadline(3600 * SECOND).build().unwrap();
@@ -33,7 +35,7 @@ async fn a_check_ends_at_its_deadline_whatever_it_waits_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_is_begun_anew_keeps_its_deadline() {
-    let _keep = keep_the_time();
+    let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.check_deadline(3 * SECOND));
     let token = bench.authlete.token().issue().await;
@@ -51,7 +53,7 @@ async fn a_check_that_is_begun_anew_keeps_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn an_extension_that_is_waited_for_counts_for_the_deadline() {
-    let _keep = keep_the_time();
+    let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
     let api = bench.api_with(|layer| layer.refresh(refresh).check_deadline(3 * SECOND));
@@ -81,7 +83,7 @@ impl ReplayStore for Remote {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_an_extension_leaves_time_for_the_replay_store() {
-    let _keep = keep_the_time();
+    let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
     let holder = Holder::with(
@@ -111,7 +113,7 @@ impl ReplayStore for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_store_that_does_not_answer_is_waited_for_until_the_deadline() {
-    let _keep = keep_the_time();
+    let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let holder = Holder::with(
         &bench,
@@ -126,7 +128,7 @@ async fn a_replay_store_that_does_not_answer_is_waited_for_until_the_deadline() 
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_would_come_after_the_deadline_is_not_waited_for() {
-    let _keep = keep_the_time();
+    let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
         layer.retries(2, Duration::ZERO).check_deadline(Duration::from_millis(2500))

@@ -1,4 +1,4 @@
-//! Calls to other services carry narrow tokens of their own.
+//! Outbound calls have tokens with restricted rights.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -86,7 +86,7 @@ fn is(error: &BoxError, expected: &DelegateError) -> bool {
     error.downcast_ref::<DelegateError>().map(ToString::to_string) == Some(expected.to_string())
 }
 
-/// Another service, which tells what tokens it is called with.
+/// Another service, which reports the tokens of its requests.
 fn elsewhere(bench: &Bench) -> (Protected, UnboundedReceiver<String>) {
     let (sender, seen) = unbounded_channel();
     let router = axum::Router::new().fallback(move |headers: http::HeaderMap| async move {
@@ -97,7 +97,7 @@ fn elsewhere(bench: &Bench) -> (Protected, UnboundedReceiver<String>) {
     (Protected { router, ..bench.api() }, seen)
 }
 
-/// The facts that a layer puts into a request.
+/// The facts that a layer inserts into a request.
 async fn admitted(auth: &AuthLayer, token: &str) -> TokenInfo {
     let inner = service_fn(|request: Request<Body>| async move {
         let mut response = Response::new(Body::empty());
@@ -138,7 +138,7 @@ async fn without_a_user_or_any_scope_no_call_is_made() {
 }
 
 #[tokio::test]
-async fn a_service_calls_as_itself_if_it_is_told_to() {
+async fn as_service_calls_for_no_user() {
     let bench = Bench::new().await;
     let delegate = bench.delegate().scopes(["read"]).as_service();
     let answer = call(&delegate, &bench.api(), "/read", None).await.unwrap();
@@ -146,13 +146,13 @@ async fn a_service_calls_as_itself_if_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn the_second_call_makes_no_token_and_neither_do_many_at_once() {
+async fn repeated_and_concurrent_calls_share_a_token() {
     let bench = Bench::new().await;
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &bench.api());
     let inbound = bench.inbound(&["read"]).await;
     let answers = join_all((0..50).map(|_| caller.call("/read", Some(&inbound)))).await;
     assert!(answers.into_iter().all(|answer| answer.unwrap().status == StatusCode::OK));
-    // Another inbound token of hers with the same scopes does as well.
+    // Another inbound token of the same user and scopes shares it.
     let again = bench.inbound(&["read"]).await;
     caller.call("/read", Some(&again)).await.unwrap();
     assert_eq!(bench.creations(), 1);
@@ -190,7 +190,7 @@ async fn a_token_does_not_outlive_the_inbound_one_nor_its_own_margin() {
     let first = seen.recv().await.unwrap();
     let expires_at = bench.introspect(&first).await.expires_at().unwrap();
     assert_eq!(expires_at.duration_since(bench.clock.now()).unwrap(), 60 * SECOND);
-    // Ten seconds before its end it is not used any more, unless another would end at the same time.
+    // It is not used in its last ten seconds, unless a new one would expire at the same time.
     let own = bench.inbound(&["read"]).await;
     caller.call("/", Some(&own)).await.unwrap();
     let second = seen.recv().await.unwrap();
@@ -205,7 +205,7 @@ async fn a_token_does_not_outlive_the_inbound_one_nor_its_own_margin() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_inbound_one_that_ends_later_does_not_do() {
+async fn a_token_of_an_inbound_token_with_another_expiry_is_not_shared() {
     let bench = Bench::new().await;
     let (api, mut seen) = elsewhere(&bench);
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
@@ -217,7 +217,7 @@ async fn a_token_of_an_inbound_one_that_ends_later_does_not_do() {
     caller.call("/", Some(&short)).await.unwrap();
     let made = bench.introspect(&seen.recv().await.unwrap()).await;
     assert_eq!(made.expires_at(), short.expires_at());
-    // In its last second there is none, as zero seconds would be the service's default.
+    // None is created in its last second, since a life of 0 is the service's default.
     bench.clock.advance(Duration::from_millis(4001));
     let error = call(&bench.delegate().scopes(["read"]), &api, "/", Some(&short)).await;
     assert!(is(&error.unwrap_err(), &DelegateError::InboundExpired));
@@ -228,7 +228,7 @@ async fn a_token_of_an_inbound_one_that_ends_later_does_not_do() {
 }
 
 #[tokio::test]
-async fn an_invalidated_inbound_token_drops_what_was_made_for_it() {
+async fn an_invalidated_inbound_token_invalidates_its_delegated_tokens() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let handle = auth.handle();
@@ -277,7 +277,7 @@ async fn a_new_value_of_the_inbound_token_is_invalidated_by_itself() {
 }
 
 #[tokio::test]
-async fn a_token_on_its_way_is_of_no_use_once_the_inbound_one_is_invalidated() {
+async fn a_token_in_flight_is_not_used_after_the_inbound_one_is_invalidated() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let (api, mut seen) = elsewhere(&bench);
@@ -322,7 +322,7 @@ async fn a_token_that_exceeds_what_was_asked_for_is_revoked_and_not_sent() {
         bench.authlete.arrived(Api::TokenRevoke, revocations).await;
         assert!(seen.try_recv().is_err());
     }
-    // Fewer scopes and a shorter life are no harm.
+    // Fewer scopes and a shorter life are accepted.
     let (api, mut seen) = elsewhere(&bench);
     let answer = json!({ "action": "OK", "accessToken": "t0ken", "expiresIn": 1 });
     bench.authlete.fault(Fault::json(answer).on(Api::TokenCreate).times(1));
@@ -354,7 +354,7 @@ async fn no_refresh_token_outlives_the_token_that_it_comes_with() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_keeps_no_token_alive() {
+async fn a_clock_that_is_set_back_extends_no_delegated_token() {
     let bench = Bench::new().await;
     let (api, mut seen) = elsewhere(&bench);
     let caller = Caller::new(&bench.delegate().scopes(["read"]).as_service(), &api);
@@ -400,7 +400,7 @@ async fn a_token_is_renewed_ahead_of_its_end_beside_the_call() {
     }
     bench.authlete.arrived(Api::TokenCreate, 2).await;
     hold.release();
-    // The new one is used in its place, and beyond its end.
+    // The new one replaces it, and is used after its expiry.
     bench.clock.advance(19 * SECOND);
     for _ in 0..5 {
         assert_eq!(caller.call("/", None).await.unwrap().status, StatusCode::OK);
@@ -417,13 +417,13 @@ async fn a_401_drops_the_token_and_the_call_is_made_once_more() {
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
     let inbound = bench.inbound(&["read"]).await;
     caller.call("/read", Some(&inbound)).await.unwrap();
-    // Somebody ends all of alice's tokens.
+    // Another server revokes all of alice's tokens.
     let all = tower_authlete::api::TokenRevokeRequest::new().subject("alice");
     bench.authlete.authlete().token_revoke(&all).await.unwrap();
     let answer = caller.call("/read", Some(&inbound)).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(bench.creations(), 2);
-    // A call with a body cannot be made again; the next one has a new token.
+    // A call with a body is not repeated; the next call has a new token.
     bench.authlete.authlete().token_revoke(&all).await.unwrap();
     let mut request = Request::get("/read").body(Body::from("once")).unwrap();
     request.extensions_mut().insert(inbound.clone());
@@ -443,7 +443,7 @@ async fn a_401_that_stays_is_passed_on_after_one_more_try() {
 }
 
 #[tokio::test]
-async fn where_no_token_can_be_had_no_call_is_made_and_the_failure_is_not_kept() {
+async fn without_a_token_no_call_is_made_and_the_failure_is_not_cached() {
     let bench = Bench::new().await;
     let caller = Caller::new(&bench.delegate().as_service(), &bench.api());
     bench.authlete.fault(Fault::status(503).times(1));

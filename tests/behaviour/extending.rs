@@ -1,4 +1,4 @@
-//! Tokens that are in use are kept alive, and no others.
+//! Tokens in use are extended, and no others.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use crate::{
     transports::{Gate, transport},
 };
 
-/// Below 10 s, extended to 30 s, for 100 s in all.
+/// Extension below 10 s to 30 s, up to a life of 100 s.
 fn refresh() -> Refresh {
     Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(100 * SECOND)
 }
@@ -31,7 +31,7 @@ fn extending(layer: AuthLayerBuilder) -> AuthLayerBuilder {
 }
 
 impl Bench {
-    /// How much is left of a token's life (s) as Authlete sees it.
+    /// The remaining life (s) of a token at Authlete.
     async fn left(&self, token: &str) -> u64 {
         let request = IntrospectionRequest::new().token(token);
         let response = self.authlete.authlete().introspection(&request).await.unwrap();
@@ -60,21 +60,21 @@ async fn the_new_expiry_is_cached() {
     let api = bench.api_with(extending);
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     api.get(&token).await;
-    // It would have expired; it is known that it has not.
+    // Beyond the first expiry, which the cache knows to be extended.
     bench.clock.advance(10 * SECOND);
     assert_eq!(api.get(&token).await.status, OK);
     assert_eq!((bench.introspections(), bench.updates()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_token_in_use_is_extended_and_one_left_alone_expires() {
+async fn a_token_in_use_is_extended_and_an_unused_one_expires() {
     let bench = Bench::new().await;
     let api = bench.api_with(extending);
     let used = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     let left_alone = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     for _ in 0..10 {
         assert_eq!(api.get(&used).await.status, OK);
-        // A hit below the threshold starts a call beside the request.
+        // A hit below the threshold starts a call in the background.
         let before = bench.updates();
         bench.clock.advance(8 * SECOND);
         if bench.left(&used).await < 10 {
@@ -113,12 +113,12 @@ async fn an_expired_token_is_never_extended() {
     let api = bench.api_with(|layer| layer.refresh(refresh()));
     let token = bench.authlete.token().expires_in(20 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, OK);
-    // Somebody else shortens it; the cached fact says that it has 5 s left.
+    // Another server shortens it; by the cached facts 5 s are left.
     bench.clock.advance(15 * SECOND);
     bench.authlete.revoke(&token);
     assert_eq!(api.get(&token).await.status, OK);
     bench.authlete.arrived(Api::Introspection, 2).await;
-    // The call beside the request finds that out, and the token is gone.
+    // The call in the background finds that out, and the token is invalidated.
     let mut status = OK;
     for _ in 0..10_000 {
         status = api.get(&token).await.status;
@@ -160,7 +160,7 @@ async fn many_requests_make_one_extension() {
 }
 
 #[tokio::test]
-async fn an_extension_that_fails_fails_no_request_and_is_tried_again_after_a_while() {
+async fn an_extension_that_fails_refuses_no_request_and_is_retried_later() {
     let bench = Bench::new().await;
     let api = bench.api_with(extending);
     let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
@@ -169,7 +169,7 @@ async fn an_extension_that_fails_fails_no_request_and_is_tried_again_after_a_whi
         assert_eq!(api.get(&token).await.status, OK);
     }
     assert_eq!((bench.introspections(), bench.updates()), (1, 1));
-    // After a while it is.
+    // Later it is retried.
     bench.authlete.clear_faults();
     bench.clock.advance(3 * SECOND);
     assert_eq!(api.get(&token).await.status, OK);
@@ -214,7 +214,7 @@ async fn wrong_settings_of_extensions_are_refused() {
 }
 
 #[tokio::test]
-async fn a_fresh_answer_that_is_older_than_an_extension_is_good_after_it() {
+async fn an_answer_from_before_an_extension_is_used_after_it() {
     let bench = Bench::new().await;
     let auth = bench.layer().refresh(refresh().wait()).build().unwrap();
     let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
@@ -282,7 +282,7 @@ async fn a_token_that_is_refused_by_a_route_is_not_extended() {
         assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
     }
     assert_eq!((bench.left(&token).await, bench.updates()), (5, 0));
-    // What the handler answers does not matter.
+    // The response of the handler does not matter.
     assert_eq!(api.get_at("/none", &token).await.status, StatusCode::NOT_FOUND);
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
 }
@@ -305,7 +305,7 @@ async fn a_request_that_waits_for_the_extension_of_a_cached_token_sees_its_new_e
     assert_eq!((bench.introspections(), bench.updates()), (2, 1));
 }
 
-/// A layer that calls through a transport by which the clock moves on with each update.
+/// A layer whose transport advances the clock with each update.
 fn with_slow_updates(bench: &Bench, by: Duration, fails: bool) -> AuthLayerBuilder {
     let (transport, clock) = (transport(), bench.clock.clone());
     let transport = tower::service_fn(move |request: Request<RequestBody>| {
@@ -359,14 +359,14 @@ async fn a_token_has_one_longest_life_whatever_its_value() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_life_longer() {
+async fn a_clock_that_is_set_back_does_not_extend_the_longest_life() {
     let bench = Bench::new().await;
     let api = bench.api_with(extending);
     let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, OK);
     bench.clock.advance(25 * SECOND);
     bench.clock.rewind(20 * SECOND);
-    // It has 25 s left by Authlete's clock, and has lived for 25 s of its 100.
+    // 25 s are left by Authlete's clock, and 25 of the 100 s are used.
     bench.clock.advance(20 * SECOND);
     assert_eq!(api.get(&token).await.status, OK);
     assert_eq!(bench.left(&token).await, 30);
@@ -405,17 +405,17 @@ async fn an_extension_is_not_retried_after_an_update() {
 async fn a_token_whose_extension_is_not_answered_works_on() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
-    let api = bench.hasty(|layer| layer.refresh(refresh));
+    let api = bench.api_with_short_deadline(|layer| layer.refresh(refresh));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let _lost = bench.authlete.hold(Api::TokenUpdate);
     assert_eq!(api.get(&token).await.status, OK);
-    // By what is known here it has expired; asked again, Authlete knows better.
+    // It has expired by the cached facts, but not at Authlete.
     bench.clock.advance(10 * SECOND);
     assert_eq!(api.get(&token).await.status, OK);
 }
 
 #[tokio::test]
-async fn in_an_outage_a_token_is_looked_at_again_once_in_a_while() {
+async fn in_an_outage_a_token_due_for_extension_is_checked_again_at_intervals() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(12 * SECOND).to(30 * SECOND);
     let api = bench.api_with(|layer| layer.refresh(refresh).breaker(0, SECOND));
@@ -425,11 +425,11 @@ async fn in_an_outage_a_token_is_looked_at_again_once_in_a_while() {
     bench.clock.advance(4 * SECOND);
     for _ in 0..10 {
         assert_eq!(api.get(&token).await.status, OK);
-        // A call that is answered: those before it have been, too, or will be soon.
+        // Calls that were started before this one have arrived.
         assert_eq!(api.get("another").await.status, UNAVAILABLE);
     }
     assert_eq!(bench.introspections(), 1 + 1 + 10);
-    // After a while it is looked at again.
+    // Later it is checked again.
     bench.clock.advance(4 * SECOND);
     while bench.introspections() < 13 {
         assert_eq!(api.get(&token).await.status, OK);
@@ -438,7 +438,7 @@ async fn in_an_outage_a_token_is_looked_at_again_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn who_waits_for_an_extension_goes_by_what_is_learnt_meanwhile() {
+async fn a_request_that_waits_for_an_extension_uses_newer_facts() {
     for cached in [true, false] {
         for revoked in [true, false] {
             let bench = Bench::new().await;
@@ -447,7 +447,7 @@ async fn who_waits_for_an_extension_goes_by_what_is_learnt_meanwhile() {
             let api = Protected::new(&if cached { auth } else { auth.no_cache() });
             let token = bench.authlete.token().scopes(["read", "write"]);
             let token = token.expires_in(5 * SECOND).issue().await;
-            // The answer that tells of the longer life is on its way.
+            // The response with the new expiry is held back.
             let hold = bench.authlete.hold(Api::TokenUpdate);
             let waits = tokio::spawn({
                 let (api, token) = (api.clone(), token.clone());
@@ -476,7 +476,7 @@ async fn who_waits_for_an_extension_goes_by_what_is_learnt_meanwhile() {
 }
 
 #[tokio::test]
-async fn who_waits_for_an_extension_learns_that_the_token_was_revoked_elsewhere() {
+async fn a_request_that_waits_for_an_extension_is_refused_after_a_revocation_elsewhere() {
     let bench = Bench::new().await;
     let api = bench.api_with(extending);
     let token = bench.authlete.token().expires_in(12 * SECOND).issue().await;
@@ -489,7 +489,7 @@ async fn who_waits_for_an_extension_learns_that_the_token_was_revoked_elsewhere(
 }
 
 #[tokio::test]
-async fn an_extension_that_a_rotation_overtakes_refuses_nobody() {
+async fn an_extension_that_a_rotation_supersedes_refuses_no_request() {
     let bench = Bench::new().await;
     let (transport, late) = (transport(), Arc::<Gate>::default());
     let gate = late.clone();
@@ -536,7 +536,7 @@ async fn an_extension_that_a_rotation_overtakes_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn an_introspection_of_long_ago_is_followed_by_no_update() {
+async fn an_old_introspection_is_followed_by_no_update() {
     let bench = Bench::new().await;
     let auth = bench.layer().refresh(refresh()).build().unwrap();
     let handler = Arc::<Gate>::default();
@@ -549,7 +549,7 @@ async fn an_introspection_of_long_ago_is_followed_by_no_update() {
         async move { api.get(&token).await.status }
     });
     handler.holds().await;
-    // Somebody else ends it soon, and it does while the handler takes its time.
+    // Another server shortens its life, and it expires during the handler.
     let at = bench.clock.now() + SECOND;
     let request_elsewhere =
         TokenUpdateRequest::new().access_token(&token).access_token_expires_at(at);
@@ -557,7 +557,7 @@ async fn an_introspection_of_long_ago_is_followed_by_no_update() {
     bench.clock.advance(4 * SECOND);
     handler.open();
     assert_eq!(request.await.unwrap(), OK);
-    // Another introspection tells that it has expired.
+    // The next introspection shows that it has expired.
     while bench.introspections() < 2 && bench.updates() < 2 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! What the inner service gets to know.
+//! What the inner service gets.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use tower_authlete::{
 
 use crate::support::{Bench, Protected, send};
 
-/// The token's facts as the inner service sees them.
+/// The facts that the inner service gets.
 async fn seen(bench: &Bench, token: &str) -> TokenInfo {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let handler = move |request: Request| async move {
@@ -109,7 +109,7 @@ async fn properties_know_which_are_hidden_and_fit_a_type() {
 }
 
 #[tokio::test]
-async fn a_token_without_anything_has_nothing() {
+async fn a_token_without_facts_has_none() {
     let bench = Bench::new().await;
     let token = seen(&bench, &bench.authlete.token().persistent().issue().await).await;
     assert_eq!(token.subject(), None);
@@ -119,7 +119,7 @@ async fn a_token_without_anything_has_nothing() {
     assert!(token.audience().is_empty() && token.authorization_details().is_empty());
 }
 
-/// Routes that extract, and those that extract if there is something.
+/// Routes with extractors, and with optional ones.
 fn extracting() -> Router {
     Router::new()
         .route("/token", get(|_: TokenInfo| async {}))
@@ -137,7 +137,7 @@ fn some<T>(value: Option<T>) -> &'static str {
 const KINDS: [&str; 3] = ["token", "scopes", "properties"];
 
 #[tokio::test]
-async fn extractors_find_what_the_layer_left() {
+async fn extractors_find_the_facts_of_the_layer() {
     let bench = Bench::new().await;
     extractors_find(&bench, bench.layer().optional().build().unwrap()).await;
     // Also if that is one thing only.
@@ -151,7 +151,7 @@ async fn extractors_find(bench: &Bench, auth: AuthLayer) {
     for kind in KINDS {
         assert_eq!(api.get_at(&format!("/{kind}"), &token).await.status, StatusCode::OK);
         assert_eq!(api.get_at(&format!("/optional/{kind}"), &token).await.body, "some");
-        // There is a layer, but no token: that is for the client to mend.
+        // A layer without a token: the client has to change the request.
         let answer = api.send_at(&format!("/{kind}"), &[]).await;
         assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
         assert_eq!(api.send_at(&format!("/optional/{kind}"), &[]).await.body, "none");

@@ -1,4 +1,4 @@
-//! Made-up tokens and requests of strangers do no harm to good ones.
+//! Floods of unknown tokens and of unauthenticated requests do not affect valid tokens.
 
 use axum::Router;
 use futures_util::{FutureExt, future::join_all};
@@ -16,7 +16,7 @@ use crate::{
     transports::transport,
 };
 
-/// Good tokens are served at once, which they cannot be by a call.
+/// Asserts that cached tokens are served without a call.
 async fn are_at_hand(api: &Protected, tokens: &[String]) {
     for token in tokens {
         let answer = api.get(token).now_or_never().expect("nobody waits");
@@ -25,11 +25,11 @@ async fn are_at_hand(api: &Protected, tokens: &[String]) {
 }
 
 #[tokio::test]
-async fn five_thousand_made_up_tokens_neither_evict_nor_delay_a_good_one() {
+async fn five_thousand_unknown_tokens_neither_evict_nor_delay_a_valid_one() {
     const GOOD: usize = 50;
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        // No more room than the good ones take.
+        // Exactly the capacity that the valid ones need.
         let layer = layer.max_entries(GOOD as u64).negative_max_entries(100);
         layer.max_in_flight(4).max_waiting(8)
     });
@@ -111,7 +111,7 @@ async fn checks_do_not_wait_behind_endpoints() {
     drop(holds);
     let answers: Vec<_> = join_all(flood).await.into_iter().map(Result::unwrap).collect();
     let of = |status| answers.iter().filter(|it| it.status == status).count();
-    // For each of two endpoints 16 under way and 256 that wait.
+    // For each of two endpoints 16 in flight and 256 waiting.
     assert_eq!((of(StatusCode::BAD_REQUEST), of(UNAVAILABLE)), (544, 8_000 - 544));
     let mut refused = answers.iter().filter(|it| it.status == UNAVAILABLE);
     assert!(refused.all(|it| it.header(RETRY_AFTER) == "1"));

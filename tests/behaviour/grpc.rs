@@ -1,4 +1,4 @@
-//! Requests of gRPC are refused as gRPC says: by trailers only.
+//! gRPC requests are refused by a Trailers-Only response.
 
 use axum::{Router, body::Body, routing::any};
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -9,7 +9,7 @@ use tower_authlete::{
 
 use crate::support::{Answer, Bench, NEW, Protected, SECOND, rotation, send};
 
-/// A request of gRPC, as its protocol demands it to be.
+/// A gRPC request with the headers of its protocol.
 async fn call(api: &Protected, path: &str, token: &str, content_type: &str) -> Answer {
     call_as((Method::POST, Version::HTTP_2), api, path, token, content_type).await
 }

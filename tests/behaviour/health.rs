@@ -1,4 +1,4 @@
-//! What a handle tells of the layer's health, and calls that find it out at the start.
+//! `AuthHandle::health` and `warm_up`.
 
 use tower_authlete::{AuthLayer, emulator::Fault};
 

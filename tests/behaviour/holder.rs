@@ -1,4 +1,4 @@
-//! Clients with a key, tokens that are bound to it, and requests with proofs of it (RFC 9449).
+//! Clients with a key, DPoP-bound tokens, and requests with proofs (RFC 9449).
 
 use std::time::UNIX_EPOCH;
 
@@ -13,7 +13,7 @@ use crate::{
     support::{Answer, Bench, ORIGIN, Protected, send},
 };
 
-/// A key, a token that is bound to it, and an API that takes proofs.
+/// A key, a token that is bound to it, and an API that accepts proofs.
 pub(crate) struct Holder<'b> {
     pub(crate) bench: &'b Bench,
     pub(crate) api: Protected,
@@ -121,7 +121,7 @@ impl<'b> Holder<'b> {
         send(self.api.router.clone(), request).await
     }
 
-    /// The same, with a proof for this URL.
+    /// `GET` of a path through a proxy that adds these headers, with a proof for this URL.
     pub(crate) async fn through_proxy(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! A token that is forgotten is introspected again, and answers that are older than that are not used.
+//! An invalidated token is introspected again, and older answers are not used.
 
 use tower_authlete::emulator::Api;
 
@@ -26,7 +26,7 @@ async fn a_forgotten_token_is_introspected_again() {
 }
 
 #[tokio::test]
-async fn a_token_in_frequent_use_is_forgotten_with_all_others() {
+async fn forget_all_invalidates_tokens_in_the_hot_cache() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -39,7 +39,7 @@ async fn a_token_in_frequent_use_is_forgotten_with_all_others() {
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_is_not_used_for_a_forgotten_token() {
+async fn an_answer_in_flight_is_not_used_for_a_forgotten_token() {
     for forget_all in [false, true] {
         let bench = Bench::new().await;
         let api = bench.api();
@@ -47,7 +47,7 @@ async fn an_answer_on_its_way_is_not_used_for_a_forgotten_token() {
         let hold = bench.authlete.hold(Api::Introspection);
         let request = api.spawn_get(&token);
         bench.authlete.arrived(Api::Introspection, 1).await;
-        // Somebody else ends the token, and tells us.
+        // Another server revokes the token, and calls the handle.
         bench.authlete.revoke(&token);
         if forget_all {
             api.handle.forget_all();
@@ -69,7 +69,7 @@ async fn a_proof_that_was_sent_is_not_sent_again_for_a_token_that_is_forgotten_m
     bench.authlete.arrived(Api::Introspection, 1).await;
     holder.api.handle.forget(&holder.token);
     drop(hold);
-    // Whether the token is still good is not known.
+    // It is unknown whether the token is still valid.
     assert_eq!(waiting.await.unwrap().status, UNAVAILABLE);
 }
 

@@ -1,4 +1,4 @@
-//! What the layer keeps of a token that an endpoint has just issued.
+//! Cache entries of tokens that an endpoint issues.
 
 use serde_json::json;
 use tower_authlete::{
@@ -16,7 +16,7 @@ use crate::{
 const CLIENT_CREDENTIALS: &str = "grant_type=client_credentials&scope=read";
 const CODE: &str = "grant_type=authorization_code&code=x";
 
-/// A token whose issue is answered after it was revoked elsewhere.
+/// A token that is revoked elsewhere before the response of its issue arrives.
 async fn revoked_at_birth(bench: &Bench, server: &Server<'_>, meanwhile: impl FnOnce()) -> String {
     let hold = bench.authlete.hold(Api::Token);
     let issued = spawn_post(server, "/token", CLIENT_CREDENTIALS);
@@ -28,7 +28,7 @@ async fn revoked_at_birth(bench: &Bench, server: &Server<'_>, meanwhile: impl Fn
 }
 
 #[tokio::test]
-async fn an_issued_token_is_not_cached_if_all_was_forgotten_meanwhile() {
+async fn an_issued_token_is_not_cached_after_forget_all() {
     let bench = Bench::new().await;
     let server = Server::new(&bench);
     let token = revoked_at_birth(&bench, &server, || server.api.handle.forget_all()).await;
@@ -68,7 +68,7 @@ async fn answers_a_pair(bench: &Bench) -> (String, String) {
 }
 
 #[tokio::test]
-async fn an_issued_token_is_not_cached_if_its_refresh_token_was_revoked_meanwhile() {
+async fn an_issued_token_is_not_cached_after_its_refresh_token_is_revoked() {
     let bench = Bench::new().await;
     let (authlete, gate) = Gate::before(&bench, "/auth/token");
     let server = Server::calling_by(&bench, &authlete);
@@ -119,7 +119,7 @@ async fn the_longest_life_of_an_issued_token_begins_with_its_issue() {
         let refresh = Refresh::extend().when_below(600 * SECOND).to(900 * SECOND);
         layer.refresh(refresh.never_beyond(3600 * SECOND).wait())
     });
-    // It lives for 3600 s, and so does what it is refreshed to.
+    // Its life is 3600 s, and so is that of the refreshed token.
     let (_, used) = server.tokens(PASSWORD).await;
     let (refreshed, _) = server.tokens(&refresh(&used)).await;
     let (issued, _) = server.tokens(PASSWORD).await;

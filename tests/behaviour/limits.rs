@@ -1,4 +1,4 @@
-//! Limits of calls under way and of checks that wait for a permit.
+//! Limits of calls in flight and of checks that wait for a permit.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn beyond_the_limits_a_check_is_503_at_once() {
 }
 
 #[tokio::test]
-async fn a_check_that_waits_in_vain_for_a_permit_is_no_failure_of_authlete() {
+async fn a_check_without_a_permit_is_no_failure_of_authlete() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
         let layer = layer.breaker(2, SECOND).max_in_flight(1).max_waiting(8);
@@ -41,7 +41,7 @@ async fn a_check_that_waits_in_vain_for_a_permit_is_no_failure_of_authlete() {
     let tokens: Vec<_> = (0..8).map(|number| format!("made-up-{number}")).collect();
     let answers = join_all(tokens.iter().map(|token| api.get(token))).await;
     assert!(answers.iter().all(|it| it.status == UNAVAILABLE));
-    // At the end of the first one's time, others may have begun with what is left of theirs.
+    // At the deadline of the first one, others may have started with the rest of theirs.
     assert!((1..8).contains(&bench.introspections()));
     assert_eq!(api.handle.health().breaker, BreakerState::Closed);
 }
@@ -57,7 +57,7 @@ async fn a_revocation_does_not_wait_for_checks() {
 }
 
 #[tokio::test]
-async fn limits_can_be_as_large_as_numbers_can() {
+async fn the_largest_limits_are_accepted() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().issue().await;
     let api = bench.api_with(|layer| layer.max_waiting(usize::MAX));
@@ -67,7 +67,7 @@ async fn limits_can_be_as_large_as_numbers_can() {
 }
 
 #[tokio::test]
-async fn an_overload_is_no_outage() {
+async fn an_overload_does_not_open_the_breaker() {
     let bench = Bench::new().await;
     let api =
         bench.api_with(|layer| layer.stale_on_error(600 * SECOND).max_in_flight(1).max_waiting(0));

@@ -1,4 +1,4 @@
-//! What this crate writes to the log.
+//! Captures the log of a test.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// The lines of a level that hold this.
+    /// The lines of a level that contain a text.
     pub(crate) fn lines(&self, level: Level, part: &str) -> Vec<String> {
         let (text, level) = (self.text(), format!(" {level} "));
         let lines = text.lines().filter(|line| line.contains(&level) && line.contains(part));
@@ -34,10 +34,10 @@ impl io::Write for Log {
     }
 }
 
-/// Everything of this crate that is logged on this thread, to the finest level.
+/// Captures everything that is logged on this thread, at every level.
 pub(crate) fn logged() -> (Log, DefaultGuard) {
-    // With one subscriber alone, tracing asks that of the thread that first comes by a line of the log,
-    // which can be another test's and have none. So there are two.
+    // With a single subscriber, tracing caches the interest of the thread that first reaches a callsite,
+    // which can be that of a test without a subscriber. A second one disables this cache.
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
     let log = Log::default();

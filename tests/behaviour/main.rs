@@ -1,5 +1,5 @@
-//! What the layer does, one file a behaviour. Authlete is an emulator behind a real socket, and time
-//! is a clock that stands still unless it is moved.
+//! The behaviour of the layer, one module for each. Authlete is the emulator behind a real socket. The clock is
+//! frozen unless a test moves it.
 #![cfg(all(feature = "emulator", feature = "axum"))]
 
 mod authorization_server;

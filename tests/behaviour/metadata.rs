@@ -1,4 +1,4 @@
-//! What protects a resource can be found out (RFC 9728).
+//! Metadata of the protected resource (RFC 9728).
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
@@ -31,7 +31,7 @@ async fn ask(api: &Protected, method: Method, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_client_finds_its_way_from_the_challenge_to_the_document() {
+async fn a_client_finds_the_metadata_by_the_challenge() {
     let bench = Bench::new().await;
     let (_, api) = api(&bench).await;
     let answer = api.send(&[]).await;

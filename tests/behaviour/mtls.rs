@@ -1,4 +1,4 @@
-//! Tokens that are bound to a certificate work over its holder's connection only (RFC 8705).
+//! Certificate-bound tokens need the certificate (RFC 8705 §3).
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, PeerAddr,
 
 use crate::support::{Answer, Bench, Protected, SECOND, send};
 
-/// Certificates made for the test, and a server that lets clients do without one.
+/// Generated certificates, and a server that requests but does not require one.
 struct Tls {
     issuer: CertifiedIssuer<'static, KeyPair>,
     address: SocketAddr,
@@ -112,7 +112,7 @@ impl Tls {
     }
 }
 
-/// What a server does: it tells the layer of the certificate that TLS has verified.
+/// Inserts the certificate that TLS verified into requests, as servers do.
 async fn accept(listener: TcpListener, tls: TlsAcceptor, auth: AuthLayer) {
     let hello = |_: Request<Incoming>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
@@ -147,7 +147,7 @@ async fn a_bound_token_works_with_its_certificate_only_also_from_the_cache() {
     let tls = start(&bench).await;
     let (holder, thief) = (tls.certificate("holder"), tls.certificate("thief"));
     let token = bench.authlete.token().certificate_thumbprint(holder.thumbprint()).issue().await;
-    // Whoever comes first.
+    // For the first request of either client.
     for client in [Some(&thief), None] {
         assert_eq!(tls.get(client, &token).await, StatusCode::UNAUTHORIZED);
     }
@@ -183,7 +183,7 @@ async fn without_the_setting_a_bound_token_is_refused_whatever_authlete_says() {
     let holder = tls.certificate("holder");
     let token = bench.authlete.token().certificate_thumbprint(holder.thumbprint()).issue().await;
     assert_eq!(tls.get(Some(&holder), &token).await, StatusCode::UNAUTHORIZED);
-    // A service that leaves the comparison to us.
+    // A service that does not compare the thumbprint.
     let answer =
         serde_json::json!({ "action": "OK", "certificateThumbprint": holder.thumbprint() });
     bench.authlete.fault(tower_authlete::emulator::Fault::json(answer));
@@ -191,7 +191,7 @@ async fn without_the_setting_a_bound_token_is_refused_whatever_authlete_says() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_tells_the_certificate_and_nobody_else() {
+async fn the_certificate_is_read_from_trusted_proxies_only() {
     let bench = Bench::new().await;
     let tls = start(&bench).await;
     let holder = tls.certificate("holder");
@@ -242,7 +242,7 @@ fn escaped(der: &[u8]) -> String {
     percent_encoding::utf8_percent_encode(&pem, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// What Envoy writes of a client, whose SANs stand there as they are.
+/// The header that Envoy writes, which contains SANs unescaped.
 fn element(der: &[u8], subject: &str, sans: &str) -> String {
     let hash = "468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688";
     let cert = escaped(der);
@@ -278,7 +278,7 @@ impl Proxied {
 }
 
 #[tokio::test]
-async fn what_a_client_has_in_its_certificate_brings_no_other_certificate_in() {
+async fn names_in_a_certificate_cannot_forge_another_certificate() {
     let bench = Bench::new().await;
     let proxied = Proxied::new(&bench, ClientCertificates::from_envoy(["10.0.0.1"])).await;
     let victim =
@@ -287,7 +287,7 @@ async fn what_a_client_has_in_its_certificate_brings_no_other_certificate_in() {
     assert_eq!(proxied.status(&element(VICTIM, "", "URI=")).await, StatusCode::OK);
     let cert = format!("Cert=\"{}\"", escaped(VICTIM));
     let bare = format!("Cert={}", escaped(VICTIM));
-    // Another element: it is not what was set, so that the certificate is not known.
+    // An unexpected element makes the certificate unknown.
     for sans in [
         format!("URI=x,{cert}"),
         format!("URI=x, By=y;{cert};Subject=\"CN=victim\""),
@@ -314,17 +314,17 @@ async fn what_a_client_has_in_its_certificate_brings_no_other_certificate_in() {
         let status = proxied.status(&element(MALLORY, "CN=m", &sans)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{sans}");
     }
-    // A subject stands in quotes, and its own are escaped.
+    // A subject is quoted, and its quotes are escaped.
     for subject in [
         "CN=m".to_owned(),
         format!(r#"CN=m\",{bare};x=\""#),
-        // What OpenSSL's RFC 2253 form of `CN=m",Cert=…;x="` is: quotes and commas with a backslash.
+        // The RFC 2253 form of `CN=m",Cert=…;x="` by OpenSSL, which escapes quotes and commas.
         format!(r#"CN=m\"\,{bare}\;x=\""#),
     ] {
         let status = proxied.status(&element(MALLORY, &subject, "URI=")).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{subject}");
     }
-    // Where the proxy does not tell the certificate, the client does not either.
+    // Without a certificate of the proxy, that of the client is ignored.
     for chosen in ["Subject=\"CN=m\";URI=x", "URI=x", "Subject=\"CN=m\";DNS=a;DNS=b", "X=y"] {
         let status = proxied.status(&format!("By=y;Hash=0;{chosen};{cert}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{chosen}");
@@ -356,7 +356,7 @@ async fn of_as_many_elements_as_there_are_proxies_the_first_is_the_clients() {
 }
 
 #[tokio::test]
-async fn a_number_of_elements_that_makes_no_sense_is_refused() {
+async fn a_certificate_header_with_an_unexpected_number_of_elements_is_refused() {
     let bench = Bench::new().await;
     for wrong in [
         ClientCertificates::from_envoy(["10.0.0.1"]).xfcc_elements(0),
@@ -407,7 +407,7 @@ async fn a_header_holds_one_certificate_and_nothing_else() {
     assert_eq!(nginx.get(&lines).await.status, StatusCode::BAD_REQUEST, "two lines");
 }
 
-/// A token of alice's that ends in 15 s and is bound to the victim's certificate, and `GET /` with it over a
+/// A token of alice's that expires in 15 s and is bound to the victim's certificate, and `GET /` with it over a
 /// connection with that certificate, or with none.
 async fn presents(bench: &Bench) -> impl AsyncFn(&Protected, bool) -> StatusCode {
     let token = bench.authlete.token().subject("alice").expires_in(15 * SECOND);
@@ -437,7 +437,7 @@ async fn a_request_without_the_certificate_leaves_the_holders_entry_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_request_without_the_certificate_asks_nobody_in_the_background() {
+async fn a_request_without_the_certificate_starts_no_background_call() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
     let settings = bench.layer().client_certificates(ClientCertificates::from_connection());
@@ -447,7 +447,7 @@ async fn a_request_without_the_certificate_asks_nobody_in_the_background() {
     // An admitted request would extend the token now.
     bench.clock.advance(6 * SECOND);
     assert_eq!(get(&api, false).await, StatusCode::UNAUTHORIZED);
-    // A call that is answered: one that was made before it would have arrived, too.
+    // A call that was started before this one would have arrived by now.
     api.get("another").await;
     assert_eq!(bench.introspections(), 2, "a request that is refused asked Authlete");
     assert_eq!(get(&api, true).await, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! Layers of different handles around each other: what is inside goes by the nearest one.
+//! Nested layers of different handles: inner services get the context of the nearest one.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::{
 
 const INNER: HeaderName = HeaderName::from_static("x-inner-token");
 
-/// Two services, the layer of the one inside that of the other, which takes the `Authorization` header
-/// away; the inner one looks at a header of its own.
+/// The layer of one service inside that of another, which strips `Authorization`. The inner one reads another
+/// header.
 struct Nested {
     outer: Bench,
     inner: Bench,
@@ -37,7 +37,7 @@ async fn nested(optional: bool) -> Nested {
     Nested { outer, inner, outer_auth, router }
 }
 
-/// What a handler sees of tokens.
+/// The token that a handler gets.
 async fn seen(request: Request) -> String {
     let extensions = request.extensions();
     let subject = extensions.get::<TokenInfo>().map(|token| format!("{:?}", token.subject()));
@@ -62,7 +62,7 @@ async fn a_requirement_does_not_ask_the_service_of_an_outer_layer() {
     let answer = nested.get("/write", &outer, Some(&inner)).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
     assert_eq!(nested.outer.authlete.calls(Api::Introspection), 0);
-    // A token that does pass passes as its own user.
+    // An admitted token has its own subject.
     let inner = nested.inner.authlete.token().subject("bob").scopes(["write"]).issue().await;
     let answer = nested.get("/write", &outer, Some(&inner)).await;
     assert_eq!(answer.body, r#"Some("Some(\"bob\")") Some("write") Some(0)"#);
@@ -74,7 +74,7 @@ async fn an_optional_layer_without_a_token_leaves_none_of_an_outer_one() {
     let token = nested.outer.authlete.token().subject("alice").scopes(["write"]).issue().await;
     let answer = nested.get("/", &token, None).await;
     assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "None None None"));
-    // A requirement finds no token either.
+    // A requirement finds no token.
     let answer = nested.get("/write", &token, None).await;
     assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, "Bearer"));
 }

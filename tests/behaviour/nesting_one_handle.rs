@@ -1,5 +1,5 @@
-//! Layers of one handle inside each other: the inner one goes by what the outer one did, as long as
-//! nothing has changed since.
+//! Nested layers of one handle: the inner one reuses the verdict of the outer one, unless the token was
+//! invalidated since.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{
     support::{Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, rotation, send},
 };
 
-/// A layer that takes proofs.
+/// A layer that accepts proofs.
 fn proving(bench: &Bench) -> AuthLayer {
     bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap()
 }
 
-/// A layer inside another one, between which the token is revoked, or revoked elsewhere and forgotten here.
+/// Nested layers, between which the token is revoked here, or revoked elsewhere and forgotten here.
 fn revoked_between(
     bench: &Bench,
     outer: &AuthLayer,
@@ -45,7 +45,7 @@ fn revoked_between(
     })
 }
 
-/// A layer inside another one, between which a request waits for so many calls, and for what comes of them.
+/// Nested layers, between which a request waits until so many calls have completed.
 fn after_calls(
     bench: &Arc<Bench>,
     outer: &AuthLayer,
@@ -63,7 +63,7 @@ fn after_calls(
     })
 }
 
-/// A layer, and a holder whose token it knows only as it was before an outage that is over.
+/// A layer, and a holder whose token has a stale entry after an outage.
 async fn stale(bench: &Bench) -> (AuthLayer, Holder<'_>) {
     let layer = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
     let auth = layer.breaker(0, SECOND).build().unwrap();
@@ -76,7 +76,7 @@ async fn stale(bench: &Bench) -> (AuthLayer, Holder<'_>) {
     (auth, holder)
 }
 
-/// Appends to responses what a test can count.
+/// Appends a header to responses, for counting.
 fn signatures() -> MessageSignatures {
     MessageSignatures::at(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
@@ -125,7 +125,7 @@ async fn an_inner_layer_sees_a_revocation_during_the_revalidation_of_stale_facts
 }
 
 #[tokio::test]
-async fn an_inner_layer_goes_by_what_a_revalidation_has_told_meanwhile() {
+async fn an_inner_layer_uses_the_result_of_a_revalidation() {
     let bench = Arc::new(Bench::new().await);
     let auth = proving(&bench);
     let holder = Holder::at(&bench, Protected::new(&auth)).await;
@@ -137,7 +137,7 @@ async fn an_inner_layer_goes_by_what_a_revalidation_has_told_meanwhile() {
 }
 
 #[tokio::test]
-async fn an_inner_layer_goes_by_what_an_extension_has_told_meanwhile() {
+async fn an_inner_layer_uses_the_result_of_an_extension() {
     let bench = Arc::new(Bench::new().await);
     let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND).wait();
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
@@ -157,7 +157,7 @@ async fn a_strict_inner_layer_admits_what_was_revalidated_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_route_without_cache_does_not_go_by_the_call_of_another_request() {
+async fn a_route_without_cache_does_not_join_the_call_of_another_request() {
     let bench = Bench::new().await;
     let auth = proving(&bench);
     let holder = Holder::at(&bench, Protected::new(&auth)).await;
@@ -202,7 +202,7 @@ async fn an_inner_layer_does_not_send_a_proof_that_was_sent_in_the_background() 
 }
 
 #[tokio::test]
-async fn nested_layers_tell_one_nonce() {
+async fn nested_layers_send_one_nonce() {
     let bench = Bench::new().await;
     let dpop = Dpop::at(ORIGIN).nonces("k".repeat(32), 60 * SECOND);
     let auth: AuthLayer = bench.layer().dpop(dpop).build().unwrap();
@@ -216,7 +216,7 @@ async fn nested_layers_tell_one_nonce() {
 }
 
 #[tokio::test]
-async fn nested_layers_tell_one_new_value() {
+async fn nested_layers_send_one_new_value() {
     let bench = Bench::new().await;
     for rotation in [rotation(), Rotation::in_cookie("token").every(20 * SECOND)] {
         let auth = bench.layer().rotate(rotation).build().unwrap();
@@ -262,7 +262,7 @@ async fn an_inner_layer_signs_for_its_own_token() {
 }
 
 #[tokio::test]
-async fn the_proof_of_one_token_does_not_do_for_another_that_takes_its_place() {
+async fn a_proof_is_not_accepted_for_a_token_that_replaces_its_own() {
     let bench = Bench::new().await;
     let auth = proving(&bench);
     let swaps = middleware::from_fn(|mut request: Request, next: middleware::Next| async move {

@@ -1,4 +1,4 @@
-//! Not knowing is never an answer about the token.
+//! A failure to check is 503 or 500, never a verdict about the token.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower_authlete::{
 
 use crate::support::{Answer, Bench, Protected};
 
-/// A request with a good token while something is wrong.
+/// A request with a valid token during a fault.
 async fn during(fault: Fault) -> Answer {
     let bench = Bench::new().await;
     let authlete = bench.authlete.client_builder().deadline(Duration::from_millis(300));
@@ -21,7 +21,7 @@ async fn during(fault: Fault) -> Answer {
     let token = bench.authlete.token().subject("alice").issue().await;
     bench.authlete.fault(fault);
     let answer = api.get(&token).await;
-    // It is not remembered either.
+    // It is not cached either.
     bench.authlete.clear_faults();
     assert_eq!(api.get(&token).await.body, "alice");
     answer
@@ -34,7 +34,7 @@ fn assert_unavailable(answer: &Answer, what: &str) {
 }
 
 #[tokio::test]
-async fn trouble_upstream_is_503() {
+async fn failures_of_authlete_are_503() {
     for fault in [
         Fault::hang(),
         Fault::reset(),
@@ -58,7 +58,7 @@ async fn an_answer_that_is_not_understood_is_503() {
         "null".into(),
         "true".into(),
         "[]".into(),
-        // Serde would read an array by position: this would be an OK.
+        // serde would deserialize an array by position, here as OK.
         r#"["A056001","fine","OK"]"#.into(),
         "{}".into(),
         r#"{"action":null}"#.into(),
@@ -108,7 +108,7 @@ fn filled() -> IntrospectionResponse {
 }
 
 #[tokio::test]
-async fn our_own_credentials_being_refused_is_500() {
+async fn refused_credentials_of_this_server_are_500() {
     for status in [400, 401, 403, 404, 405, 301] {
         let answer = during(Fault::status(status)).await;
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{status}");
@@ -121,7 +121,7 @@ async fn our_own_credentials_being_refused_is_500() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_503() {
+async fn a_refused_connection_is_503() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -131,7 +131,7 @@ async fn nobody_listening_is_503() {
 }
 
 #[tokio::test]
-async fn when_authlete_says_when_to_come_back_the_client_is_told() {
+async fn retry_after_of_authlete_is_relayed_to_the_client() {
     for status in [429, 503] {
         let answer = during(Fault::status(status).retry_after(17)).await;
         assert_eq!(answer.header(RETRY_AFTER), "17");

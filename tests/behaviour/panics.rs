@@ -1,4 +1,4 @@
-//! What panics takes nothing else with it: no other request, no permit and no call.
+//! A panic affects no other request, and leaks no permit and no call.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use tower_authlete::{
 
 use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE};
 
-/// What panics as often as it is told to.
+/// Panics a given number of times.
 #[derive(Clone, Default)]
 struct Fuse(Arc<AtomicUsize>);
 
@@ -31,7 +31,7 @@ impl Fuse {
         assert!(left.is_err(), "as it was told to");
     }
 
-    /// The same, as a predicate.
+    /// A predicate that panics.
     fn holds(&self) -> bool {
         self.blow();
         true
@@ -52,7 +52,7 @@ impl Renderer<Body> for Fuse {
     }
 }
 
-/// With room for one call, so that a place that is not given back shows.
+/// With one permit, so that a leaked one shows.
 fn narrow(bench: &Bench) -> AuthLayerBuilder {
     bench.layer().max_in_flight(1).max_waiting(0)
 }
@@ -61,14 +61,14 @@ async fn panics(api: &Protected, token: &str) {
     assert!(api.spawn_get(token).await.is_err_and(|error| error.is_panic()));
 }
 
-/// The same API around a handler that blows the fuse.
+/// An API whose handler panics.
 fn around_fuse<R: Renderer<Body>>(auth: &AuthLayer<R>, fuse: &Fuse) -> Protected {
     let fuse = fuse.clone();
     Protected::with_routes(auth, Router::new().route("/", get(async move || fuse.blow())))
 }
 
 #[tokio::test]
-async fn after_a_panic_all_is_as_before_it() {
+async fn after_a_panic_requests_are_served() {
     for place in ["handler", "requirement", "requirement of a route", "precheck", "token source"] {
         let (bench, fuse) = (Bench::new().await, Fuse::default());
         let (layer, it) = (narrow(&bench), fuse.clone());
@@ -151,7 +151,7 @@ async fn after_a_panic_of_the_renderer_refusals_are_rendered() {
 }
 
 #[tokio::test]
-async fn a_panic_of_one_waiter_fails_no_other() {
+async fn a_panic_of_a_waiter_fails_no_other() {
     let (bench, fuse) = (Bench::new().await, Fuse::default());
     let it = fuse.clone();
     let requirement = Require::when("test", move |_| it.holds());
@@ -169,7 +169,7 @@ async fn a_panic_of_one_waiter_fails_no_other() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_call_is_a_call_that_failed() {
+async fn a_panic_in_a_call_counts_as_a_failure() {
     let (bench, fuse) = (Bench::new().await, Fuse::default());
     let it = fuse.clone();
     let authlete = bench.watched(move |_| it.blow()).build().unwrap();
@@ -189,7 +189,7 @@ async fn a_panic_in_a_call_is_a_call_that_failed() {
 }
 
 #[tokio::test]
-async fn a_panic_about_an_extension_leaves_none_under_way() {
+async fn a_panic_in_an_extension_leaves_none_in_flight() {
     let (bench, fuse) = (Bench::new().await, Fuse::default());
     let it = fuse.clone();
     let refresh = Refresh::extend().when(move |_| it.holds());
@@ -205,7 +205,7 @@ async fn a_panic_about_an_extension_leaves_none_under_way() {
 }
 
 #[tokio::test]
-async fn a_panic_about_each_extension_fails_no_request() {
+async fn a_panic_in_an_extension_fails_no_request() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     for waits in [true, false] {

@@ -105,7 +105,7 @@ async fn a_cached_token_grows_too_old_between_two_requests() {
 }
 
 #[tokio::test]
-async fn a_subject_or_a_test_of_ones_own_can_be_required() {
+async fn a_subject_or_a_predicate_can_be_required() {
     let bench = Bench::new().await;
     let gold =
         Require::when("for gold members", |token| token.properties().get("plan") == Some("gold"));
@@ -121,7 +121,7 @@ async fn a_subject_or_a_test_of_ones_own_can_be_required() {
 }
 
 #[tokio::test]
-async fn requirements_of_the_layer_add_up() {
+async fn requirements_of_the_layer_are_combined() {
     let bench = Bench::new().await;
     let api = bench
         .api_with(|layer| layer.require(RequireScopes::all(["a"])).require(Require::subject()));
@@ -170,7 +170,7 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
 }
 
 #[tokio::test]
-async fn what_an_optional_layer_requires_is_for_those_who_present_a_token() {
+async fn requirements_of_an_optional_layer_apply_to_presented_tokens() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.optional().require(RequireScopes::all(["write"])));
     let answer = api.send(&[]).await;
@@ -194,7 +194,7 @@ async fn issued_as(bench: &Bench, auth: &AuthLayer, facts: serde_json::Value) ->
 }
 
 #[tokio::test]
-async fn a_route_that_asks_again_goes_by_the_certificate_that_the_token_is_bound_to() {
+async fn a_route_without_cache_checks_the_certificate_binding() {
     let bench = Bench::new().await;
     let auth = bench.layer().build().unwrap();
     let api = Protected::new(&auth);
@@ -204,7 +204,7 @@ async fn a_route_that_asks_again_goes_by_the_certificate_that_the_token_is_bound
 }
 
 #[tokio::test]
-async fn a_route_that_asks_again_goes_by_what_the_layer_takes() {
+async fn a_route_without_cache_uses_the_settings_of_its_layer() {
     let bench = Bench::new().await;
     let alice = Require::when("for alice", |token| token.scopes().contains("read"));
     let auth = bench.layer().require(RequireScopes::any(["read", "all"])).build().unwrap();

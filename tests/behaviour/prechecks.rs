@@ -1,4 +1,4 @@
-//! Nonsense is refused without a call, and so are JWTs that the service did not sign.
+//! Tokens of a wrong shape, and JWTs that the service did not sign, are refused without a call.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 /// When the tests begin, in s since the epoch.
 const NOW: u64 = 2_000_000_000;
 
-/// A key set of these keys, by these names.
+/// A JWK set of these keys, with these key IDs.
 fn set(keys: &[(&str, &Key)]) -> String {
     let keys = keys.iter().map(|(id, key)| merged(key.jwk.clone(), json!({ "kid": id })));
     json!({ "keys": keys.collect::<Vec<_>>() }).to_string()
@@ -49,7 +49,7 @@ impl Signing {
         self.bench.api_with(|layer| layer.precheck(precheck))
     }
 
-    /// Whether Authlete is asked about a token, which it does not know.
+    /// Whether an unknown token causes a call.
     async fn is_asked(&self, api: &Protected, token: &str) -> bool {
         let before = self.bench.introspections();
         assert_eq!(api.get(token).await.status, UNAUTHORIZED);
@@ -58,7 +58,7 @@ impl Signing {
 }
 
 #[tokio::test]
-async fn what_does_not_look_like_a_token_of_the_service_costs_no_call() {
+async fn a_token_of_a_wrong_shape_makes_no_call() {
     let bench = Bench::new().await;
     let shape = Precheck::length(43..=43).and(Precheck::base64url());
     let api = bench.api_with(|layer| layer.precheck(shape.or(Precheck::prefix("old_"))));
@@ -103,7 +103,7 @@ async fn a_token_that_passes_is_still_introspected() {
 }
 
 #[tokio::test]
-async fn a_jwt_that_the_service_cannot_have_issued_costs_no_call() {
+async fn a_jwt_of_another_issuer_makes_no_call() {
     let service = Signing::new().await;
     let api = service.api(|jwt| jwt.issuer("https://as.example.com"));
     let (key, thief) = (&service.key, Key::es256());
@@ -162,7 +162,7 @@ async fn a_key_that_is_not_known_yet_is_passed_on_unless_it_is_said_not_to() {
     assert!(!service.is_asked(&strict, &token(&new, json!("two"))).await);
     assert!(!service.is_asked(&strict, &token(&new, Value::Null)).await);
     assert!(service.is_asked(&strict, &token(&service.key, Value::Null)).await);
-    // It names another key than the one by which it is signed.
+    // Its `kid` is that of another key.
     assert!(!service.is_asked(&strict, &token(&service.key, json!("two"))).await);
 }
 
@@ -291,7 +291,7 @@ async fn random_strings_can_be_allowed_beside_jwts() {
 }
 
 #[tokio::test]
-async fn a_token_whose_life_was_extended_is_asked_about() {
+async fn an_expired_jwt_is_introspected_where_its_token_may_be_valid() {
     let service = Signing::new().await;
     let past = |id: &str| jwt(&service.key, "one", json!({}), json!({ "exp": 1, "jti": id }));
     assert!(!service.is_asked(&service.api(|jwt| jwt), &past("a")).await);
@@ -338,7 +338,7 @@ async fn refusals_of_prechecks_are_counted() {
     assert_eq!(counted, expected);
 }
 
-/// A place for tokens that gives away whatever is there.
+/// A source that accepts any value as a token.
 struct Anything;
 
 impl TokenSource for Anything {
@@ -351,11 +351,11 @@ impl TokenSource for Anything {
 }
 
 #[tokio::test]
-async fn illegal_syntax_is_refused_before_anything_else_is_looked_at() {
+async fn illegal_syntax_is_refused_first() {
     let bench = Bench::new().await;
     let looked_at = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = looked_at.clone();
-    // It is asked before anything is hashed or looked up.
+    // The precheck precedes hashing and the cache.
     let count = move |_: &str| counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 1000;
     let api = bench.api_with(|layer| layer.token_source(Anything).precheck(count));
     let long = "x".repeat(16 * 1024 + 1);

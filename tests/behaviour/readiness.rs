@@ -12,7 +12,7 @@ use tower_authlete::{AuthLayer, RequireScopes, emulator::Api};
 
 use crate::support::Bench;
 
-/// Panics when it is called without having been polled ready; a clone has not been.
+/// Panics if it is called before it was polled ready. Clones start as not ready.
 #[derive(Default)]
 struct Strict {
     ready: bool,

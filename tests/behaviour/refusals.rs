@@ -1,4 +1,4 @@
-//! What clients are told when they are refused.
+//! Responses to refused requests.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -110,7 +110,7 @@ async fn what_authlete_says_on_success_is_not_sent() {
 }
 
 #[tokio::test]
-async fn problem_details_tell_what_the_challenge_tells() {
+async fn problem_details_have_the_facts_of_the_challenge() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.renderer(ProblemDetails));
     let token = bench.authlete.token().issue().await;

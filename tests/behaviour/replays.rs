@@ -1,4 +1,4 @@
-//! A proof is good once, whoever sends it again, however and whenever (RFC 9449 §11.1).
+//! A copy of a proof is refused, however it is spelt and whenever it is sent (RFC 9449 §11.1).
 
 use axum::{Router, extract::Path, routing::get};
 use futures_util::FutureExt;
@@ -60,7 +60,7 @@ async fn a_copy_that_waits_until_the_proof_is_forgotten_is_too_old() {
     assert_eq!(holder.present(&proof).await.status, OK);
     bench.clock.advance(59 * SECOND);
     holder.api.handle.forget(&holder.token);
-    // Authlete is slow; the client itself has a request under way, whose call the thief's request joins.
+    // Authlete is slow, and the thief's request joins the call of the client's.
     let before = bench.introspections();
     let hold = bench.authlete.hold(Api::Introspection);
     let own = holder.spawn_get();
@@ -70,7 +70,7 @@ async fn a_copy_that_waits_until_the_proof_is_forgotten_is_too_old() {
     bench.clock.advance(2 * SECOND);
     drop(hold);
     assert_eq!(own.await.unwrap().status, OK);
-    // Others' requests clear what is past.
+    // Other requests remove expired entries.
     for _ in 0..200 {
         assert_eq!(holder.get().await.status, OK);
     }

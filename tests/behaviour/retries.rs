@@ -182,7 +182,7 @@ async fn calls_that_succeed_fill_the_retry_budget() {
 }
 
 #[tokio::test]
-async fn a_retry_does_not_come_before_retry_after() {
+async fn a_retry_is_not_made_before_retry_after() {
     let bench = Bench::new().await;
     let api = retrying(&bench, 1);
     bench.authlete.fault(Fault::status(503).retry_after(17));

@@ -1,4 +1,4 @@
-//! Facts in use are revalidated ahead of their end, beside the requests that use them.
+//! Entries in use are revalidated before `max_age`, in the background.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn steady_traffic_never_waits_for_a_revalidation() {
     bench.authlete.arrived(Api::Introspection, 2).await;
     hold.release();
     api.is_idle().await;
-    // The new answer is good for another 60 s; a revocation shows within that all the same.
+    // The new answer is used for 60 s; a revocation takes effect within that.
     assert!(bench.authlete.revoke(&token));
     bench.clock.advance(60 * SECOND);
     assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
@@ -39,7 +39,7 @@ async fn by_default_facts_in_use_are_revalidated_in_the_last_tenth_of_their_age(
     off.get(&token).await;
     bench.clock.advance(53 * SECOND);
     api.get(&token).await;
-    // A call that is answered: one that was made before it would have arrived, too.
+    // A call that was started before this one would have arrived by now.
     api.get("another").await;
     assert_eq!(bench.introspections(), 3);
     bench.clock.advance(4 * SECOND);
@@ -59,7 +59,7 @@ async fn in_an_outage_nothing_is_revalidated_ahead_of_its_end() {
     bench.clock.advance(51 * SECOND);
     bench.authlete.fault(Fault::status(503));
     for asked in 2..5 {
-        // A call that is answered: those before it have been, too.
+        // Calls that were started before this one have completed.
         assert_eq!(api.get("another").await.status, UNAVAILABLE);
         assert_eq!(bench.introspections(), asked);
         assert_eq!(api.get(&token).await.status, OK);

@@ -1,5 +1,4 @@
-//! A token that is revoked is gone at once, by any value that it has had, also for answers that are on
-//! their way.
+//! A revoked token is refused at once, by every value that it had, also by responses to calls in flight.
 
 use std::{
     sync::Arc,
@@ -30,13 +29,13 @@ async fn a_revoked_token_is_refused_at_once() {
     let answer = api.get(&token).await;
     assert_eq!(answer.status, UNAUTHORIZED);
     assert!(answer.challenge().contains("error=\"invalid_token\""));
-    // It is known to be gone, so that nobody has to ask.
+    // The revocation is cached, so that no call is made.
     assert_eq!(bench.introspections(), 1);
     bench.clock.advance(10 * SECOND);
     assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
 }
 
-/// A call is made, Authlete decides OK, the token is revoked, and only then does OK arrive.
+/// A token that is revoked between the decision of its introspection and the response.
 async fn revoked_while_asked(bench: &Bench, auth: &AuthLayer) {
     let api = Protected::new(auth);
     let before = bench.introspections();
@@ -54,13 +53,13 @@ async fn revoked_while_asked(bench: &Bench, auth: &AuthLayer) {
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_does_not_bring_a_revoked_token_back() {
+async fn an_answer_in_flight_does_not_admit_a_revoked_token() {
     let bench = Bench::new().await;
     revoked_while_asked(&bench, &bench.layer().build().unwrap()).await;
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_does_not_bring_a_revoked_token_back_where_nothing_is_cached() {
+async fn an_answer_in_flight_does_not_admit_a_revoked_token_without_a_cache() {
     let bench = Bench::new().await;
     revoked_while_asked(&bench, &bench.layer().no_cache().build().unwrap()).await;
     revoked_while_asked(&bench, &bench.layer().build().unwrap().no_cache()).await;
@@ -93,7 +92,7 @@ async fn a_revocation_is_finished_even_if_its_caller_goes_away() {
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     hold.release();
-    // A second one takes its turn after the first on the same connection, or on one that is slower.
+    // The second call comes after the first on the same connection, or on a slower one.
     let _ = api.handle.revoke("another").await;
     let mut status = OK;
     for _ in 0..1000 {
@@ -112,7 +111,7 @@ async fn a_revocation_tells_how_many_tokens_authlete_ended() {
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
     assert_eq!(api.handle.revoke(&token).await.unwrap(), 1);
-    // RFC 7009 §2.2: what is not there is no error.
+    // RFC 7009 §2.2: an unknown token is no error.
     assert_eq!(api.handle.revoke(&token).await.unwrap(), 0);
 }
 
@@ -181,14 +180,14 @@ async fn revocations_of_one_token_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_value_that_comes_after_the_deadline_of_a_revocation_is_revoked_and_told_to_nobody() {
+async fn a_new_value_after_the_deadline_of_a_revocation_is_revoked_and_not_sent() {
     let bench = Bench::new().await;
     let (api, values) = rotated(&bench, 0).await;
     bench.clock.advance(20 * SECOND);
     let hold = bench.authlete.hold(Api::TokenUpdate);
     let rotates = api.spawn_get(&values[0]);
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
-    // Nothing but time ends the wait for the rotation.
+    // Only the deadline ends the wait for the rotation.
     assert_eq!(api.handle.revoke(&values[0]).await.unwrap(), 0);
     hold.release();
     assert_eq!(rotates.await.unwrap().header(NEW), "");
@@ -210,7 +209,7 @@ async fn a_waiter_does_not_use_a_completed_answer_after_a_revocation() {
     assert_eq!(waiting.await.status, UNAUTHORIZED);
 }
 
-/// A store that answers when it is told to.
+/// A store that responds when it is released.
 struct Slow {
     replays: MemoryReplays,
     asked: Arc<Notify>,
@@ -256,13 +255,13 @@ async fn a_revocation_waits_for_a_rotation_and_ends_the_new_value() {
             }
         };
         tokio::pin!(revoked);
-        // It must not be done before it is known what there is to be revoked.
+        // It must not complete before the new value is known.
         let early = tokio::time::timeout(Duration::from_millis(50), &mut revoked).await;
         assert!(early.is_err(), "{by_endpoint}");
         hold.release();
         revoked.await;
         assert_eq!(api.get(&old).await.status, UNAUTHORIZED, "{by_endpoint}");
-        // A value that is told is good for nothing.
+        // A value that reaches the client is invalid.
         let answer = request.await.unwrap();
         let new = Some(answer.header(NEW)).filter(|new| !new.is_empty());
         if let Some(new) = new {

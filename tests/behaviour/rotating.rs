@@ -1,4 +1,4 @@
-//! Tokens in use get new values from time to time.
+//! Rotation: tokens in use get new values at intervals.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn the_client_is_told_the_new_value_and_the_old_one_is_refused_at_once() {
     let answer = api.get_at("/read", &new).await;
     assert_eq!((answer.body.as_str(), answer.header(NEW)), ("alice", ""));
     assert_eq!((bench.introspections() - before, bench.updates()), (0, 1));
-    // The new value gets old too.
+    // The new value is rotated later.
     bench.clock.advance(20 * SECOND);
     assert_ne!(api.get(&new).await.header(NEW), "");
 }
@@ -55,7 +55,7 @@ async fn without_the_setting_nothing_is_rotated() {
 }
 
 #[tokio::test]
-async fn requests_at_once_cause_one_rotation_and_learn_the_same_value() {
+async fn concurrent_requests_cause_one_rotation_and_get_the_same_value() {
     let bench = Bench::new().await;
     let (api, old) = due(&bench, rotation()).await;
     let answers = join_all((0..50).map(|_| api.get(&old))).await;
@@ -112,7 +112,7 @@ async fn a_rotation_that_fails_leaves_the_old_value_as_it_is() {
         bench.authlete.fault(fault.on(Api::TokenUpdate));
         let answer = api.get(&old).await;
         assert_eq!((answer.status, answer.header(NEW)), (OK, ""));
-        // Here nothing was rotated, and the old value still works.
+        // No rotation took place, and the old value is valid.
         assert_eq!(api.get(&old).await.status, OK);
     }
 }
@@ -171,7 +171,7 @@ async fn an_old_value_is_accepted_for_all_of_the_overlap_whatever_is_cached() {
         bench.clock.advance(6 * SECOND);
         let answer = api.get_at("/read", &old).await;
         assert_eq!((answer.body.as_str(), answer.header(NEW)), ("alice", new.as_str()));
-        // It stands for the new value: what ends that ends it.
+        // It is an alias of the new value, and is invalidated with it.
         assert!(bench.authlete.revoke(&new));
         bench.clock.advance(23 * SECOND);
         let status = if max_age > 30 * SECOND { OK } else { UNAUTHORIZED };
@@ -182,7 +182,7 @@ async fn an_old_value_is_accepted_for_all_of_the_overlap_whatever_is_cached() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_overlap_longer() {
+async fn a_clock_that_is_set_back_extends_no_overlap() {
     let bench = Bench::new().await;
     let (api, old) = due(&bench, rotation().overlap(5 * SECOND)).await;
     assert_ne!(api.get(&old).await.header(NEW), "");
@@ -233,9 +233,9 @@ async fn a_rotation_that_is_refused_is_tried_again_after_a_while() {
 }
 
 #[tokio::test]
-async fn the_old_value_of_a_rotation_that_is_not_answered_is_refused_with_a_challenge() {
+async fn the_old_value_of_a_rotation_without_a_response_is_refused_with_a_challenge() {
     let bench = Bench::new().await;
-    let api = bench.hasty(|layer| layer.rotate(rotation()));
+    let api = bench.api_with_short_deadline(|layer| layer.rotate(rotation()));
     let token = bench.authlete.token().issue().await;
     api.get(&token).await;
     bench.clock.advance(20 * SECOND);
@@ -248,7 +248,7 @@ async fn the_old_value_of_a_rotation_that_is_not_answered_is_refused_with_a_chal
 }
 
 #[tokio::test]
-async fn in_an_outage_cached_tokens_that_are_due_for_rotation_serve_on() {
+async fn in_an_outage_cached_tokens_that_are_due_for_rotation_are_served() {
     for status in [503, 429] {
         let bench = Bench::new().await;
         let api = bench.api_with(|layer| layer.rotate(rotation()));
@@ -263,7 +263,7 @@ async fn in_an_outage_cached_tokens_that_are_due_for_rotation_serve_on() {
 }
 
 #[tokio::test]
-async fn in_an_outage_stale_tokens_that_are_due_for_rotation_serve_on() {
+async fn in_an_outage_stale_tokens_that_are_due_for_rotation_are_served() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND).rotate(rotation()));
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -295,7 +295,7 @@ async fn nothing_is_rotated_while_the_breaker_is_open() {
 }
 
 #[tokio::test]
-async fn rotations_at_once_are_limited() {
+async fn concurrent_rotations_are_limited() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.rotate(rotation()));
     let mut tokens = Vec::new();

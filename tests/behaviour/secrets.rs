@@ -1,4 +1,4 @@
-//! Tokens and credentials are seen nowhere.
+//! Tokens and credentials appear in no log, error or `Debug`.
 
 use std::fmt::Debug;
 
@@ -28,14 +28,14 @@ use crate::{
 };
 
 #[tokio::test]
-async fn nothing_secret_is_logged_whatever_goes_wrong() {
+async fn no_failure_logs_a_secret() {
     let (log, _guard) = logged();
     let bench = Bench::new().await;
     let token = "S3cr3tAcc3ssT0k3n";
     bench.authlete.token().value(token).issue().await;
     let authlete = bench.authlete.client_builder().deadline(std::time::Duration::from_millis(200));
     let auth = AuthLayer::builder(authlete.build().unwrap()).no_cache();
-    // Every call is made, and fails in its own way.
+    // Every API is called, and fails in another way.
     let auth: AuthLayer = auth.breaker(0, std::time::Duration::ZERO).build().unwrap();
     let api = Protected::new(&auth);
     let echo = format!("{{\"action\":\"{token}\",\"expiresAt\":\"{token}\"}}");
@@ -61,7 +61,7 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
     let text = log.text();
     assert!(text.contains("check this server's AUTHLETE_* settings"), "{text}");
     assert!(text.contains("request refused"), "{text}");
-    // What lies beneath an error is told.
+    // Sources of errors are kept.
     assert!(text.contains("no answer within 200 ms"), "{text}");
     for secret in [token, bench.authlete.service_access_token()] {
         assert!(!text.contains(secret), "{text}");
@@ -70,7 +70,7 @@ async fn nothing_secret_is_logged_whatever_goes_wrong() {
 
 const SECRET: &str = "S3cr3t+T0k3n/x~\"y\\z=";
 
-/// What nobody may read of it, in any encoding.
+/// The encodings of the secret that must not appear.
 fn shown(text: &str) -> Option<String> {
     let percent = utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string();
     let json = serde_json::to_string(SECRET).unwrap();
@@ -90,7 +90,7 @@ fn all_of(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A client whose server or transport repeats all that it is sent, in this encoding.
+/// A client whose server or transport repeats the request in this encoding.
 fn repeating(refuses: bool, basic: bool, encode: fn(&str) -> String) -> Authlete {
     let transport = service_fn(move |request: Request<RequestBody>| async move {
         let (head, body) = request.into_parts();
@@ -145,7 +145,7 @@ async fn what_was_sent_is_in_no_error_however_it_is_encoded() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_in_what_can_be_debugged() {
+async fn debug_output_contains_no_secret() {
     let bench = Bench::new().await;
     let auth: AuthLayer = bench.layer().build().unwrap();
     let token = bench.authlete.token().value("S3cr3tAcc3ssT0k3n").hidden_property("risk", "h1dd3n");
@@ -169,7 +169,7 @@ async fn nothing_secret_is_in_what_can_be_debugged() {
     }
 }
 
-/// What `Debug` shows of a document with this secret in it.
+/// The `Debug` form of a document with this secret.
 fn debugged<T: Debug + DeserializeOwned>(secret: &str, document: &str) -> String {
     let document = document.replace("SECRET", secret);
     format!("{:?}", serde_json::from_str::<T>(&document).unwrap())

@@ -1,4 +1,4 @@
-//! Sessions of browsers: their tokens are held here, and renewed when they have to be.
+//! Browser sessions: tokens are stored on the server, and renewed before they expire.
 #![cfg(feature = "session")]
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +22,7 @@ async fn a_cookie_stands_for_the_sessions_access_token() {
     let browser = Browser::new(&bench).await;
     let answer = browser.get().await;
     assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "alice"));
-    // Nothing of the tokens is in what the browser gets or holds.
+    // The browser gets no token.
     let all = format!("{answer:?} {}", browser.cookie);
     assert!(
         !all.contains(&browser.pair.access_token) && !all.contains(&browser.pair.refresh_token)
@@ -41,13 +41,13 @@ async fn without_a_cookie_or_with_a_wrong_one_there_is_no_session() {
     let answer = browser.get().await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
-    // Two of them name none.
+    // Two cookies name no session.
     browser.cookie = format!("{good}; __Host-session=wrong");
     assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn ten_requests_at_once_cause_one_renewal_and_nobody_is_logged_out() {
+async fn concurrent_requests_cause_one_renewal_and_keep_the_session() {
     for post in [false, true] {
         let bench = Bench::new().await;
         let browser = if post {
@@ -89,7 +89,7 @@ async fn an_outage_does_not_end_a_session_and_tokens_that_are_still_good_are_use
     bench.clock.advance(80 * SECOND);
     bench.authlete.clear_faults();
     bench.authlete.fault(Fault::status(503).on(Api::Token));
-    // Near its end, but good.
+    // About to expire, but valid.
     assert_eq!(browser.get().await.body, "alice");
     bench.clock.advance(20 * SECOND);
     let answer = browser.get().await;
@@ -100,7 +100,7 @@ async fn an_outage_does_not_end_a_session_and_tokens_that_are_still_good_are_use
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_is_of_no_use_ends_the_session() {
+async fn a_refused_refresh_token_removes_the_session() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.authlete.revoke(&browser.pair.access_token);
@@ -109,13 +109,13 @@ async fn a_refresh_token_that_is_of_no_use_ends_the_session() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
     assert_eq!(renewals(&bench), 1);
-    // It is gone: nobody is asked again.
+    // The session is removed, and no further call is made.
     assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(renewals(&bench), 1);
 }
 
 #[tokio::test]
-async fn renewed_tokens_that_cannot_be_saved_are_used_by_nobody_and_not_lost() {
+async fn renewed_tokens_that_cannot_be_saved_are_not_used_and_not_lost() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(100 * SECOND);
@@ -131,7 +131,7 @@ async fn renewed_tokens_that_cannot_be_saved_are_used_by_nobody_and_not_lost() {
 }
 
 #[tokio::test]
-async fn a_store_that_saves_nothing_uses_no_refresh_token_up() {
+async fn a_store_that_cannot_save_uses_no_refresh_token() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     browser.process.store.break_after(0);
@@ -157,7 +157,7 @@ async fn tokens_that_were_saved_though_the_store_failed_are_kept() {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_makes_nobody_wait_for_ever() {
+async fn a_store_that_does_not_respond_is_waited_for_until_the_deadline() {
     let bench = Bench::new().await;
     let deadline = Duration::from_millis(20);
     let browser = Browser::with(&bench, |layer| layer.store_deadline(deadline)).await;
@@ -171,7 +171,7 @@ async fn a_store_that_does_not_answer_makes_nobody_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_counts_as_a_renewal() {
+async fn a_missing_response_counts_as_a_renewal() {
     let nothing = serde_json::json!({ "action": "OK" });
     for (fault, used_up) in [
         (Fault::reset(), true),
@@ -181,12 +181,12 @@ async fn a_lost_answer_counts_as_a_renewal() {
     ] {
         let bench = Bench::new().await;
         let browser = Browser::new(&bench).await;
-        // The old access token is known to the layer inside, and would be good for 20 s more.
+        // The inner layer has cached the old access token, which is valid for 20 s more.
         assert_eq!(browser.get().await.body, "alice");
         bench.clock.advance(80 * SECOND);
         bench.authlete.fault(fault.clone().on(Api::Token).times(1));
         assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE, "{fault:?}");
-        // Whether it was used up is seen by using the refresh token again.
+        // Using the refresh token again shows whether it was used.
         let answer = browser.get().await;
         if used_up {
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{fault:?}");
@@ -200,7 +200,7 @@ async fn a_lost_answer_counts_as_a_renewal() {
 }
 
 #[tokio::test]
-async fn while_an_answer_stays_lost_the_old_access_token_is_not_used() {
+async fn while_a_response_is_missing_the_old_access_token_is_not_used() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     assert_eq!(browser.get().await.body, "alice");
@@ -208,14 +208,14 @@ async fn while_an_answer_stays_lost_the_old_access_token_is_not_used() {
     bench.authlete.fault(Fault::reset().on(Api::Token).times(1));
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     bench.authlete.fault(Fault::status(503).on(Api::Token));
-    // That Authlete turns the second call away says nothing of the first one.
+    // The refusal of the second call says nothing about the first one.
     for _ in 0..2 {
         assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
 
 #[tokio::test]
-async fn a_refused_refresh_token_does_not_end_an_access_token_that_is_good() {
+async fn a_refused_refresh_token_keeps_a_valid_access_token() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(80 * SECOND);
@@ -234,7 +234,7 @@ async fn a_refused_refresh_token_does_not_end_an_access_token_that_is_good() {
 }
 
 #[tokio::test]
-async fn a_tab_that_is_closed_does_not_lose_the_new_refresh_token() {
+async fn a_client_that_disconnects_does_not_lose_the_new_refresh_token() {
     let bench = Bench::new().await;
     let browser = Arc::new(Browser::new(&bench).await);
     bench.clock.advance(100 * SECOND);
@@ -261,7 +261,7 @@ async fn requests_of_other_sites_change_nothing() {
         (&[("sec-fetch-site", "same-origin")], StatusCode::OK),
     ] {
         assert_eq!(browser.send("POST", headers).await.status, status, "{headers:?}");
-        // Safe methods are let pass.
+        // Safe methods pass.
         assert_eq!(browser.send("GET", headers).await.status, StatusCode::OK);
     }
 }
@@ -301,7 +301,7 @@ async fn every_session_that_the_cookies_name_is_ended() {
 }
 
 #[tokio::test]
-async fn who_names_too_many_sessions_is_told_that_not_all_have_ended() {
+async fn a_cookie_header_with_too_many_sessions_is_an_error() {
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     let many = |others: usize| {
@@ -314,7 +314,7 @@ async fn who_names_too_many_sessions_is_told_that_not_all_have_ended() {
 }
 
 #[tokio::test]
-async fn one_session_that_cannot_be_ended_does_not_keep_another_alive() {
+async fn a_session_that_cannot_be_ended_does_not_prevent_the_end_of_another() {
     let bench = Bench::new().await;
     let Browser { process, cookie: first, .. } = Browser::new(&bench).await;
     let two = Browser::at(&bench, process).await;
@@ -368,7 +368,7 @@ async fn websocket_handshakes_of_other_origins_are_refused() {
     ] {
         let answer = browser.send("GET", &[&upgrade[..], more].concat()).await;
         assert_eq!(answer.status, status, "{more:?}");
-        // Without the cookie it is not a matter of sessions.
+        // Without the cookie, the layer of sessions ignores the request.
         let answer = browser.process.send("GET", &[&upgrade[..], more].concat()).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{more:?}");
         // Other requests of safe methods pass.

@@ -48,7 +48,7 @@ async fn the_session_gets_the_new_value_and_the_browser_does_not() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_session_is_told_as_ever() {
+async fn a_client_without_a_session_gets_the_new_value() {
     let bench = Bench::new().await;
     let browser = due(&bench).await;
     let token = bench.authlete.token().subject("bob").issue().await;
@@ -65,7 +65,7 @@ async fn a_client_without_a_session_is_told_as_ever() {
 }
 
 #[tokio::test]
-async fn requests_at_once_cause_one_rotation_that_is_saved_once() {
+async fn concurrent_requests_cause_one_rotation_that_is_saved_once() {
     let bench = Bench::new().await;
     let browser = Browser::rotated(&bench, rotation().overlap(10 * SECOND)).await;
     browser.get().await;
@@ -111,7 +111,7 @@ async fn a_new_value_that_cannot_be_saved_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_tab_that_is_closed_does_not_lose_the_new_value() {
+async fn a_client_that_disconnects_does_not_lose_the_new_value() {
     let bench = Bench::new().await;
     let browser = due(&bench).await;
     let hold = bench.authlete.hold(Api::TokenUpdate);
@@ -160,7 +160,7 @@ async fn a_session_that_ended_meanwhile_stays_ended_and_its_new_value_too() {
 }
 
 #[tokio::test]
-async fn a_log_out_takes_a_new_value_that_is_not_saved_with_it() {
+async fn a_log_out_revokes_a_new_value_that_is_not_saved() {
     let bench = Bench::new().await;
     let browser = due(&bench).await;
     browser.process.store.break_after(0);
@@ -172,7 +172,7 @@ async fn a_log_out_takes_a_new_value_that_is_not_saved_with_it() {
 }
 
 #[tokio::test]
-async fn a_renewal_elsewhere_and_a_rotation_leave_the_session_with_the_tokens_that_are_good() {
+async fn a_renewal_elsewhere_and_a_rotation_leave_the_session_with_valid_tokens() {
     let bench = Bench::new().await;
     let browser = Browser::rotated(&bench, rotation()).await;
     let other = browser.process.other(&bench);

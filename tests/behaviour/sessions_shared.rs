@@ -1,5 +1,7 @@
-//! Sessions whose processes share a store.
+//! Sessions in a store that several processes share.
 #![cfg(feature = "session")]
+
+use std::time::Duration;
 
 use http::{StatusCode, header};
 use tower_authlete::{
@@ -12,6 +14,14 @@ use crate::{
     browser::{Browser, Process, alive, renewals},
     support::{Answer, Bench, SECOND},
 };
+
+/// A browser with a session of this age, and another process on the same store.
+async fn session_of_age(bench: &Bench, age: Duration) -> (Browser, Process) {
+    let browser = Browser::new(bench).await;
+    let other = browser.process.other(bench);
+    bench.clock.advance(age);
+    (browser, other)
+}
 
 /// The answer to a request whose renewal brings new tokens, which are not stored yet when another process
 /// ends the session and something else happens.
@@ -29,9 +39,7 @@ async fn ended_while_renewed(browser: &Browser, other: &Process, then: impl FnOn
 #[tokio::test]
 async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     let answer = ended_while_renewed(&browser, &other, || ()).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.header(header::SET_COOKIE).ends_with("Max-Age=0"));
@@ -45,9 +53,7 @@ async fn a_session_that_ends_elsewhere_while_it_is_renewed_stays_ended() {
 #[tokio::test]
 async fn renewed_tokens_that_could_not_be_saved_do_not_bring_an_ended_session_back() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     browser.process.store.break_after(1);
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     other.end(&browser.cookie).await.unwrap();
@@ -60,9 +66,7 @@ async fn renewed_tokens_that_could_not_be_saved_do_not_bring_an_ended_session_ba
 #[tokio::test]
 async fn renewed_tokens_that_cannot_be_revoked_are_revoked_with_the_next_log_out() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     let no_revocation = || bench.authlete.fault(Fault::status(503).on(Api::TokenRevoke));
     let answer = ended_while_renewed(&browser, &other, no_revocation).await;
     assert_eq!((answer.status, alive(&bench).await), (StatusCode::UNAUTHORIZED, 1));
@@ -86,12 +90,10 @@ async fn the_end_of_a_session_revokes_renewed_tokens_that_could_not_be_saved() {
 
 #[tokio::test]
 async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() {
-    // While the old access token is good, and when it is not.
+    // While the old access token is valid, and after that.
     for age in [80, 100] {
         let bench = Bench::new().await;
-        let browser = Browser::new(&bench).await;
-        let other = browser.process.other(&bench);
-        bench.clock.advance(age * SECOND);
+        let (browser, other) = session_of_age(&bench, age * SECOND).await;
         browser.process.store.allow(1);
         let (answer, another) = tokio::join!(browser.get(), async {
             browser.process.store.arrived(2).await;
@@ -106,11 +108,9 @@ async fn while_one_process_renews_the_others_wait_and_use_no_refresh_token_up() 
 }
 
 #[tokio::test]
-async fn a_renewal_that_takes_long_elsewhere_is_not_known_and_ends_nothing() {
+async fn a_slow_renewal_elsewhere_keeps_the_session() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(100 * SECOND);
+    let (browser, other) = session_of_age(&bench, 100 * SECOND).await;
     browser.process.store.allow(1);
     let (answer, another) = tokio::join!(browser.get(), async {
         browser.process.store.arrived(2).await;
@@ -125,12 +125,10 @@ async fn a_renewal_that_takes_long_elsewhere_is_not_known_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_can_take() {
+async fn a_renewal_of_a_process_that_stopped_is_waited_for_until_its_deadline() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
-    // It has used the refresh token up, and does not get to the store any more.
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
+    // It has used the refresh token, and cannot reach the store any more.
     browser.process.store.break_after(1);
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     // 3 s for Authlete, and twice 3 s for the store.
@@ -142,7 +140,7 @@ async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_ca
     let answer = other.get(&browser.cookie).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "its refresh token is used up");
     assert_eq!((renewals(&bench), alive(&bench).await), (2, 1));
-    // Should it come back after all, its tokens end.
+    // If it recovers, its tokens are revoked.
     browser.process.store.mend();
     assert_eq!(browser.get().await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(alive(&bench).await, 0);
@@ -151,9 +149,7 @@ async fn a_process_that_stops_in_a_renewal_is_waited_for_as_long_as_a_renewal_ca
 #[tokio::test]
 async fn a_claim_of_a_clock_that_was_wrong_is_taken_over() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(3600 * SECOND);
+    let (browser, other) = session_of_age(&bench, 3600 * SECOND).await;
     bench.authlete.fault(Fault::reset().on(Api::Token).times(1));
     assert_eq!(browser.get().await.status, StatusCode::SERVICE_UNAVAILABLE);
     bench.clock.rewind(3500 * SECOND);
@@ -162,11 +158,9 @@ async fn a_claim_of_a_clock_that_was_wrong_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_call_that_authlete_turned_away_hinders_no_other_process() {
+async fn a_refused_call_delays_no_other_process() {
     let bench = Bench::new().await;
-    let browser = Browser::new(&bench).await;
-    let other = browser.process.other(&bench);
-    bench.clock.advance(80 * SECOND);
+    let (browser, other) = session_of_age(&bench, 80 * SECOND).await;
     bench.authlete.fault(Fault::status(503).on(Api::Token));
     for process in [&browser.process, &other] {
         assert_eq!(process.get(&browser.cookie).await.body, "alice");
@@ -191,7 +185,7 @@ async fn tokens_that_another_process_stored_meanwhile_are_used() {
     let renewed = SessionTokens::from_response(&response).unwrap();
     let hold = bench.authlete.hold(Api::Token);
     let (answer, ()) = tokio::join!(browser.get(), async {
-        // This one is told `invalid_grant`, and sees that the session has other tokens.
+        // This process gets `invalid_grant`, and finds other tokens in the session.
         bench.authlete.arrived(Api::Token, 2).await;
         browser.store(&renewed).await;
         hold.release();
@@ -205,7 +199,7 @@ async fn tokens_of_a_refresh_token_that_is_kept_are_not_revoked_by_a_late_renewa
     let bench = Bench::new().await;
     let browser = Browser::new(&bench).await;
     bench.clock.advance(80 * SECOND);
-    // The service keeps refresh tokens: the answer has none.
+    // The service keeps refresh tokens, so that the response has none.
     let content = serde_json::json!({"action": "OK", "accessToken": "another"});
     bench.authlete.fault(Fault::json(content).on(Api::Token).times(1));
     browser.process.store.allow(1);

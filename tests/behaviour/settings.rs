@@ -1,4 +1,4 @@
-//! Wrong settings fail when the layer is built, and tell what to do.
+//! A wrong setting fails when the layer is built.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn a_wrong_setting_is_named() {
         ("max_age", |layer| layer.max_age(Duration::from_secs(86_401))),
         ("negative_max_age", |layer| layer.negative_max_age(Duration::MAX)),
         ("stale_on_error", |layer| layer.stale_on_error(Duration::from_secs(86_401))),
-        // Where nothing is cached, nothing is stale.
+        // Without a cache, nothing can be stale.
         ("stale_on_error", |layer| {
             layer.max_age(Duration::ZERO).stale_on_error(Duration::from_secs(600))
         }),
@@ -52,7 +52,7 @@ async fn a_layer_need_not_let_checks_wait() {
 }
 
 #[tokio::test]
-async fn times_without_end_can_be_given() {
+async fn the_longest_durations_are_accepted() {
     let bench = Bench::new().await;
     let forever = Duration::MAX;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(forever);

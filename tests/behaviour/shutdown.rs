@@ -1,4 +1,4 @@
-//! What ends when the last handle of a layer is dropped, and when nobody waits any more.
+//! What stops when the last handle of a layer is dropped, or when no request waits any more.
 
 use std::{
     sync::{Arc, Weak},
@@ -33,7 +33,7 @@ impl TokenSource for Marked {
     }
 }
 
-/// Waits until nothing is left of a layer.
+/// Waits until all parts of a layer are dropped.
 async fn gone(left: &Weak<()>) {
     let gone = async {
         while left.strong_count() > 0 {
@@ -134,7 +134,7 @@ async fn connections_are_closed_when_the_layer_is_dropped() {
     connection.write_all(answer.as_bytes()).await.unwrap();
     warm_up.await.unwrap().unwrap();
     drop(auth);
-    // It was kept for the next call until now, and would have been for 20 s.
+    // The pool has kept it so far, and would keep it for 20 s.
     let end = tokio::time::timeout(10 * SECOND, connection.read_to_end(&mut Vec::new())).await;
     assert!(end.expect("the connection is still open").is_ok());
 }

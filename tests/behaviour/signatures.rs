@@ -1,4 +1,4 @@
-//! Messages that are signed (RFC 9421): Authlete is told of requests, and responses are signed.
+//! Message signatures (RFC 9421): Authlete verifies those of requests, and responses are signed.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ fn signing() -> MessageSignatures {
     })
 }
 
-/// An API that tells Authlete of signatures, and what it tells.
+/// An API with message signatures, and the introspection requests that it makes.
 fn watched(bench: &Bench) -> (Arc<Mutex<Vec<IntrospectionRequest>>>, Protected) {
     let seen: Arc<Mutex<Vec<IntrospectionRequest>>> = Arc::default();
     let told = seen.clone();
@@ -108,7 +108,7 @@ async fn a_header_that_is_not_utf8_is_not_told_as_something_else() {
     };
     let input: &[u8] = b"sig=(\"@method\" \"x-signed\");created=1";
     let told = || seen.lock().unwrap().pop().unwrap().headers.unwrap();
-    // One that no signature covers is left out, with all its lines.
+    // A header that no signature covers is left out, with all its lines.
     let other: [(&str, &[u8]); 4] = [
         ("signature-input", input),
         ("x-signed", b"a"),
@@ -118,7 +118,7 @@ async fn a_header_that_is_not_utf8_is_not_told_as_something_else() {
     assert_eq!(get(&other).await, StatusCode::OK);
     let names: Vec<_> = told().into_iter().filter_map(|pair| pair.key).collect();
     assert_eq!(names, ["authorization", "signature-input", "x-signed"]);
-    // What is UTF-8 is told as it is.
+    // UTF-8 values are sent unchanged.
     assert_eq!(get(&[("x-city", "Zürich".as_bytes())]).await, StatusCode::OK);
     assert!(told().iter().any(|pair| pair.value.as_deref() == Some("Zürich")));
     // A signature over one, or that is one, cannot be verified.
@@ -166,7 +166,7 @@ async fn the_signer_sees_the_request_that_it_answers() {
 }
 
 #[tokio::test]
-async fn a_signature_is_for_no_path_with_dot_segments() {
+async fn signatures_for_paths_with_dot_segments_are_refused() {
     let bench = Bench::new().await;
     let (seen, api) = watched(&bench);
     let token = format!("Bearer {}", bench.authlete.token().issue().await);

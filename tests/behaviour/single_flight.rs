@@ -20,7 +20,7 @@ async fn a_thousand_first_requests_make_one_call() {
 }
 
 #[tokio::test]
-async fn twenty_requests_with_one_bad_token_make_one_call() {
+async fn concurrent_requests_with_an_unknown_token_make_one_call() {
     let bench = Bench::new().await;
     let api = bench.api();
     let answers = join_all((0..20).map(|_| api.get("rubbish"))).await;
@@ -77,7 +77,7 @@ async fn an_answer_that_nobody_waits_for_any_more_is_cached() {
     let (hold, only) = api.held(&bench, &token).await;
     only.abort();
     hold.release();
-    // Whether the call has completed by now or is still on its way: no second call.
+    // No second call is made, whether the first has completed or is in flight.
     assert_eq!(api.get(&token).await.body, "alice");
     assert_eq!(bench.introspections(), 1);
 }
@@ -98,14 +98,14 @@ fn a_request_outside_of_a_runtime_does_not_block_those_that_come_after() {
     let bench = runtime.block_on(Bench::new());
     let api = bench.api();
     let token = runtime.block_on(bench.authlete.token().subject("alice").issue());
-    // There is nothing to spawn the call on: the request panics, and leaves nothing behind.
+    // Without a runtime to spawn on, the request panics and leaves no entry.
     let outside = std::panic::AssertUnwindSafe(|| api.get(&token).now_or_never());
     assert!(std::panic::catch_unwind(outside).is_err());
     assert_eq!(runtime.block_on(api.get(&token)).body, "alice");
 }
 
 #[tokio::test]
-async fn nobody_joins_a_call_whose_answer_may_be_older_than_max_age() {
+async fn a_call_is_joined_only_within_max_age() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| layer.max_age(SECOND));
     let token = bench.authlete.token().issue().await;

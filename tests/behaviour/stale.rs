@@ -1,4 +1,4 @@
-//! Stale facts serve in an outage, as far as `stale_on_error` allows.
+//! Stale answers in an outage (`stale_on_error`).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE},
 };
 
-/// An API with stale facts for 600 s, and a token that is known to it and stale by now.
+/// An API with `stale_on_error` of 600 s, and a token with a stale entry.
 async fn stale(bench: &Bench) -> (Protected, String) {
     let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -39,7 +39,7 @@ async fn in_an_outage_stale_facts_serve_until_the_token_expires() {
         assert_eq!(api.get_at("/read", &token).await.status, StatusCode::FORBIDDEN);
     }
     assert_eq!(api.get("another").await.status, UNAVAILABLE);
-    // Never past the token's own expiry.
+    // Never beyond the token's expiry.
     bench.clock.advance(90 * SECOND);
     assert_eq!(api.get(&token).await.status, UNAVAILABLE);
 }
@@ -84,7 +84,7 @@ async fn a_stale_token_is_revalidated_as_soon_as_calls_are_made() {
     bench.authlete.fault(Fault::status(503));
     assert_eq!(api.get(&token).await.status, OK);
     bench.authlete.clear_faults();
-    // Revoked elsewhere meanwhile.
+    // Revoked elsewhere.
     assert!(bench.authlete.revoke(&token));
     bench.clock.advance(SECOND);
     assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
@@ -154,12 +154,12 @@ async fn only_an_outage_lets_stale_facts_pass() {
     assert_eq!(holder.api.get(&token).await.status, OK);
     assert_eq!(holder.get().await.status, OK);
     bench.clock.advance(60 * SECOND);
-    // Authlete wants another proof.
+    // Authlete requires another proof.
     bench.authlete.set_dpop_nonce(Some("nonce".into()));
     let answer = holder.get().await;
     assert_eq!(answer.status, UNAUTHORIZED);
     assert!(answer.challenge().contains("use_dpop_nonce"), "{}", answer.challenge());
-    // Our own credentials are wrong.
+    // The credentials of this server are wrong.
     bench.authlete.fault(Fault::status(401));
     for _ in 0..2 {
         assert_eq!(holder.api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -189,7 +189,7 @@ async fn overlapping_calls_keep_what_an_outage_needs() {
     let api = bench.api_with(|layer| layer.max_age(SECOND).stale_on_error(600 * SECOND));
     let token = bench.authlete.token().subject("alice").issue().await;
     let (hold, first) = api.held(&bench, &token).await;
-    // Authlete takes longer than answers may be used.
+    // The response takes longer than `max_age`.
     bench.clock.advance(SECOND);
     let second = api.spawn_get(&token);
     bench.authlete.arrived(Api::Introspection, 2).await;

@@ -1,4 +1,4 @@
-//! Routes differ in how stale the facts may be that serve them in an outage.
+//! Bounds of stale answers for single routes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     support::{Bench, OK, ORIGIN, Protected, SECOND, UNAVAILABLE},
 };
 
-/// Routes behind a layer, with layers of their own inside of it.
+/// Routes behind a layer, with further layers inside of it.
 fn routes(auth: &AuthLayer, inside: &[(&str, AuthLayer)]) -> Protected {
     let ok = || async { "ok" };
     let router = inside.iter().fold(Router::new().route("/", get(ok)), |router, (path, layer)| {

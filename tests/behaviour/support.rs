@@ -1,4 +1,4 @@
-//! An API that is protected by the layer, on an emulator, with a clock that both go by.
+//! An API behind the layer, and an emulator. Both use the same clock.
 
 use std::{
     sync::mpsc,
@@ -27,7 +27,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// The public origin of the API.
 pub(crate) const ORIGIN: &str = "https://api.example.com";
 
-/// The header that tells a client its token's new value.
+/// The header with a token's new value.
 pub(crate) const NEW: HeaderName = HeaderName::from_static("x-new-token");
 
 pub(crate) const OK: StatusCode = StatusCode::OK;
@@ -49,7 +49,7 @@ impl Bench {
     /// Settings of a layer.
     pub(crate) fn layer(&self) -> AuthLayerBuilder {
         let layer = AuthLayer::builder(self.authlete.authlete()).clock(self.clock.clone());
-        // What is tested of retries says so.
+        // Tests of retries turn them on.
         layer.retries(0, Duration::ZERO)
     }
 
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// An API whose calls to Authlete have a short deadline.
-    pub(crate) fn hasty(
+    pub(crate) fn api_with_short_deadline(
         &self,
         settings: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
     ) -> Protected {
@@ -86,14 +86,14 @@ impl Bench {
         self.authlete.calls(Api::TokenUpdate)
     }
 
-    /// Revokes all tokens of the emulator's client, as another server does, and tells how many there were.
+    /// Revokes all tokens of the emulator's client, as another server does, and returns their number.
     pub(crate) async fn revoke_all(&self) -> i64 {
         let client = self.authlete.client_id().to_string();
         let all = TokenRevokeRequest::new().client_identifier(client);
         self.authlete.authlete().token_revoke(&all).await.unwrap().count.unwrap()
     }
 
-    /// Calls of another server, so that those that were started before have time to be made.
+    /// Makes calls as another server, so that calls that were started before have been made.
     pub(crate) async fn let_others_call(&self) {
         let other = self.authlete.authlete();
         for _ in 0..50 {
@@ -102,12 +102,12 @@ impl Bench {
     }
 }
 
-/// New values after 20 s, told in [`NEW`].
+/// Rotation after 20 s, with the new value in [`NEW`].
 pub(crate) fn rotation() -> Rotation {
     Rotation::in_header(NEW).every(20 * SECOND)
 }
 
-/// An API whose layer has seen a token for long enough that its next use rotates it.
+/// An API, and a token of which the next use causes a rotation.
 pub(crate) async fn due(bench: &Bench, rotation: Rotation) -> (Protected, String) {
     let api = bench.api_with(|layer| layer.rotate(rotation));
     let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
@@ -117,17 +117,17 @@ pub(crate) async fn due(bench: &Bench, rotation: Rotation) -> (Protected, String
     (api, token)
 }
 
-/// While this lives, tokio does not move its paused clock by itself.
-pub(crate) fn keep_the_time() -> mpsc::Sender<()> {
+/// Until it is dropped, tokio does not advance its paused clock.
+pub(crate) fn stop_auto_advance() -> mpsc::Sender<()> {
     let (keep, blocked) = mpsc::channel();
     tokio::task::spawn_blocking(move || blocked.recv());
     keep
 }
 
-/// The answer to a request that waits for nothing any more.
+/// The response to a request that must be complete.
 pub(crate) async fn finished(request: JoinHandle<Answer>) -> Answer {
     let_tasks_run().await;
-    assert!(request.is_finished(), "it waits on");
+    assert!(request.is_finished(), "it is still waiting");
     request.await.unwrap()
 }
 
@@ -140,9 +140,9 @@ pub(crate) async fn let_tasks_run() {
 
 /// A router with a layer around it:
 ///
-/// | route | takes |
+/// | route | requires |
 /// |---|---|
-/// | `/` | any good token; answers with its subject |
+/// | `/` | any valid token; responds with its subject |
 /// | `/read`, `/write` | the scope of that name |
 #[derive(Clone)]
 pub(crate) struct Protected {
@@ -170,7 +170,7 @@ impl Protected {
         Self::with_routes(outer, Self::new(inner).router)
     }
 
-    /// A layer inside another one, between which something happens to each request.
+    /// A layer inside another one. `between` runs for each request between them.
     pub(crate) fn nested_with<F: Future<Output = ()> + Send + 'static>(
         outer: &AuthLayer,
         inner: &AuthLayer,
@@ -192,7 +192,7 @@ impl Protected {
         tokio::spawn(async move { api.get(&token).await })
     }
 
-    /// `GET /` with a token whose introspection Authlete has decided; it answers when it is released.
+    /// `GET /` with a token. Its introspection has arrived, and its response is held back.
     pub(crate) async fn held(&self, bench: &Bench, token: &str) -> (Hold, JoinHandle<Answer>) {
         let call = bench.introspections() + 1;
         let hold = bench.authlete.hold(Api::Introspection);
@@ -201,7 +201,7 @@ impl Protected {
         (hold, request)
     }
 
-    /// Waits until no call to Authlete is under way.
+    /// Waits until no call to Authlete is in flight.
     pub(crate) async fn is_idle(&self) {
         while self.handle.health().in_flight > 0 {
             tokio::task::yield_now().await;
@@ -239,7 +239,7 @@ async fn subject(token: Option<TokenInfo>) -> String {
     subject.unwrap_or("nobody").to_owned()
 }
 
-/// A response that was read to its end.
+/// A complete response.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

@@ -1,4 +1,4 @@
-//! Ways to Authlete that watch calls or hold their answers back.
+//! Transports that observe calls or hold responses back.
 
 use std::sync::{
     Arc,
@@ -15,13 +15,13 @@ use tower_authlete::{
 
 use crate::support::{Bench, SECOND};
 
-/// What clients use unless they are given another transport.
+/// The default transport.
 pub(crate) fn transport() -> Transport {
     Transport::new(TlsRoots::None, SECOND).unwrap()
 }
 
 impl Bench {
-    /// A client whose calls are watched before they are made.
+    /// A client whose calls are observed before they are made.
     pub(crate) fn watched(
         &self,
         watch: impl Fn(&Request<RequestBody>) + Clone + Send + Sync + 'static,
@@ -34,7 +34,7 @@ impl Bench {
     }
 }
 
-/// Holds the first answer of an API back until it is told to go on.
+/// Holds the first response of an API back until it is released.
 #[derive(Default)]
 pub(crate) struct Gate {
     reached: Notify,
@@ -61,7 +61,7 @@ impl Gate {
         (bench.authlete.client_builder().transport(gated).build().unwrap(), gate)
     }
 
-    /// Holds back who comes first.
+    /// Holds the first response back.
     pub(crate) async fn pass(&self) {
         if !self.used.swap(true, Ordering::SeqCst) {
             self.reached.notify_one();
@@ -69,7 +69,7 @@ impl Gate {
         }
     }
 
-    /// Waits until an answer is held back.
+    /// Waits until a response is held back.
     pub(crate) async fn holds(&self) {
         self.reached.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Updates by a handle change what is cached, and answers that are older than them are not used.
+//! Updates by a handle change the cache entry, and older answers are not used.
 
 use axum::{Router, routing::get};
 use futures_util::FutureExt;
@@ -27,7 +27,7 @@ fn spawn_update(
 }
 
 #[tokio::test]
-async fn a_handler_can_change_a_token_and_what_is_cached_of_it() {
+async fn a_handler_can_update_a_token_and_its_entry() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
@@ -36,7 +36,7 @@ async fn a_handler_can_change_a_token_and_what_is_cached_of_it() {
     let response = api.handle.update(&token, request).await.unwrap();
     assert_eq!(response.action, TokenUpdateAction::Ok);
     let answer = api.get_at("/write", &token).await;
-    // The update does not know the subject, and does not make it unknown.
+    // The response of the update has no subject; the cached one is kept.
     assert_eq!((answer.status, answer.body.as_str()), (OK, "alice"));
     assert_eq!(api.get_at("/read", &token).await.status, StatusCode::FORBIDDEN);
     let request = TokenUpdateRequest::new().scopes([""; 0]);
@@ -53,7 +53,7 @@ async fn an_update_of_a_token_that_is_not_cached_caches_nothing() {
     let token = bench.authlete.token().certificate_thumbprint("abc").issue().await;
     let request = TokenUpdateRequest::new().scopes(["read"]);
     assert_eq!(api.handle.update(&token, request).await.unwrap().action, TokenUpdateAction::Ok);
-    // Authlete has to be asked, and says that a certificate is missing.
+    // It is introspected, and the certificate is missing.
     assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
 }
 
@@ -138,7 +138,7 @@ async fn a_late_update_does_not_overwrite_a_newer_introspection() {
     let hold = bench.authlete.hold(Api::TokenUpdate);
     let slow = spawn_update(&api, &token, TokenUpdateRequest::new().properties([("plan", "gold")]));
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
-    // Somebody else narrows the token, and we are told to forget it.
+    // Another server removes scopes, and calls `forget` here.
     let (elsewhere, narrowed) = (bench.authlete.authlete(), token.clone());
     let elsewhere = tokio::spawn(async move {
         let request = TokenUpdateRequest::new().access_token(narrowed).scopes(["read"]);
@@ -154,7 +154,7 @@ async fn a_late_update_does_not_overwrite_a_newer_introspection() {
 }
 
 #[tokio::test]
-async fn after_two_updates_at_once_the_token_is_introspected() {
+async fn after_concurrent_updates_the_token_is_introspected() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").scopes(["read", "write"]).issue().await;
@@ -173,7 +173,7 @@ async fn after_two_updates_at_once_the_token_is_introspected() {
 }
 
 #[tokio::test]
-async fn updates_do_not_put_off_the_next_introspection() {
+async fn updates_do_not_delay_the_next_introspection() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().subject("alice").expires_in(5000 * SECOND).issue().await;
@@ -184,14 +184,14 @@ async fn updates_do_not_put_off_the_next_introspection() {
         api.handle.update(&token, request).await.unwrap();
         api.get(&token).await;
     }
-    // A revocation elsewhere is noticed within 60 s, whatever was updated here.
+    // A revocation elsewhere takes effect within 60 s, whatever is updated here.
     assert_eq!(bench.introspections(), 7);
 }
 
 #[tokio::test]
 async fn an_update_that_is_not_answered_invalidates_the_token() {
     let bench = Bench::new().await;
-    let api = bench.hasty(|layer| layer);
+    let api = bench.api_with_short_deadline(|layer| layer);
     let token = bench.authlete.token().scopes(["write"]).issue().await;
     assert_eq!(api.get_at("/write", &token).await.status, OK);
     let _lost = bench.authlete.hold(Api::TokenUpdate);
@@ -205,7 +205,7 @@ fn payment() -> AuthzDetailsElement {
 }
 
 #[tokio::test]
-async fn authorization_details_that_an_update_removes_are_gone() {
+async fn authorization_details_that_an_update_removes_are_removed() {
     let update = TokenUpdateRequest::new;
     let none = || update().authorization_details(AuthzDetails::new());
     for (request, answers) in [(none(), false), (none(), true), (update(), true)] {
@@ -229,7 +229,7 @@ async fn authorization_details_that_an_update_removes_are_gone() {
 }
 
 #[tokio::test]
-async fn details_of_scopes_that_an_update_removes_are_gone() {
+async fn details_of_scopes_that_an_update_removes_are_removed() {
     let bench = Bench::new().await;
     let auth = bench.layer().build().unwrap();
     let details = get(|token: TokenInfo| async move {

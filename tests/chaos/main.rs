@@ -1,10 +1,10 @@
-//! Everything at once, at random: many clients with many tokens, layers of many settings, and an
-//! Authlete that fails. `play/model.rs` knows what is true of each token, `play/driver.rs` does something
-//! and `play/requests.rs` looks whether each answer fits. A seed decides how the world is and what is
-//! done; time stands still unless the driver moves it.
+//! Random operations of many clients with many tokens on layers of many settings, in front of an Authlete
+//! that fails at times. `simulation/model.rs` is the reference model of each token,
+//! `simulation/driver.rs` performs operations, and `simulation/answers.rs` compares each response with the
+//! model. A seed determines the environment and the operations. Time is frozen unless the driver moves it.
 #![cfg(all(feature = "axum", feature = "dpop", feature = "emulator", feature = "session"))]
 
-mod play;
+mod simulation;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,14 +17,14 @@ use std::{
     time::Duration,
 };
 
-use crate::play::{Driver, Log, Pace, Tally};
+use crate::simulation::{Driver, Log, Tally, TimeScale};
 
 const SEEDS: u64 = 40;
 const OPERATIONS: u64 = 400;
-const PACE: Pace =
-    Pace { second: Duration::from_secs(1), frozen: true, deadline: Duration::from_secs(3) };
+const TIME_SCALE: TimeScale =
+    TimeScale { second: Duration::from_secs(1), frozen: true, deadline: Duration::from_secs(3) };
 
-/// What is done with a seed, and what is wrong with it.
+/// Runs a seed. The error is the first violation of the model.
 fn run(seed: u64, operations: u64) -> Result<Tally, String> {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.subscriber());
@@ -33,17 +33,18 @@ fn run(seed: u64, operations: u64) -> Result<Tally, String> {
         .start_paused(true)
         .build()
         .unwrap();
-    // While something blocks, tokio does not move its clock by itself.
+    // While a blocking task runs, tokio does not advance its paused clock.
     let (keep, blocked) = mpsc::channel::<()>();
     runtime.spawn_blocking(move || blocked.recv());
-    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(seed, operations, &log))));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(simulate(seed, operations, &log))));
     drop(keep);
     assert!(log.lines() > 0, "nothing was logged");
     outcome.unwrap_or_else(|_| Err("panicked".into()))
 }
 
-async fn play(seed: u64, operations: u64, log: &Log) -> Result<Tally, String> {
-    let mut driver = Driver::new(seed, PACE, log.clone()).await;
+async fn simulate(seed: u64, operations: u64, log: &Log) -> Result<Tally, String> {
+    let mut driver = Driver::new(seed, TIME_SCALE, log.clone()).await;
     for _ in 0..operations {
         driver.operate().await;
         driver.check()?;
@@ -61,7 +62,7 @@ fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
 }
 
 #[test]
-fn whatever_happens_no_answer_is_wrong() {
+fn every_response_agrees_with_the_model() {
     let operations = from_env("CHAOS_OPERATIONS").unwrap_or(OPERATIONS);
     let seeds = match from_env("CHAOS_SEED") {
         Some(seed) => seed..seed + 1,

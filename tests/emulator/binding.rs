@@ -32,7 +32,7 @@ fn content(response: &TokenResponse) -> Value {
     serde_json::from_str(response.response_content.as_ref().unwrap().expose()).unwrap()
 }
 
-/// Whether the token is good with a proof of this key, and is not without.
+/// Whether the token is valid with a proof of this key, and not without one.
 async fn is_bound(authlete: &Authlete, token: &str, key: &Key) -> bool {
     let request = IntrospectionRequest::new().token(token).dpop(key.proof_for(token, json!({})));
     let request = request.htm("GET").htu("https://api.example.com/x");

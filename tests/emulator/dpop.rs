@@ -56,7 +56,7 @@ async fn a_bound_token_takes_a_proof_of_its_key() {
 #[tokio::test]
 async fn keys_can_be_of_rsa() {
     let (emulator, authlete) = start().await;
-    // Proofs that another library made, at the time of the clock.
+    // Proofs of another library, at the time of the clock.
     let thumbprint = "L24vFIeZEwdVxoJB-sqok6BRffJK8cgea1FvGDfW9rg";
     let token = emulator.token().value("abc").dpop_key_thumbprint(thumbprint).issue().await;
     for proof in [include_str!("proofs/rs256.jwt"), include_str!("proofs/ps256.jwt")] {
@@ -169,7 +169,7 @@ async fn a_proof_is_good_once() {
     emulator.clock().advance(300 * SECOND);
     let same_id = key.proof_for(&token, json!({ "jti": "a", "iat": 2_000_000_300 }));
     assert_fails(&present(&authlete, &token, &same_id).await, "invalid_dpop_proof", "remembered");
-    // It is forgotten when it would be refused for its age.
+    // It is removed once its age refuses it.
     emulator.clock().advance(301 * SECOND);
     let same_id = key.proof_for(&token, json!({ "jti": "a", "iat": 2_000_000_601 }));
     assert_eq!(present(&authlete, &token, &same_id).await.action, Ok);
@@ -200,7 +200,7 @@ async fn a_nonce_is_asked_for_and_told() {
     let proof = key.proof_for(&token, json!({ "nonce": "one" }));
     let response = present(&authlete, &token, &proof).await;
     assert_eq!((response.action, response.dpop_nonce.as_deref()), (Ok, Some("one")));
-    // It is told with other failures of a token that came with a proof too.
+    // Other failures of a token with a proof have the nonce too.
     let proof = key.proof_for(&token, json!({ "nonce": "one" }));
     let response =
         authlete.introspection(&request(&token, &proof).scopes(["write"])).await.unwrap();

@@ -84,7 +84,7 @@ async fn a_refresh_can_narrow_scopes_and_not_widen_them() {
     assert_eq!((wide.action, error(&wide).as_str()), (BadRequest, "invalid_scope"));
     let narrow = ask(&emulator, &refresh(&pair.refresh_token, "a")).await;
     assert_eq!((narrow.action, &narrow.scopes[..]), (Ok, &["a".to_owned()][..]));
-    // What was narrowed can be had again (RFC 6749 §6).
+    // Narrowed scopes can be requested again (RFC 6749 §6).
     let next = narrow.refresh_token.unwrap();
     assert_eq!(ask(&emulator, &refresh(next.expose(), "b")).await.action, Ok);
 }
@@ -133,7 +133,7 @@ async fn password_exchange_and_assertion_hand_out_tickets() {
         assert_eq!(body["plan"], "gold");
         let facts = introspect(&authlete, issued.access_token.unwrap().expose()).await;
         assert_eq!(facts.subject.as_deref(), Some("bob"));
-        // A ticket is good for one decision.
+        // A ticket is single-use.
         let again = authlete.token_issue(&request).await.unwrap();
         assert_eq!(again.action, TokenIssueAction::InternalServerError);
     }
@@ -216,7 +216,7 @@ async fn a_refresh_can_narrow_resources_and_not_widen_them() {
         (narrow.action, &narrow.access_token_resources[..]),
         (Ok, &["urn:a".to_owned()][..])
     );
-    // What was narrowed can be had again (RFC 8707 §2.2).
+    // Narrowed resources can be requested again (RFC 8707 §2.2).
     let whole = ask(&emulator, &refresh(narrow.refresh_token.unwrap().expose(), "")).await;
     assert_eq!(whole.access_token_resources, ["urn:a", "urn:b"]);
     let pair = emulator.token().issue_with_refresh().await;

@@ -1,4 +1,4 @@
-//! The emulator answers as Authlete's documents say, one file a group of APIs.
+//! The emulator behaves as Authlete's API is documented; one file for each group of APIs.
 #![cfg(feature = "emulator")]
 
 mod binding;

@@ -43,7 +43,7 @@ async fn all_tokens_of_a_client_or_subject_are_revoked_together() {
     assert_eq!(authlete.token_revoke(&request).await.unwrap().count, Some(1));
     let request = TokenRevokeRequest::new().client_identifier(ours.to_string());
     assert_eq!(authlete.token_revoke(&request).await.unwrap().count, Some(1));
-    // To revoke nothing in particular is not to revoke all.
+    // A request that names no tokens does not revoke all.
     assert!(authlete.token_revoke(&TokenRevokeRequest::new()).await.unwrap_err().is_our_fault());
 }
 
@@ -100,7 +100,7 @@ async fn a_client_revokes_its_own_tokens_only() {
     assert_eq!(wrong, RevocationAction::InvalidClient);
     assert_eq!(revoke(request("", secret)).await, RevocationAction::BadRequest);
     assert!(is_good(&authlete, &ours.access_token).await);
-    // RFC 7009 §2.2: a token that does not exist is as good as revoked.
+    // RFC 7009 §2.2: an unknown token is no error.
     assert_eq!(revoke(request("unknown", secret)).await, RevocationAction::Ok);
     assert_eq!(revoke(request(&theirs, secret)).await, RevocationAction::Ok);
     assert!(is_good(&authlete, &theirs).await);

@@ -1,4 +1,4 @@
-//! How any client talks to it, whatever its language.
+//! The protocol: paths, credentials, methods, content types.
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -9,7 +9,7 @@ use tower_authlete::{ApiVersion, emulator::Emulator};
 
 use crate::support::is_good;
 
-/// A call by hand: status and JSON body.
+/// A call without the client: status and JSON body.
 async fn call(
     emulator: &Emulator,
     method: Method,
@@ -104,7 +104,7 @@ async fn bodies_are_json_or_forms_and_nulls_are_nothing() {
     assert_eq!(answer["action"], "OK");
     let (_, answer) = post("introspection", FORM, &format!("token={token}&scopes=a+c")).await;
     assert_eq!(answer["action"], "FORBIDDEN");
-    // Properties travel in JSON only.
+    // Forms cannot carry properties.
     let form = format!("accessToken={token}&accessTokenValueUpdated=false&properties=x&scopes=a");
     let (status, answer) = post("token/update", FORM, &form).await;
     assert_eq!((status, &answer["action"]), (StatusCode::OK, &"OK".into()));
@@ -118,7 +118,7 @@ async fn bodies_are_json_or_forms_and_nulls_are_nothing() {
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
-/// The document says text; Authlete's own SDK sends a list.
+/// Documented as text; Authlete's SDK sends a list.
 #[tokio::test]
 async fn properties_of_a_token_request_are_a_text_or_a_list() {
     let emulator = Emulator::start().await;

@@ -1,4 +1,4 @@
-//! An emulator whose clock stands still, and what it says of tokens.
+//! An emulator with a frozen clock, and its facts about tokens.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,12 +10,12 @@ use tower_authlete::{
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// A clock that stands still, at a whole second.
+/// A frozen clock, at a whole second.
 pub(crate) fn clock() -> Clock {
     Clock::frozen(UNIX_EPOCH + 2_000_000_000 * SECOND)
 }
 
-/// An emulator whose clock stands still, and a client of it.
+/// An emulator with a frozen clock, and a client of it.
 pub(crate) async fn start() -> (Emulator, Authlete) {
     let emulator = Emulator::builder().clock(clock()).start().await.unwrap();
     let authlete = emulator.authlete();

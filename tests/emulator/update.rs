@@ -55,7 +55,7 @@ async fn a_token_can_be_named_in_five_ways() {
         assert_eq!(response.action, Ok);
         assert_eq!(introspect(&authlete, &pair.access_token).await.scopes, [scope]);
     }
-    // The value goes before the hash, and so on.
+    // The value takes precedence over the hash, and so on.
     let other = emulator.token().issue().await;
     let request = of(&other).refresh_token(pair.refresh_token.as_str()).scopes(["b"]);
     authlete.token_update(&request).await.unwrap();
@@ -187,14 +187,14 @@ async fn the_shortest_duration_of_new_scopes_becomes_the_expiry() {
     // The same set of scopes: nothing to take an expiry from.
     let same = by_scope(of(token).scopes(["short"]));
     assert!(left(authlete.token_update(&same).await.unwrap()) > 3500);
-    // Without being asked to, the API does not look at attributes.
+    // Without the flag, attributes are ignored.
     assert!(left(authlete.token_update(&of(token).scopes(["a"])).await.unwrap()) > 3500);
     let two = by_scope(of(token).scopes(["short", "shorter"]));
     let response = authlete.token_update(&two).await.unwrap();
     let refresh = response.refresh_token_expires_at().unwrap();
     assert_eq!(refresh.duration_since(emulator.clock().now()).unwrap().as_secs(), 600);
     assert_eq!(left(response), 30);
-    // An expiry that is given goes first.
+    // An explicit expiry takes precedence.
     let given =
         of(token).scopes(["short"]).access_token_expires_at(emulator.clock().now() + 5 * SECOND);
     assert_eq!(left(authlete.token_update(&by_scope(given)).await.unwrap()), 5);

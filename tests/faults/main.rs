@@ -1,6 +1,6 @@
-//! All that can go wrong between the layer and Authlete, and what a client then sees: [`matrix`]
-//! lists it. Authlete is a server of bytes ([`upstream`]), time is a clock that stands still unless it
-//! is moved, and what has to time out does so in tokio's paused time.
+//! Faults between the layer and Authlete, and the response of the layer to each: [`matrix`] lists them.
+//! Authlete is a server of raw bytes ([`upstream`]), the clock is frozen unless a test moves it, and timeouts
+//! elapse in tokio's paused time.
 #![cfg(all(feature = "axum", feature = "rustls"))]
 
 mod certificates;
@@ -17,14 +17,14 @@ use crate::{
     setup::Setup,
 };
 
-/// Runs each row by itself, and tells all that fail.
+/// Runs each row on its own, and reports all that fail.
 fn each_row(check: impl AsyncFn(&Row) -> Result<(), String>) {
     let failures: Vec<_> = rows().iter().filter_map(|row| fails(row, &check)).collect();
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
 fn fails(row: &Row, check: &impl AsyncFn(&Row) -> Result<(), String>) -> Option<String> {
-    // Tells which row it was if anything panics.
+    // Names the row of a panic.
     println!("{}", row.name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let failure = runtime.block_on(check(row)).err()?;
@@ -38,7 +38,7 @@ fn compare(when: &str, expected: &Expected, seen: &Cell) -> Result<(), String> {
     Err(format!("{when}\n  expected {expected:?}\n  saw      {seen:?}"))
 }
 
-/// Once all is well and nothing that is known is valid any more, a request succeeds.
+/// After the fault has ended and the cache has expired, a request succeeds.
 async fn recovers(setup: &Setup) -> Result<(), String> {
     setup.outdate();
     compare("recovery", &matrix::GOOD, &setup.look().await)
@@ -51,7 +51,7 @@ fn each_fault_on_a_miss() {
         setup.begin_fault().await;
         compare("cold", &row.cold, &setup.look().await)?;
         setup.end_fault();
-        // Only a verdict on the token is remembered.
+        // Only a verdict about the token is cached.
         let after = if row.is_kept { row.cold.calls(0) } else { matrix::GOOD };
         compare("right after it", &after, &setup.look().await)?;
         recovers(&setup).await

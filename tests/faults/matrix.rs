@@ -1,4 +1,4 @@
-//! The table: what goes wrong, and what a client sees of it.
+//! The table of faults and the response to each.
 
 use crate::{
     certificates::Certificate::*,
@@ -12,39 +12,39 @@ use crate::{
 
 pub(crate) const MINUTE: u64 = 60;
 
-/// What the clocks say at first.
+/// The initial time of the clocks.
 pub(crate) const NOW: u64 = 2_000_000_000;
 
-/// How often a call is made that fails in a way in which the next try may not.
+/// How many calls are made for a retryable failure.
 const TRIES: usize = 1;
 
-/// How deep JSON is that is too deep.
+/// A depth of JSON that is too deep.
 const LEVELS: usize = 100_000;
 
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) fault: Fault,
-    /// What a client sees if nothing is known of its token.
+    /// The response if the token is not cached.
     pub(crate) cold: Expected,
-    /// What it sees if a good answer is in the cache and valid.
+    /// The response if a positive entry is fresh.
     pub(crate) cached: Expected,
-    /// What it sees if a good answer is in the cache and out of date, and may not be used any more.
+    /// The response if a positive entry has expired.
     pub(crate) outdated: Expected,
-    /// What it sees if that may still be used while Authlete cannot be asked.
+    /// The response if a positive entry is stale and may be used in an outage.
     pub(crate) stale: Expected,
-    /// Whether the cold answer is remembered beyond the fault.
+    /// Whether the cold response is cached beyond the fault.
     pub(crate) is_kept: bool,
 }
 
-/// What a client sees, and what it costs. Headers that are absent are empty.
+/// A response, and the calls that it caused. Absent headers are empty.
 #[derive(Debug)]
 pub(crate) struct Cell<T = String> {
     pub(crate) status: u16,
     pub(crate) retry_after: T,
     pub(crate) challenge: T,
-    /// Who the handler is told it is, if it is called.
+    /// The subject that the handler gets, if it is called.
     pub(crate) subject: T,
-    /// How many calls get to Authlete: in TLS and what is below it, connections.
+    /// How many calls reach Authlete; for faults of TLS and below, connections.
     pub(crate) calls: usize,
 }
 
@@ -86,28 +86,28 @@ impl Expected {
     }
 }
 
-/// Authlete says that the token is good.
+/// Authlete accepts the token.
 pub(crate) const GOOD: Expected = Expected::passes("alice");
 
-/// The same, and does not tell whose it is.
+/// Authlete accepts the token, without a subject.
 const NOBODY: Expected = Expected::passes("nobody");
 
 /// Authlete says nothing, and said so before.
 const STALE: Expected = Expected::passes("alice of old").calls(TRIES);
 
-/// Nobody is asked.
+/// No call is made.
 const HIT: Expected = GOOD.calls(0);
 
-/// There is no answer, and may be one to the next try.
+/// The call fails, and is retryable.
 const DOWN: Expected = Expected::refused(503, "").retry_after("1").calls(TRIES);
 
-/// There is no answer in time, and no time for another try.
+/// The deadline passes, without time for a retry.
 const LATE: Expected = DOWN.calls(1);
 
-/// There is an answer, but none that says anything of the token.
+/// The response has no verdict about the token.
 const SENSELESS: Expected = DOWN.calls(1);
 
-/// It is this side that is set up wrongly.
+/// The configuration of this side is wrong.
 const OURS: Expected = Expected::refused(500, "");
 
 const BAD: Expected = Expected::refused(
@@ -133,7 +133,7 @@ fn row(
     Row { name: name.into(), fault, cold, cached, outdated: cold, stale, is_kept: false }
 }
 
-/// A row whose cold answer is a verdict, which is remembered.
+/// A row whose cold response is a verdict, which is cached.
 fn verdict(name: &str, fault: Fault, cold: Expected, cached: Expected, stale: Expected) -> Row {
     Row { is_kept: true, ..row(name, fault, cold, cached, stale) }
 }
@@ -298,12 +298,12 @@ fn verdicts() -> Vec<Row> {
 fn clocks() -> Vec<Row> {
     vec![
         row("the layer's clock is ahead",  IsAhead(10), GOOD, GOOD, GOOD),
-        // What was out of date still is: ages go by a clock that is never set back, too.
+        // An expired entry stays expired, since ages are bounded by a monotonic clock too.
         row("the layer's clock is behind", IsAhead(-10), GOOD, HIT, GOOD),
     ]
 }
 
-/// They are never followed.
+/// Redirects are never followed.
 fn redirects() -> Vec<Row> {
     let statuses = [300, 301, 302, 303, 307, 308];
     let redirect =
@@ -311,7 +311,7 @@ fn redirects() -> Vec<Row> {
     statuses.map(redirect).into()
 }
 
-/// Each status with Authlete's kind of body, with a page, and with the time to come back.
+/// Each status with Authlete's error body, with an HTML page, and with `Retry-After`.
 fn statuses() -> Vec<Row> {
     const SECONDS: &str = "Retry-After: 17";
     const DATE: &str = "Retry-After: Wed, 18 May 2033 03:33:37 GMT";
@@ -336,14 +336,14 @@ fn statuses() -> Vec<Row> {
             row(name("a page"), says(&[], page), cold, HIT, stale),
             row(name("nothing"), says(&[], String::new()), cold, HIT, stale),
             row(name("seconds"), says(&[SECONDS], json.clone()), cold_with_seconds, HIT, stale),
-            // Only seconds are passed on.
+            // Only seconds are relayed.
             row(name("a date"), says(&[DATE], json), cold, HIT, stale),
         ]);
     }
     rows
 }
 
-/// Times to come back that are none, or too soon.
+/// Values of `Retry-After` that are malformed or too short.
 fn times() -> Vec<Row> {
     let headers = ["0", "-1", "1.5", "soon", "18446744073709551616", ""];
     let row = |time: &str| {
@@ -358,7 +358,7 @@ fn leak() -> String {
     format!("{TOKEN} {CREDENTIAL}")
 }
 
-/// What Authlete says when it refuses a call.
+/// The body of a refused call.
 fn refusal() -> String {
     format!(r#"{{"resultCode":"A001101","resultMessage":"[A001101] {}"}}"#, leak())
 }
@@ -380,7 +380,7 @@ fn field(name: &str, value: &str) -> Fault {
     says(format!(r#"{{"action":"OK","{name}":{value}}}"#))
 }
 
-/// More than a parser can follow that calls itself.
+/// JSON that is too deep for a recursive parser.
 fn deep() -> String {
     format!("{}{}", "[".repeat(LEVELS), "]".repeat(LEVELS))
 }

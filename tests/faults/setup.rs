@@ -1,4 +1,4 @@
-//! An API behind the layer, in front of an upstream at which something goes wrong.
+//! An API behind the layer, in front of an upstream with a fault.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use crate::{
     upstream::{Fault, Upstream},
 };
 
-/// No test waits for it: a call that has to end with it is made in a time that is not the real one.
+/// Calls that end by it run in paused time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer, so that it is always the deadline that ends a call.
@@ -52,7 +52,7 @@ pub(crate) struct Setup {
     api: Router,
 }
 
-/// A response that was read to its end.
+/// A complete response.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -64,7 +64,7 @@ impl Setup {
         Self::allowing_stale(row, Duration::ZERO).await
     }
 
-    /// One in which what is out of date may be used for so long while Authlete cannot be asked.
+    /// A setup with this `stale_on_error`.
     pub(crate) async fn allowing_stale(row: &Row, up_to: Duration) -> Self {
         let good = json!({
             "action": "OK", "subject": "alice", "expiresAt": (NOW + 5 * MINUTE) * 1000,
@@ -110,12 +110,12 @@ impl Setup {
         }
     }
 
-    /// Time goes by until nothing that is known is valid any more.
+    /// Advances the clock until the cache has expired.
     pub(crate) fn outdate(&self) {
         self.clock.advance(Duration::from_secs(MINUTE));
     }
 
-    /// What a client sees, and how many calls get to Authlete because of it.
+    /// The response to a request, and the calls that it caused.
     pub(crate) async fn look(&self) -> Cell {
         let before = self.upstream.calls();
         let answer = self.get().await;
@@ -130,7 +130,7 @@ impl Setup {
         }
     }
 
-    /// `GET /` with the token. If that can end only with a timeout, time flies.
+    /// `GET /` with the token. If the call ends only by a timeout, tokio's time is paused and advances.
     async fn get(&self) -> Answer {
         let mut answer = tokio::spawn(send(self.api.clone()));
         tokio::select! {

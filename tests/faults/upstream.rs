@@ -1,5 +1,5 @@
-//! An Authlete that is made of bytes, so that it can be wrong in every way. It gives a good answer
-//! unless it is told a fault, and counts the calls that get to it.
+//! An Authlete that sends raw bytes, so that it can violate any protocol. Without a fault, its response is
+//! valid. It counts calls.
 
 use std::{
     future::pending,
@@ -23,20 +23,20 @@ use crate::{
     wire::{self, Frame},
 };
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// Nobody listens.
+    /// No server listens.
     Refuses,
-    /// The name in the URL of the call is no name of a host.
+    /// The host in the URL of the call cannot be resolved.
     HasNoAddress,
     /// The connection is closed as soon as it is accepted.
     Closes,
-    /// Where TLS is expected, these bytes are said, and the connection is closed.
+    /// These bytes are sent instead of a TLS handshake, and the connection is closed.
     Greets(Vec<u8>),
-    /// The connection is accepted, and nothing is said; not even in TLS.
+    /// The connection is accepted, and nothing is sent, not even a TLS handshake.
     IsMute,
-    /// TLS is done with this certificate.
+    /// The TLS handshake has this certificate.
     Shows(Certificate),
     /// A call is answered with these bytes, and the connection is closed.
     Says(Vec<u8>),
@@ -44,7 +44,7 @@ pub(crate) enum Fault {
     Stops(Vec<u8>),
     /// A call is answered with these bytes, and then a space each second.
     Drips(Vec<u8>),
-    /// A call over HTTP/2 is answered with these bytes. They are told the number of the stream.
+    /// A call over HTTP/2 is answered with these bytes, made from the stream ID.
     Frames(fn(u32) -> Vec<u8>),
     /// The same, and the connection is closed.
     LastFrames(fn(u32) -> Vec<u8>),
@@ -65,7 +65,7 @@ impl Fault {
         matches!(self, Frames(_) | LastFrames(_))
     }
 
-    /// Whether it ends only with a timeout.
+    /// Whether the call ends only by a timeout.
     fn is_slow(&self) -> bool {
         matches!(self, IsMute | Stops(_) | Drips(_))
     }
@@ -73,12 +73,12 @@ impl Fault {
 
 pub(crate) struct Upstream {
     pub(crate) url: String,
-    /// The fault that is to come.
+    /// The fault that `begin_fault` injects.
     fault: Fault,
     state: Arc<State>,
-    /// Another server, to which nothing may ever be sent.
+    /// Another server. It must never get a connection.
     trap: net::TcpListener,
-    /// Keeps the port while nobody listens there.
+    /// Reserves the port while no server listens.
     spare: Option<TcpSocket>,
     listening: Option<JoinHandle<()>>,
 }
@@ -94,7 +94,7 @@ struct State {
 }
 
 impl Upstream {
-    /// One that gives this answer, until the fault begins.
+    /// A server that sends this response until the fault begins.
     pub(crate) async fn start(answer: &str, fault: Fault) -> Self {
         let (socket, spare) = (reusable(), reusable());
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -152,23 +152,23 @@ impl Upstream {
         wire::http(status, &[&format!("Location: http://{trap}/api/auth/introspection")], "")
     }
 
-    /// How many calls have got here since the fault began or ended.
+    /// How many calls arrived since the fault began or ended.
     pub(crate) fn calls(&self) -> usize {
         self.state.calls.load(Ordering::SeqCst)
     }
 
-    /// A call has got here that only a timeout ends.
+    /// Waits until a call has arrived that only a timeout ends.
     pub(crate) async fn struck(&self) {
         self.state.struck.notified().await;
     }
 
-    /// Whether anybody has come to the other server.
+    /// Whether the other server got a connection.
     pub(crate) fn has_trapped(&self) -> bool {
         self.trap.accept().is_ok()
     }
 }
 
-/// A socket that shares its port with others of the kind.
+/// A socket with `SO_REUSEPORT`.
 fn reusable() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseport(true).unwrap();
@@ -197,7 +197,7 @@ impl State {
         self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Serves a connection. `None` is its early end, which is of no interest.
+    /// Serves a connection. `None` if it ends early.
     async fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let mut certificate = Certificate::Good;
         match self.fault() {
@@ -287,7 +287,7 @@ impl State {
     }
 }
 
-/// Time is not the real one here.
+/// Sends a space each second, in paused time.
 async fn drip(mut stream: impl AsyncWrite + Unpin) -> Option<()> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {

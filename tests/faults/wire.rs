@@ -1,8 +1,8 @@
-//! What is on the wire: answers of HTTP/1.1 and frames of HTTP/2, right and wrong, as bytes.
+//! Bytes of HTTP/1.1 responses and HTTP/2 frames, valid and malformed.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// An answer with these header lines and a body of the length that is told.
+/// A response with these header lines, `Content-Length` and a body.
 pub(crate) fn http(status: u16, headers: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let length = format!("Content-Length: {}", body.as_ref().len());
     http_without_length(status, &[headers, &[&length]].concat(), body)
@@ -19,7 +19,7 @@ pub(crate) fn http_without_length(
     [head.as_bytes(), body.as_ref()].concat()
 }
 
-/// Reads a request of HTTP/1.1 to its end. `None` if there is none.
+/// Reads an HTTP/1.1 request to its end. `None` at the end of the connection.
 pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut request = Vec::new();
     loop {
@@ -64,7 +64,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Reads a frame; what is in it does not matter here.
+    /// Reads a frame, and discards its payload.
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.ok()?;
@@ -81,13 +81,13 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The head of an answer with status 200.
+/// The `HEADERS` frame of a 200 response.
 pub(crate) fn head(stream: u32) -> Vec<u8> {
     // `:status: 200` of HPACK's static table.
     frame(HEADERS, END_HEADERS, stream, &[0x88])
 }
 
-/// An answer with status 200 and this body.
+/// The frames of a 200 response with this body.
 pub(crate) fn answer(stream: u32, body: &str) -> Vec<u8> {
     [head(stream), frame(DATA, END_STREAM, stream, body.as_bytes())].concat()
 }

@@ -1,4 +1,4 @@
-//! Answers of Authlete.
+//! Responses of Authlete.
 
 use std::{convert::Infallible, error::Error as _, fmt::Debug, sync::LazyLock};
 
@@ -23,7 +23,7 @@ use crate::{
     token::TokenInfo,
 };
 
-/// The fields of answers that hold secrets; the first one only does where tokens are issued.
+/// The fields of responses that contain secrets; the first one only where tokens are issued.
 const SECRETS: [&str; 11] = [
     "responseContent",
     "accessToken",
@@ -38,11 +38,11 @@ const SECRETS: [&str; 11] = [
     "deviceSecret",
 ];
 
-/// How many APIs there are to answer.
+/// The number of APIs.
 const APIS: u8 = 9;
 
-/// Input: a digit that tells the API, one that tells whether Authlete fails, and the body of its answer.
-/// An action that is not known grants nothing; an error tells no values; `Debug` shows no secrets.
+/// Input: a digit for the API, one for whether Authlete fails, and the body of its response. An unknown
+/// action grants nothing; an error contains no values; `Debug` shows no secrets.
 pub fn answer(input: &[u8]) {
     let [api, status, body @ ..] = input else { return };
     let status = if *status == b'5' { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -76,7 +76,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     runtime.unwrap_or_else(|error| panic!("{error}"))
 });
 
-/// A client whose calls are all answered so.
+/// A client whose calls all get this response.
 fn answering(status: StatusCode, body: Bytes) -> Authlete {
     let transport = tower::service_fn(move |_| {
         let mut response = Response::new(Full::new(body.clone()));
@@ -113,7 +113,7 @@ fn updated(answer: Result<TokenUpdateResponse, Error>, body: &[u8]) {
     answered(answer, body, |answer| answer.action == TokenUpdateAction::Ok);
 }
 
-/// Facts can be shown, and a refusal may repeat of Authlete's words only what can stand in a header.
+/// Facts have a `Debug` form, and a refusal repeats only text of Authlete that is legal in a header.
 fn judged(verdict: Result<TokenInfo, Rejection>) {
     match verdict {
         Ok(token) => assert!(!format!("{token:?}").is_empty()),
@@ -133,7 +133,7 @@ fn issued<A: Debug>(answer: Result<A, Error>, body: &[u8], is_ok: impl Fn(&A) ->
     answered(answer, body, is_ok);
 }
 
-/// The one field that decides. What stands beside it is ignored, as in the models.
+/// The field that decides. Others are ignored, as in the models.
 #[derive(Deserialize)]
 struct Action {
     #[serde(default)]
@@ -144,7 +144,7 @@ fn answered<A: Debug>(answer: Result<A, Error>, body: &[u8], is_ok: impl Fn(&A) 
     match answer {
         Ok(answer) => {
             let sent = serde_json::from_slice(body).map(|Action { action }| action);
-            // Serde reads a variant without content from an object, too.
+            // serde deserializes a unit variant from an object too.
             let granting = sent.is_ok_and(|it| it == "OK" || it == json!({ "OK": null }));
             assert!(granting || !is_ok(&answer), "{answer:?}");
             concealed(&answer, body, &SECRETS[1..]);
@@ -167,7 +167,7 @@ fn concealed(answer: &impl Debug, body: &[u8], secrets: &[&str]) {
     assert!(Value::Object(sent).to_string().contains(MARK) || !shown.contains(MARK), "{shown}");
 }
 
-/// An error tells which field is wrong and not its value. What Authlete says of a refusal can be logged.
+/// An error names the wrong field, not its value. The text of a refusal can be logged.
 fn failed(error: &Error) {
     let mut shown = format!("{error} {error:?}");
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Challenges: ours, and those that Authlete wrote.
+//! Challenges of the layer and of Authlete.
 
 use super::shared::read;
 use crate::{

@@ -7,8 +7,8 @@ use crate::credentials::{self, CookieToken, DPOP, HeaderToken, RequestHead, Toke
 
 const MAX_TOKEN_LENGTH: usize = 64;
 
-/// Input: headers. What is taken for a token is one (RFC 6750 §2.1); what is refused is not repeated;
-/// what goes on is concealed.
+/// Input: headers. An accepted token is a `token68` (RFC 6750 §2.1); a refusal does not repeat its input;
+/// forwarded headers are marked sensitive.
 pub fn credentials(input: &[u8]) {
     let sources: [Box<dyn TokenSource>; 2] = [
         Box::new(CookieToken::new("token")),
@@ -36,7 +36,7 @@ pub fn credentials(input: &[u8]) {
     assert!(!held.contains_key(AUTHORIZATION) && !held.contains_key(&DPOP));
 }
 
-/// RFC 6750 §2.1, written once more in another way.
+/// An independent implementation of RFC 6750 §2.1.
 fn is_token68(token: &str) -> bool {
     let legal = |char: char| char.is_ascii_alphanumeric() || "-._~+/=".contains(char);
     let padding = token.find('=').unwrap_or(token.len());

@@ -1,4 +1,4 @@
-//! Headers of proxies.
+//! Forwarding headers of proxies.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,9 +11,8 @@ use crate::{
     proof::{ClientCertificate, ClientCertificates, Origin, PeerAddr},
 };
 
-/// Input: headers. What a proxy says of the origin is one of ours, the word of others counts for nothing,
-/// a certificate survives its way to Authlete, and what the client chose beside what its proxy writes
-/// changes neither.
+/// Input: headers. The origin that a proxy names is a configured one; headers of other peers are ignored; a
+/// certificate survives encoding for Authlete; and what the client wrote beside its proxy changes neither.
 pub fn forwarding(input: &[u8]) {
     for line in input.split(|byte| *byte == b'\n').take(8) {
         chosen(&String::from_utf8_lossy(line));
@@ -45,8 +44,8 @@ pub fn forwarding(input: &[u8]) {
 
 const HOSTS: [&str; 2] = ["api.example.com", "[2001:db8::1]:8443"];
 
-/// What a client chose stands beside what its proxy writes: in `Forwarded`, before it in the same line and
-/// in one of its own; in a certificate's names, after it.
+/// A client's text beside what its proxy writes: in `Forwarded`, before it in the same line and in a line of
+/// its own; in the names of a certificate, after it.
 fn chosen(chosen: &str) {
     let proxy = from(Ipv4Addr::new(10, 0, 0, 1));
     let appended = "for=192.0.2.1;proto=https;host=api.example.com";
@@ -67,7 +66,7 @@ fn chosen(chosen: &str) {
             let mut certificates = certificates.xfcc_elements(elements);
             assert!(certificates.validate().is_ok());
             if let Ok(found) = certificates.find(&headers, &proxy) {
-                // A value that no header can have is none.
+                // A value that is illegal in a header cannot be sent.
                 assert!(found == expected || headers.is_empty(), "{xfcc}");
             }
         }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{JwtKeys, JwtPrecheck, Precheck};
 
-/// Input: a token; or on two lines the header and the claims of one, which is then signed. No other
-/// token fits than one that is what RFC 9068 §4 demands, and one that is plainly so does.
+/// Input: a token; or on two lines its header and its claims, which are then signed. A token passes only if
+/// it satisfies RFC 9068 §4, and one that plainly satisfies it passes.
 pub fn jwt(input: &str) {
     const ISSUER: &str = "https://as.example.com";
     let key = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"1","x":"{}"}}]}}"#, X);
@@ -53,7 +53,7 @@ pub fn jwt(input: &str) {
     assert!(fits == may || (may && !plain), "{fits}: {input}");
 }
 
-/// The names of an object's members, as they come.
+/// The names of an object's members, in order.
 struct Members(Vec<String>);
 
 impl Members {

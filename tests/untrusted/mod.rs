@@ -1,10 +1,9 @@
-//! What has to hold of everything that comes from outside: for `cargo fuzz` (see `fuzz/`), and for
-//! the tests beside it. Each of these functions panics if it does not hold for its input.
+//! Properties of untrusted input, for `cargo fuzz` (see `fuzz/`) and for the tests beside them. Each function
+//! panics if its property does not hold for the input.
 //!
-//! Inputs are lines, so that seeds can be written and read by people. Where an input holds `MARK`, it
-//! stands for a secret.
+//! Inputs are lines of text, so that seeds are readable. `MARK` in an input stands for a secret.
 //!
-//! It is a module of the library in its tests and when it is fuzzed, and calls what is private there.
+//! This is a module of the library in its tests and when it is fuzzed, with access to private items.
 
 mod answer;
 mod challenge;

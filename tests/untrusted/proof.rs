@@ -14,8 +14,8 @@ use crate::{
     proof::{Dpop, ProofFor},
 };
 
-/// Input: a method, a URL and a proof, each on a line; or in place of the proof its header and its
-/// claims, which are then signed. A proof that is accepted is what RFC 9449 §4.3 demands.
+/// Input: a method, a URL and a proof, each on a line; or instead of the proof its header and its claims,
+/// which are then signed. An accepted proof satisfies RFC 9449 §4.3.
 pub fn proof(input: &str) {
     let Ok(prover) = Dpop::at("https://api.example.com").build() else { panic!("no prover") };
     let lines: Vec<_> = input.splitn(4, '\n').collect();
@@ -31,7 +31,7 @@ pub fn proof(input: &str) {
     }
 }
 
-/// Reads a proof once more in another way.
+/// An independent check of an accepted proof.
 fn accepted(proof: &str, method: &str, url: &str) {
     let parts: Vec<_> = proof.split('.').collect();
     assert!(parts.len() == 3 && proof.len() <= 8192, "{proof}");
@@ -106,7 +106,7 @@ mod tests {
         seeds("proof").iter().for_each(|seed| proof(str::from_utf8(seed).unwrap()));
     }
 
-    /// A good proof's members, with some of these changes.
+    /// The members of a valid proof, with some of these changes.
     fn changed(
         good: Value,
         changes: &'static [(&'static str, &'static str)],

@@ -1,4 +1,4 @@
-//! What the properties share.
+//! Helpers of the properties.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,10 +14,10 @@ use crate::{
     rejection::{Protocol, Rejection},
 };
 
-/// What is to be seen nowhere.
+/// The secret that must not appear anywhere.
 pub(super) const MARK: &str = "S3cr3tM4rk";
 
-/// The time by which proofs and answers are judged: 2033-05-18.
+/// The time of the clock: 2033-05-18.
 pub(super) const NOW: u64 = 2_000_000_000;
 
 pub(super) fn now() -> SystemTime {
@@ -44,7 +44,7 @@ pub(super) fn request(headers: HeaderMap) -> Request<()> {
     request
 }
 
-/// A refusal tells no secret, and its response is legal.
+/// A refusal contains no secret, and its response is legal.
 pub(super) fn refused(rejection: &Rejection, request: RequestHead<'_>) {
     let challenges = Challenges { algorithms: Some("ES256".into()), ..Challenges::default() };
     let mut head = rejection.head(&Protocol::of(request), &challenges, Scheme::Dpop);

@@ -1,4 +1,4 @@
-//! Signs with a key that everyone knows: that of RFC 8037 §A.1.
+//! Signs with the public example key of RFC 8037 §A.1.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use ring::signature::Ed25519KeyPair;

@@ -1,4 +1,4 @@
-//! Inputs at random.
+//! Random inputs.
 
 use std::{fs, path::Path};
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use super::shared::MARK;
 
-/// How many inputs each property is tried with.
+/// The number of inputs for each property.
 pub(super) const CASES: u32 = 2000;
 
-/// Those of `cargo fuzz`.
+/// The seeds of `cargo fuzz`.
 pub(super) fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let files = fs::read_dir(folder).into_iter().flatten();
     files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
 }
 
-/// Bytes, or a text of these words.
+/// Random bytes, or a text of these words.
 pub(super) fn lines(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let bytes = vec(any::<u8>(), 0..40).boxed();
     let printed = "[ -~]{0,20}".prop_map(String::into_bytes).boxed();

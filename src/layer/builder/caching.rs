@@ -47,14 +47,14 @@ impl<R> AuthLayerBuilder<R> {
     /// (stale-if-error, RFC 5861 §4). It is never used beyond the token's expiry, nor after the token was
     /// forgotten or revoked here, nor after a negative answer. It is revalidated as soon as a call succeeds.
     /// [`TokenInfo::is_stale`](crate::TokenInfo::is_stale) tells requests. A token that was revoked elsewhere
-    /// is accepted for so much longer. For a route, see [`AuthLayer::stale_on_error`]. Default: 0; at most a day.
+    /// is accepted for so much longer. For a route, see [`AuthLayer::stale_on_error`](crate::AuthLayer::stale_on_error). Default: 0; at most a day.
     pub fn stale_on_error(mut self, up_to: Duration) -> Self {
         self.limits.stale = up_to;
         self
     }
 
     /// Turns the cache off: every request calls Authlete on its own. This is [`max_age`](Self::max_age) and
-    /// [`negative_max_age`](Self::negative_max_age) of zero. For a route, see [`AuthLayer::no_cache`].
+    /// [`negative_max_age`](Self::negative_max_age) of zero. For a route, see [`AuthLayer::no_cache`](crate::AuthLayer::no_cache).
     pub fn no_cache(self) -> Self {
         self.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)
     }

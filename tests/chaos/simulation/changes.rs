@@ -1,4 +1,4 @@
-//! What is done to tokens.
+//! Operations on tokens.
 
 use std::{
     ops::Range,
@@ -41,11 +41,11 @@ impl Driver {
             _ => Bound::Nobody,
         };
         // Authlete knows whole milliseconds only.
-        let lives_until = whole_millis(self.now() + self.pace().seconds(life));
-        let token = self.world.authlete.token().value(&value).subject(&subject);
+        let lives_until = whole_millis(self.now() + self.time_scale().seconds(life));
+        let token = self.environment.authlete.token().value(&value).subject(&subject);
         let token = match bound {
             Bound::Nobody => token,
-            Bound::Key(key) => token.dpop_key_thumbprint(self.world.keys[key].thumbprint()),
+            Bound::Key(key) => token.dpop_key_thumbprint(self.environment.keys[key].thumbprint()),
             Bound::Certificate(holder) => {
                 token.certificate_thumbprint(certificate_thumbprint(holder))
             }
@@ -59,10 +59,10 @@ impl Driver {
         [self.rng.random_bool(0.6), self.rng.random_bool(0.6)]
     }
 
-    /// Takes a token into use that ends between these times.
+    /// Adds a token that expires between these times.
     pub(super) fn keep(&mut self, new: New, ends: Range<SystemTime>) {
         let New { value, subject, bound, has, pair } = new;
-        let (order, now, layers) = (self.next(), self.now(), self.world.sites.len());
+        let (order, now, layers) = (self.next(), self.now(), self.environment.sites.len());
         self.tokens.push(Token {
             value,
             subject,
@@ -71,7 +71,7 @@ impl Driver {
             alive: Fact::new(order, now, true),
             scopes: has.map(|has| Fact::new(order, now, has)),
             lives_until: ends.start,
-            dead_from: ends.end + self.pace().lag(),
+            dead_from: ends.end + self.time_scale().lag(),
             learnt: vec![Vec::new(); layers],
             seen: vec![None; layers],
             ended_by: None,
@@ -86,7 +86,7 @@ impl Driver {
 
     pub(super) async fn revoke_at(&mut self, token: usize, layer: usize) {
         let line = self.begin_revocation(token, layer);
-        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let (handle, value) = (self.environment.sites[layer].handle.clone(), self.value(token));
         let revocation = async move { handle.revoke(&value).await.is_ok() };
         let ok = self.outcome("a revocation", revocation).await;
         self.revoked(line, layer, ok == Some(true));
@@ -103,8 +103,7 @@ impl Driver {
         }
     }
 
-    /// A layer also ends what it has made of a token, and what others have, if it knows the token by more
-    /// than its value.
+    /// A layer that knows further values of the token revokes those too.
     pub(super) fn begin_revocation(&mut self, token: usize, layer: usize) -> Vec<usize> {
         let line = self.tokens.line(token, layer);
         for token in self.tokens.lineage(token) {
@@ -120,7 +119,7 @@ impl Driver {
                 self.ended(*token, order, now, &format!("layer {layer}"));
             }
         }
-        // After a failure it is forgotten all the same.
+        // A failure invalidates too.
         self.forgotten(line[0], layer);
         self.note(format!("revoke {line:?} by {layer}: {ok}"));
     }
@@ -128,24 +127,24 @@ impl Driver {
     pub(crate) fn revoke_elsewhere(&mut self) {
         let token = self.any_token();
         self.maybe_ended(token);
-        self.world.authlete.revoke(&self.tokens[token].value);
+        self.environment.authlete.revoke(&self.tokens[token].value);
         let (order, now) = (self.next(), self.now());
         self.ended(token, order, now, "somebody else");
         self.note(format!("revoke {token} elsewhere"));
     }
 
-    /// A request comes while a revocation is under way.
+    /// A request arrives during a revocation.
     pub(crate) async fn revoke_slowly(&mut self) {
         if self.failures.now() {
             return;
         }
         let (token, layer) = (self.any_token(), self.any_layer());
-        let hold = self.world.authlete.hold(Api::TokenRevoke);
-        let calls = self.world.authlete.calls(Api::TokenRevoke);
+        let hold = self.environment.authlete.hold(Api::TokenRevoke);
+        let calls = self.environment.authlete.calls(Api::TokenRevoke);
         let line = self.begin_revocation(token, layer);
-        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let (handle, value) = (self.environment.sites[layer].handle.clone(), self.value(token));
         let revocation = tokio::spawn(async move { handle.revoke(&value).await.is_ok() });
-        self.world.authlete.arrived(Api::TokenRevoke, calls + 1).await;
+        self.environment.authlete.arrived(Api::TokenRevoke, calls + 1).await;
         for _ in 0..3 {
             self.request(Some(token), layer);
         }
@@ -157,7 +156,7 @@ impl Driver {
         self.join_unless_held().await;
     }
 
-    /// A layer knows nothing of a token any more, by whatever value.
+    /// Invalidates all values of a token in a layer.
     pub(super) fn forgotten(&mut self, token: usize, layer: usize) {
         let order = self.next();
         for token in self.tokens.relatives(token, layer) {
@@ -167,7 +166,7 @@ impl Driver {
 
     pub(crate) fn forget(&mut self) {
         let layer = self.any_layer();
-        let handle = self.world.sites[layer].handle.clone();
+        let handle = self.environment.sites[layer].handle.clone();
         if self.rng.random_bool(0.1) {
             handle.forget_all();
             let order = self.next();
@@ -180,7 +179,7 @@ impl Driver {
         self.note(format!("forget {token} by {layer}"));
     }
 
-    /// Other scopes, which are not known until the change is answered.
+    /// Changes the scopes. They are unknown until the call is answered.
     fn begin_update(&mut self, token: usize) -> ([bool; 2], TokenUpdateRequest) {
         let has = [self.rng.random_bool(0.5), self.rng.random_bool(0.5)];
         let scopes = SCOPES.iter().zip(has).filter(|(_, has)| *has).map(|(scope, _)| *scope);
@@ -199,7 +198,7 @@ impl Driver {
     pub(crate) async fn update_here(&mut self) {
         let (token, layer) = (self.any_token(), self.any_layer());
         let (has, change) = self.begin_update(token);
-        let (handle, value) = (self.world.sites[layer].handle.clone(), self.value(token));
+        let (handle, value) = (self.environment.sites[layer].handle.clone(), self.value(token));
         let update = async move { handle.update(&value, change).await };
         let answer = self.outcome("an update", update).await;
         let ok =
@@ -219,7 +218,7 @@ impl Driver {
 
     pub(super) async fn change_elsewhere(&mut self, token: usize) {
         let (has, change) = self.begin_update(token);
-        let (client, value) = (self.world.elsewhere.clone(), self.value(token));
+        let (client, value) = (self.environment.elsewhere.clone(), self.value(token));
         let update = async move { client.token_update(&change.access_token(value.as_str())).await };
         let answer = self.outcome("an update elsewhere", update).await;
         let ok =

@@ -1,4 +1,4 @@
-//! Times in which Authlete fails.
+//! Outages of Authlete.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use tower_authlete::emulator::{Api, Fault};
 
 use super::model::Order;
 
-/// For so long after a failure a layer does not wait for Authlete where it can do without.
+/// How long after a failure a layer serves stale facts without waiting for Authlete.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// For so long after it a layer with a breaker may call nobody, unless a call was answered since: the
@@ -17,10 +17,10 @@ const OPEN: Duration = Duration::from_secs(60);
 /// The same, if the layer's clock is set back meanwhile.
 const OPEN_BY_SLOW_CLOCKS: Duration = Duration::from_secs(600);
 
-/// A layer that may not call Authlete for a while after a failure.
+/// The breaker of a layer.
 #[derive(Clone, Copy)]
 pub(crate) struct Reluctant {
-    /// When a call of it was surely answered last.
+    /// The last time at which a call of it was certainly answered.
     pub(crate) answered: Order,
     /// Whether its clock was set since.
     pub(crate) stepped: bool,
@@ -49,7 +49,7 @@ impl Failures {
         self.0.last().is_some_and(|failing| failing.end.is_none())
     }
 
-    /// Whether there was one meanwhile.
+    /// Whether an outage overlaps with the period.
     pub(crate) fn during(&self, began: Order, ended: Order) -> bool {
         let ends_after = |failing: &Failing| failing.end.is_none_or(|(end, _)| began < end);
         self.0.iter().any(|failing| failing.from <= ended && ends_after(failing))
@@ -74,13 +74,13 @@ impl Failures {
         })
     }
 
-    /// Nobody looks further back than to the last one.
+    /// Only the last outage is needed.
     pub(crate) fn forget_old(&mut self) {
         self.0.drain(..self.0.len().saturating_sub(1));
     }
 }
 
-/// Something that goes wrong, and whether answers are slow by it.
+/// A fault, and whether it delays responses.
 pub(crate) fn choose(rng: &mut StdRng, deadline: Duration) -> (Fault, bool) {
     let (fault, slow) = match rng.random_range(0..8) {
         0 => (Fault::status(503), false),

@@ -48,7 +48,7 @@ impl Driver {
             None => With::Unknown,
             Some(number) => {
                 let (bound, settings) =
-                    (self.tokens[number].bound, &self.world.sites[layer].settings);
+                    (self.tokens[number].bound, &self.environment.sites[layer].settings);
                 With::Token { number, entitled: settings.admits(shown, bound) }
             }
         };
@@ -57,21 +57,21 @@ impl Driver {
         self.send(plan, value, proof.map(|proof| proof.text));
     }
 
-    /// A request of the holder's that takes no scope of its route, with a proof that was used before or a
-    /// new one, if it takes one. That is told.
+    /// A request of the holder to a route without scopes, with a used or a new proof if the token is bound.
+    /// Returns which.
     pub(super) fn holders_request(
         &mut self,
         token: usize,
         layer: usize,
         again: Option<Proof>,
     ) -> Option<Proof> {
-        // It has given way to newer ones meanwhile.
+        // It was replaced by newer ones meanwhile.
         if !self.tokens.contains(token) {
             return None;
         }
         let Token { value, bound, .. } = &self.tokens[token];
         let (value, shown) = (value.clone(), Shown::by_holder(*bound));
-        let entitled = self.world.sites[layer].settings.admits(shown, *bound);
+        let entitled = self.environment.sites[layer].settings.admits(shown, *bound);
         let mut plan = Plan::new(With::Token { number: token, entitled }, layer, shown);
         plan.replayed = again.is_some();
         let make = |key| again.unwrap_or_else(|| self.new_proof(&plan, key, &value));
@@ -81,7 +81,7 @@ impl Driver {
         proof
     }
 
-    /// What is shown beside a token: mostly what its holder does.
+    /// The proof or certificate of a request: mostly those of the holder.
     fn shown(&mut self, token: Option<usize>) -> Shown {
         let bound = token.map_or(Bound::Nobody, |token| self.tokens[token].bound);
         let other = self.rng.random_range(0..HOLDERS);
@@ -121,17 +121,17 @@ impl Driver {
         proof
     }
 
-    /// A proof of a client whose clock goes like the layer's.
+    /// A proof of a client with the layer's clock.
     pub(super) fn new_proof(&mut self, plan: &Plan, key: usize, value: &str) -> Proof {
         self.proofs += 1;
         let (number, path) = (self.proofs, path(plan.scope));
-        let now = self.world.sites[plan.layer].clock.clock.now();
-        let text = proof(&self.world.keys[key], value, &path, number, now);
+        let now = self.environment.sites[plan.layer].clock.clock.now();
+        let text = proof(&self.environment.keys[key], value, &path, number, now);
         Proof { number, text }
     }
 
     pub(super) fn send(&mut self, plan: Plan, value: Option<String>, proof: Option<String>) {
-        let site = &self.world.sites[plan.layer];
+        let site = &self.environment.sites[plan.layer];
         let router = match plan.route {
             Route::Cached => site.router.clone(),
             Route::Fresh => site.fresh.clone(),
@@ -156,7 +156,7 @@ impl Driver {
             "{path} with {:?}, {:?}{again}, at {} ({:?})",
             plan.with, plan.shown, plan.layer, plan.route
         );
-        let (order, clock) = (self.order.clone(), self.world.clock.clone());
+        let (order, clock) = (self.order.clone(), self.environment.clock.clone());
         let (began, at) = (order.load(Ordering::SeqCst), self.now());
         let task = tokio::spawn(async move {
             let (status, body, new) = answer(router, request).await;

@@ -7,7 +7,7 @@ use std::{
 
 use super::model::Token;
 
-/// How many tokens are used, of which the oldest gives way to a new one.
+/// How many tokens are in use. A new one replaces the oldest.
 const IN_USE: usize = 16;
 
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// The numbers of those that are used.
+    /// The numbers of the tokens in use.
     pub(crate) fn in_use(&self) -> std::ops::Range<usize> {
         self.end().saturating_sub(IN_USE).max(self.first)..self.end()
     }
@@ -39,12 +39,12 @@ impl Tokens {
         self.tokens.iter_mut()
     }
 
-    /// The token and those that it has become by this layer.
+    /// The token and the values that this layer gave it.
     pub(crate) fn line(&self, number: usize, layer: usize) -> Vec<usize> {
         self.line_by(number, |by| by == layer)
     }
 
-    /// The token and those that it has become.
+    /// The token and its later values.
     pub(crate) fn lineage(&self, number: usize) -> Vec<usize> {
         self.line_by(number, |_| true)
     }
@@ -75,7 +75,7 @@ impl Tokens {
         line
     }
 
-    /// Takes those away that are not used any more.
+    /// Removes tokens that are not in use any more.
     pub(crate) fn out_of_use(&mut self) -> Vec<Token> {
         let old = self.in_use().start - self.first;
         self.first += old;

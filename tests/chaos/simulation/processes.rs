@@ -1,4 +1,4 @@
-//! Processes that serve sessions from one store, whose calls take their time and go wrong.
+//! Processes that serve sessions from one store, which is slow and fails at times.
 
 use std::{
     collections::VecDeque,
@@ -20,15 +20,15 @@ use tower_authlete::{
     },
 };
 
-use super::{log::Log, pace::Pace, tally::Visits, world::routes};
+use super::{environment::routes, log::Log, tally::Visits, time_scale::TimeScale};
 
 /// How many processes there are.
 pub(crate) const PROCESSES: usize = 2;
 
-/// How many turns a call of the store takes at most.
+/// How many yields a call of the store takes at most.
 const TURNS: u64 = 24;
 
-/// How many tokens are known of those that were stored last.
+/// How many recently stored tokens are remembered.
 const REMEMBERED: usize = 64;
 
 /// Before how much of an access token's life it is renewed (s).
@@ -47,14 +47,14 @@ impl Process {
         client: Authlete,
         (layer, clock): (AuthLayer, Clock),
         store: &Arc<Shared>,
-        pace: Pace,
+        time_scale: TimeScale,
     ) -> Self {
         let way = Way { shared: store.clone(), state: Arc::default() };
         let sessions = SessionLayer::builder(client, way.clone())
             .client(authlete.client_id().to_string(), authlete.client_secret())
             .clock(clock)
-            .margin(pace.seconds(MARGIN))
-            .store_deadline(pace.deadline)
+            .margin(time_scale.seconds(MARGIN))
+            .store_deadline(time_scale.deadline)
             .build()
             .unwrap();
         let handle = sessions.sessions();
@@ -70,7 +70,7 @@ pub(crate) enum State {
     Good,
     /// Calls have no effect.
     Down,
-    /// Calls take effect, and are not answered.
+    /// Calls take effect, and fail.
     Deaf,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     random: AtomicU64,
     under_way: AtomicUsize,
     visits: Mutex<Visits>,
-    /// Tokens that were stored of late. No browser may see them.
+    /// Recently stored tokens. No browser may see them.
     tokens: Mutex<VecDeque<String>>,
 }
 
@@ -136,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// A random number, by which a call takes some turns.
+    /// The seed of the delay of a call.
     fn turns(&self) -> u64 {
         let seed = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -144,7 +144,7 @@ impl Shared {
     }
 }
 
-/// The way of one process to the store.
+/// The store as one process reaches it.
 #[derive(Clone)]
 pub(crate) struct Way {
     shared: Arc<Shared>,

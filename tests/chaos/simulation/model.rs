@@ -1,5 +1,5 @@
-//! What is true of tokens, kept beside the layers and without looking at them, and whether an answer
-//! fits it.
+//! The reference model: the state of tokens at Authlete, kept independently of the layers, and whether a
+//! response agrees with it.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +7,10 @@ use http::StatusCode;
 
 use super::{clocks::Going, holders::Bound, tally::Rules};
 
-/// The order of all that happens.
+/// A position in the order of events.
 pub(crate) type Order = u64;
 
-/// Something that is true or not at Authlete; `None` while nobody knows, as after a change that was
-/// never answered.
+/// A fact at Authlete; `None` while it is unknown, as after a change without a response.
 #[derive(Default, Clone)]
 pub(crate) struct Fact(Vec<(Order, SystemTime, Option<bool>)>);
 
@@ -24,19 +23,19 @@ impl Fact {
         self.0.push((order, at, value));
     }
 
-    /// Whether it has been true since before then.
+    /// Whether it has been true since before that event.
     pub(crate) fn is_so_since(&self, order: Order) -> bool {
         self.0.last().is_some_and(|(since, _, now)| *since <= order && *now == Some(true))
     }
 
-    /// Whether it was changed while the request was under way.
+    /// Whether it changed while the request was in flight.
     fn changes(&self, began: Order, ended: Order) -> bool {
         let before = self.0.iter().rfind(|(order, ..)| *order <= began);
         self.0.iter().any(|(order, ..)| (began + 1..=ended).contains(order))
             || before.is_none_or(|it| it.2.is_none())
     }
 
-    /// From then on nobody knows whether it is still true.
+    /// From this event on it is unknown.
     pub(crate) fn doubt_from(&mut self, order: Order, at: SystemTime) {
         let place = self.0.partition_point(|(before, ..)| *before <= order);
         self.0.insert(place, (order, at, None));
@@ -66,12 +65,12 @@ impl Fact {
 
 pub(crate) const SCOPES: [&str; 2] = ["read", "write"];
 
-/// What came with a token that a layer's endpoint issued.
+/// What a layer's endpoint issued with a token.
 #[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) refresh: String,
     pub(crate) layer: usize,
-    /// The scopes that a refresh brings.
+    /// The scopes of a refreshed token.
     pub(crate) granted: [bool; 2],
 }
 
@@ -83,15 +82,15 @@ pub(crate) struct Token {
     pub(crate) alive: Fact,
     /// Whether it has the scope of that place in [`SCOPES`].
     pub(crate) scopes: [Fact; 2],
-    /// It lives until then, or longer if layers extend it.
+    /// Its expiry without extensions.
     pub(crate) lives_until: SystemTime,
-    /// It does not live any longer, whatever layers do.
+    /// Its latest expiry, including extensions.
     pub(crate) dead_from: SystemTime,
     /// By layer: when it was told to forget what it knew, or brought up to date.
     pub(crate) learnt: Vec<Vec<Order>>,
     /// By layer: by when it has surely seen the token, by whatever value.
     pub(crate) seen: Vec<Option<SystemTime>>,
-    /// Who ended it.
+    /// The origin of its revocation.
     pub(crate) ended_by: Option<String>,
     /// The value that it got in place of this one, and by which layer.
     pub(crate) successor: Option<(String, usize)>,
@@ -120,11 +119,11 @@ impl Token {
     }
 }
 
-/// How much a layer may be behind.
+/// How long a layer may use outdated facts.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) age: Duration,
-    /// What is added to it while Authlete is in trouble.
+    /// What is added during an outage.
     pub(crate) stale: Duration,
     /// Whether it refuses for a while after trouble because of it.
     pub(crate) breaks: bool,
@@ -132,11 +131,11 @@ pub(crate) struct Bounds {
     pub(crate) overlap: Duration,
 }
 
-/// What a client came with.
+/// The credentials of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum With {
     Nothing,
-    /// A token that never was.
+    /// A token that never existed.
     Unknown,
     /// A token, by number, and whether by who may use it.
     Token {
@@ -145,20 +144,20 @@ pub(crate) enum With {
     },
 }
 
-/// A request and its answer.
+/// A request and its response.
 pub(crate) struct Seen {
     pub(crate) with: With,
-    /// Whether it came with a proof.
+    /// Whether it had a proof.
     pub(crate) proven: bool,
-    /// Whether somebody else comes with the same proof, before or after.
+    /// Whether another request has the same proof.
     pub(crate) replayed: bool,
     pub(crate) layer: usize,
     pub(crate) bounds: Bounds,
     /// For how long it may refuse by what was so.
     pub(crate) late: Duration,
-    /// Whether the layer lets requests without a token pass.
+    /// Whether the layer is optional.
     pub(crate) optional: bool,
-    /// Whether the layer gives tokens a longer life.
+    /// Whether the layer extends tokens.
     pub(crate) extends: bool,
     /// Whether the layer knows whom a token is for.
     pub(crate) knows_subjects: bool,

@@ -1,4 +1,4 @@
-//! How a layer is set up, which is decided by the seed.
+//! Settings of a layer, determined by the seed.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tower_authlete::{
 use super::{
     holders::{Bound, ORIGIN, Shown},
     model::SCOPES,
-    pace::Pace,
+    time_scale::TimeScale,
 };
 
-/// Where clients find new values of their tokens.
+/// The header with a token's new value.
 pub(crate) const NEW_TOKEN: HeaderName = HeaderName::from_static("x-new-token");
 
-/// How long tokens live that are extended (s).
+/// The life of tokens that are extended (s).
 pub(crate) const LIFE: u32 = 120;
 
-/// Times are in seconds of the [`Pace`].
+/// Times are in seconds of the [`TimeScale`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) age: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     pub(crate) limit: usize,
     pub(crate) retries: u32,
     backoff: Duration,
-    /// After how many failures in a row calls are not made for a while; 0: they always are.
+    /// After how many consecutive failures the breaker opens; 0: never.
     pub(crate) breaker: u32,
     pub(crate) by_update: bool,
     pub(crate) dpop: bool,
@@ -93,7 +93,7 @@ impl Settings {
         Self { rotates, every: 20, steps: self.steps && !right, ..self }
     }
 
-    /// Whether who shows this may use a token that is bound so.
+    /// Whether these proofs admit a token with this binding.
     pub(crate) fn admits(&self, shown: Shown, bound: Bound) -> bool {
         match bound {
             Bound::Nobody => shown.key.is_none(),
@@ -106,26 +106,27 @@ impl Settings {
         }
     }
 
-    pub(crate) fn apply(&self, layer: AuthLayerBuilder, pace: Pace) -> AuthLayerBuilder {
+    pub(crate) fn apply(&self, layer: AuthLayerBuilder, time_scale: TimeScale) -> AuthLayerBuilder {
         let mut layer = layer
-            .max_age(pace.seconds(self.age))
-            .negative_max_age(pace.seconds(self.negative))
-            .stale_on_error(pace.seconds(self.stale))
-            .check_deadline(pace.deadline)
+            .max_age(time_scale.seconds(self.age))
+            .negative_max_age(time_scale.seconds(self.negative))
+            .stale_on_error(time_scale.seconds(self.stale))
+            .check_deadline(time_scale.deadline)
             .max_in_flight(self.limit)
             .retries(self.retries, self.backoff)
-            .breaker(self.breaker, pace.second);
+            .breaker(self.breaker, time_scale.second);
         if let Some(ahead) = self.ahead {
-            layer = layer.refresh_ahead(pace.seconds(ahead));
+            layer = layer.refresh_ahead(time_scale.seconds(ahead));
         }
         if let Some(waits) = self.extends {
-            let refresh = Refresh::extend().when_below(pace.seconds(60)).to(pace.seconds(LIFE));
-            let refresh = refresh.never_beyond(pace.seconds(self.never_beyond));
+            let refresh =
+                Refresh::extend().when_below(time_scale.seconds(60)).to(time_scale.seconds(LIFE));
+            let refresh = refresh.never_beyond(time_scale.seconds(self.never_beyond));
             layer = layer.refresh(if waits { refresh.wait() } else { refresh });
         }
         if let Some(overlap) = self.rotates {
-            let rotation = Rotation::in_header(NEW_TOKEN).every(pace.seconds(self.every));
-            layer = layer.rotate(rotation.overlap(pace.seconds(overlap)));
+            let rotation = Rotation::in_header(NEW_TOKEN).every(time_scale.seconds(self.every));
+            layer = layer.rotate(rotation.overlap(time_scale.seconds(overlap)));
         }
         if self.by_update {
             layer = layer.check(Check::Update);

@@ -1,13 +1,13 @@
-//! What was done.
+//! Counts of what a run covered.
 
-/// What became of sessions.
+/// Outcomes of sessions.
 #[derive(Default, Clone, Copy, Debug)]
 pub(crate) struct Visits {
     pub(crate) begun: u64,
     pub(crate) ended: u64,
-    /// Requests that have to be accepted.
+    /// Requests that must be admitted.
     pub(crate) good: u64,
-    /// Requests that must not be.
+    /// Requests that must be refused.
     pub(crate) after_end: u64,
     pub(crate) at_once: u64,
     /// As the store has seen it.
@@ -29,7 +29,7 @@ impl Visits {
     }
 }
 
-/// How often which rule was looked at.
+/// How often each rule was checked.
 #[derive(Default, Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) ended: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Tally {
     pub(crate) audits: u64,
     pub(crate) strangers: u64,
     pub(crate) strangers_turned_away: u64,
-    /// Tokens that a layer knew while strangers asked about them.
+    /// Cached tokens that unauthenticated clients named in requests to endpoints.
     pub(crate) known_in_floods: u64,
     pub(crate) sessions: Visits,
     pub(crate) rules: Rules,
@@ -102,7 +102,7 @@ impl Tally {
         self.rules.broken += other.rules.broken;
     }
 
-    /// What has to have happened for a run to mean anything, and how often it did.
+    /// The situations that a run must cover, and how often it did.
     pub(crate) fn occasions(&self) -> [(&'static str, u64); 29] {
         let (rules, sessions) = (&self.rules, &self.sessions);
         [

@@ -1,4 +1,4 @@
-//! Who may use a token, and what clients show beside it.
+//! Holders of tokens, and their proofs and certificates.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ mod keys;
 
 pub(crate) use self::keys::Key;
 
-/// Where proofs are made for.
+/// The origin of the `htu` of proofs.
 pub(crate) const ORIGIN: &str = "https://api.example.com";
 
 /// How many clients have keys and certificates.
@@ -26,7 +26,7 @@ pub(crate) enum Bound {
     Certificate(usize),
 }
 
-/// What a client shows beside its token, by whose it is.
+/// The proofs in a request, by the client that they are of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Shown {
     pub(crate) key: Option<usize>,
@@ -34,7 +34,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What the holder shows.
+    /// The proofs of the holder.
     pub(crate) fn by_holder(bound: Bound) -> Self {
         match bound {
             Bound::Nobody => Self::default(),
@@ -44,7 +44,7 @@ impl Shown {
     }
 }
 
-/// The bytes of a certificate. Nobody reads them.
+/// The bytes of a certificate. They are not parsed.
 pub(crate) fn certificate(holder: usize) -> Vec<u8> {
     format!("the certificate of {holder}").into_bytes()
 }

@@ -1,5 +1,5 @@
-//! The play: a world with many layers and clients, something that does things to it at random, and what
-//! knows what is true.
+//! A simulation: an environment of layers and clients, a driver of random operations, and a reference
+//! model.
 
 mod answers;
 mod audit;
@@ -8,20 +8,20 @@ mod changes;
 mod clocks;
 mod driver;
 mod endpoints;
+mod environment;
 mod extending;
 mod faults;
 mod holders;
 mod log;
 mod model;
 mod operations;
-mod pace;
 mod processes;
 mod requests;
 mod sessions;
 mod settings;
 mod tally;
+mod time_scale;
 mod tokens;
 mod waiting;
-mod world;
 
-pub(crate) use self::{driver::Driver, log::Log, pace::Pace, tally::Tally};
+pub(crate) use self::{driver::Driver, log::Log, tally::Tally, time_scale::TimeScale};

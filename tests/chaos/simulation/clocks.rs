@@ -1,4 +1,4 @@
-//! The clocks of layers, which are set back and forth beside the time that is true.
+//! Clocks of layers, which are set forth and back relative to the true time.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tower_authlete::Clock;
 
 use super::{driver::Driver, holders::Bound, model::Order};
 
-/// How many steps are known. Nothing under way is older than all of them.
+/// How many steps are remembered. No work in flight is older than all of them.
 const REMEMBERED: usize = 32;
 
 /// By how much a clock is set (s).
@@ -28,7 +28,7 @@ pub(crate) struct SiteClock {
     latest: SystemTime,
 }
 
-/// How a clock went for a while.
+/// The deviation of a clock during a period.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Going {
     /// How far ahead of the true time it was, at most.
@@ -86,25 +86,25 @@ impl SiteClock {
 }
 
 impl Driver {
-    /// A machine's clock is set, or corrected.
+    /// Sets a machine's clock, or corrects it.
     pub(crate) fn step_clock(&mut self) {
         let layer = self.any_layer();
-        if !self.world.sites[layer].settings.steps {
+        if !self.environment.sites[layer].settings.steps {
             return;
         }
-        let offset = self.world.sites[layer].clock.offset();
+        let offset = self.environment.sites[layer].clock.offset();
         let correct = offset != 0 && self.rng.random_bool(0.6);
-        let step = self.pace().seconds(STEPS[self.rng.random_range(0..STEPS.len())]);
+        let step = self.time_scale().seconds(STEPS[self.rng.random_range(0..STEPS.len())]);
         let step = i64::try_from(step.as_millis()).unwrap_or_default();
         let step = if self.rng.random_bool(0.5) { step } else { -step };
         self.step(layer, if correct { -offset } else { step });
     }
 
     pub(super) fn step(&mut self, layer: usize, millis: i64) {
-        // What is under way may go by either time.
+        // Work in flight may use either time.
         self.may_be_extended();
         let order = self.next();
-        self.world.sites[layer].clock.step(order, millis);
+        self.environment.sites[layer].clock.step(order, millis);
         self.may_be_extended();
         self.tally.steps += 1;
         self.doubt_sessions_at(layer);
@@ -118,15 +118,15 @@ impl Driver {
         let token = self.any_token();
         let Bound::Key(_) = self.tokens[token].bound else { return };
         let fits = |layer: &usize| {
-            let settings = &self.world.sites[*layer].settings;
+            let settings = &self.environment.sites[*layer].settings;
             settings.dpop && settings.steps
         };
-        let layers: Vec<_> = (0..self.world.sites.len()).filter(fits).collect();
+        let layers: Vec<_> = (0..self.environment.sites.len()).filter(fits).collect();
         if layers.is_empty() {
             return;
         }
         let layer = layers[self.rng.random_range(0..layers.len())];
-        let step = i64::from(self.world.sites[layer].settings.window) * 1000 + 5000;
+        let step = i64::from(self.environment.sites[layer].settings.window) * 1000 + 5000;
         let first = self.holders_request(token, layer, None);
         self.settle().await;
         self.step(layer, step);

@@ -15,7 +15,7 @@ use tower_authlete::{
     emulator::{Api, Emulator},
 };
 
-use super::pace::Pace;
+use super::time_scale::TimeScale;
 
 /// The calls of a client that are under way.
 #[derive(Default)]
@@ -62,9 +62,14 @@ impl Drop for Call {
 }
 
 /// Counts calls to the end of their answers, of which there are so many at a time at most.
-pub(crate) fn client(authlete: &Emulator, pace: Pace, calls: Arc<Calls>, most: usize) -> Authlete {
+pub(crate) fn client(
+    authlete: &Emulator,
+    time_scale: TimeScale,
+    calls: Arc<Calls>,
+    most: usize,
+) -> Authlete {
     let room = Arc::new(Semaphore::new(most));
-    let transport = Transport::new(TlsRoots::None, pace.deadline).unwrap();
+    let transport = Transport::new(TlsRoots::None, time_scale.deadline).unwrap();
     let counting = service_fn(move |request: Request<_>| {
         let call = calls.begin(request.uri().path().ends_with(Api::Introspection.path()));
         let (transport, room) = (transport.clone(), room.clone());
@@ -80,5 +85,5 @@ pub(crate) fn client(authlete: &Emulator, pace: Pace, calls: Arc<Calls>, most: u
             Ok::<_, tower::BoxError>(counted)
         }
     });
-    authlete.client_builder().deadline(pace.deadline).transport(counting).build().unwrap()
+    authlete.client_builder().deadline(time_scale.deadline).transport(counting).build().unwrap()
 }

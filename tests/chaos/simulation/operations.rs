@@ -1,4 +1,4 @@
-//! Does things at random.
+//! Random operations.
 
 use rand::RngExt;
 use tower_authlete::emulator::Api;
@@ -7,19 +7,19 @@ use super::{
     driver::{Driver, STEP},
     faults,
     log::Log,
-    pace::Pace,
+    time_scale::TimeScale,
 };
 
 impl Driver {
-    pub(crate) async fn new(seed: u64, pace: Pace, log: Log) -> Self {
-        let mut driver = Self::idle(seed, pace, log).await;
+    pub(crate) async fn new(seed: u64, time_scale: TimeScale, log: Log) -> Self {
+        let mut driver = Self::idle(seed, time_scale, log).await;
         for _ in 0..8 {
             driver.issue().await;
         }
         driver
     }
 
-    /// Does something.
+    /// Performs an operation.
     pub(crate) async fn operate(&mut self) {
         self.tally.operations += 1;
         if self.failures.now() && self.rng.random_bool(0.1) {
@@ -53,12 +53,12 @@ impl Driver {
         }
     }
 
-    /// Requests at the same time, now and then of a crowd, of which some are left alone until answers
-    /// are released, and of which some meet with a change.
+    /// Concurrent requests, at times many. Some stay pending until responses are released, and some coincide
+    /// with a change.
     pub(crate) async fn burst(&mut self) {
-        let crowd = self.rng.random_bool(0.02);
+        let burst = self.rng.random_bool(0.02);
         let requests =
-            if crowd { self.rng.random_range(50..250) } else { self.rng.random_range(1..=5) };
+            if burst { self.rng.random_range(50..250) } else { self.rng.random_range(1..=5) };
         let (one, same) = (self.any_token(), self.rng.random_bool(0.3));
         let layer = self.any_layer();
         for _ in 0..requests {
@@ -86,7 +86,7 @@ impl Driver {
         } else {
             self.settle().await;
             let most = [2_000, 12_000, 12_000, 30_000, 90_000][self.rng.random_range(0..5)];
-            self.pace().second * self.rng.random_range(1..most) / 1000
+            self.time_scale().second * self.rng.random_range(1..most) / 1000
         };
         let mut left = by;
         while !self.waiting.is_empty() && left > STEP {
@@ -102,18 +102,18 @@ impl Driver {
         if self.failures.now() {
             return;
         }
-        let (fault, slow) = faults::choose(&mut self.rng, self.world.pace.deadline);
+        let (fault, slow) = faults::choose(&mut self.rng, self.environment.time_scale.deadline);
         self.note(format!("{fault:?}"));
         self.failures.begin(self.next());
         self.tally.slow += u64::from(slow);
-        self.world.authlete.fault(fault);
+        self.environment.authlete.fault(fault);
     }
 
     async fn recover(&mut self) {
         self.settle().await;
-        self.world.authlete.clear_faults();
-        // What was begun in the background may still wait, or may be made again in a moment.
-        self.pass(self.pace().deadline + STEP).await;
+        self.environment.authlete.clear_faults();
+        // Background work may still wait for a permit or a retry.
+        self.pass(self.time_scale().deadline + STEP).await;
         self.quiet().await;
         self.failures.end(self.next(), self.now());
         self.note("all is well".into());
@@ -123,8 +123,8 @@ impl Driver {
         let held = self.hold.is_some();
         self.settle().await;
         if !held {
-            let until = self.now() + self.pace().deadline * 2 / 3;
-            self.hold = Some((self.world.authlete.hold(Api::Introspection), until));
+            let until = self.now() + self.time_scale().deadline * 2 / 3;
+            self.hold = Some((self.environment.authlete.hold(Api::Introspection), until));
             self.note("hold".into());
         }
     }

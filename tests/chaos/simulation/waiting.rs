@@ -1,4 +1,4 @@
-//! Requests that are not answered yet, and what became of them.
+//! Pending requests and their responses.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use super::{
     model::{Order, With},
 };
 
-/// A request that was not looked at yet.
+/// A request whose response was not checked yet.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
     pub(crate) began: Order,
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) route: Route,
     pub(crate) scope: Option<usize>,
     pub(crate) shown: Shown,
-    /// The number of the proof, and whether somebody else comes with it.
+    /// The number of the proof, and whether another request has it.
     pub(crate) proof: Option<u64>,
     pub(crate) replayed: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Route {
     Strict,
 }
 
-/// An answer, and when it came.
+/// A response, and when it arrived.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: String,

@@ -1,4 +1,4 @@
-//! What Authlete has of tokens is compared with what is true of them.
+//! Compares the tokens of the emulator with the model.
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use tower_authlete::api::TokenListRequest;
 
 use super::driver::Driver;
 
-/// More tokens than there ever are.
+/// More than the number of tokens.
 const ALL: i64 = 1 << 20;
 
 impl Driver {
-    /// Nothing is under way meanwhile, and nothing fails.
+    /// Runs while no work is in flight and no fault is injected.
     pub(crate) async fn audit(&mut self) {
         if self.failures.now() {
             return;
         }
         self.settle().await;
-        let client = self.world.elsewhere.clone();
+        let client = self.environment.elsewhere.clone();
         let request = TokenListRequest::new().end(ALL);
         let listing = async move { client.token_list(&request).await };
         let Some(Ok(list)) = self.outcome("an audit", listing).await else {
@@ -42,7 +42,7 @@ impl Driver {
         self.check_lives(&expiries);
     }
 
-    /// No token lives longer than layers may let it.
+    /// No token expires later than extensions allow.
     fn check_lives(&mut self, expiries: &HashMap<String, SystemTime>) {
         for number in self.tokens.in_use() {
             let token = &self.tokens[number];

@@ -1,4 +1,4 @@
-//! Whether answers fit, and what they tell.
+//! Compares responses with the model.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use super::{
     waiting::{Answered, Plan, Reply, Route, Waiting},
 };
 
-/// How many proofs are known to be used up.
+/// How many used proofs are remembered.
 const USED_UP: usize = 4096;
 
-/// How many requests are left alone at most until answers are released.
+/// How many requests may be pending until responses are released.
 const MOST_WAITING: usize = 300;
 
 impl Driver {
@@ -28,7 +28,7 @@ impl Driver {
         }
     }
 
-    /// Releases what is held back, and looks at all answers.
+    /// Releases held responses, and checks all responses.
     pub(crate) async fn settle(&mut self) {
         self.release();
         let mut answered = Vec::new();
@@ -46,7 +46,7 @@ impl Driver {
         answered.iter().for_each(|answered| self.learn_of_calls(answered));
         answered.into_iter().for_each(|answered| self.look(answered));
         for token in self.tokens.out_of_use() {
-            self.world.authlete.revoke(&token.value);
+            self.environment.authlete.revoke(&token.value);
         }
         let tokens = &self.tokens;
         self.extensions.retain(|(token, _), _| tokens.contains(*token));
@@ -60,17 +60,17 @@ impl Driver {
         let asks = matches!(plan.route, Route::Fresh | Route::Nested);
         let accepted = matches!(plan.with, With::Token { .. }) && reply.status == StatusCode::OK;
         if asks && accepted && !self.failures.during(*began, reply.ended) {
-            let answered = &mut self.world.sites[plan.layer].answered;
+            let answered = &mut self.environment.sites[plan.layer].answered;
             *answered = reply.ended.max(*answered);
         }
     }
 
-    /// Tokens may have got new values, by which they are known from then on.
+    /// Records new values of tokens.
     fn learn_new_values(&mut self, answered: &[Answered]) {
         let mut turned = BTreeMap::<usize, (Order, usize, Option<&str>)>::new();
         for Answered { plan, began, what, reply, .. } in answered {
             let With::Token { number, .. } = plan.with else { continue };
-            if self.world.sites[plan.layer].settings.rotates.is_none() {
+            if self.environment.sites[plan.layer].settings.rotates.is_none() {
                 continue;
             }
             let turn = turned.entry(number).or_insert((*began, plan.layer, None));
@@ -85,7 +85,7 @@ impl Driver {
             match new {
                 Some(new) => self.turn(number, began, layer, new),
                 None if self.failures.during(began, self.order.load(Ordering::SeqCst)) => {
-                    // It may have got one that is lost.
+                    // The response with the new value may be lost.
                     let now = self.now();
                     self.tokens[number].alive.doubt_from(began, now);
                 }
@@ -128,22 +128,23 @@ impl Driver {
             self.note(format!("{number} becomes {next} by {layer}"));
         }
         self.ended(number, order, now, "a new value");
-        if self.world.sites[layer].settings.rotates == Some(0) {
+        if self.environment.sites[layer].settings.rotates == Some(0) {
             self.tokens[number].learnt[layer].push(order);
         }
     }
 
-    /// Until when it has to be answered: nothing is known of what is done beside the check.
+    /// The deadline of the response; `None` if work beside the check has no bound.
     fn latest(&self, plan: &Plan, at: SystemTime) -> Option<SystemTime> {
-        let settings = &self.world.sites[plan.layer].settings;
+        let settings = &self.environment.sites[plan.layer].settings;
         let checks = if plan.route == Route::Nested { 2 } else { 1 };
-        let known = self.pace().frozen && settings.extends.is_none() && settings.rotates.is_none();
-        known.then(|| at + self.pace().deadline * checks + STEP * 4)
+        let known =
+            self.time_scale().frozen && settings.extends.is_none() && settings.rotates.is_none();
+        known.then(|| at + self.time_scale().deadline * checks + STEP * 4)
     }
 
-    /// Whether Authlete failed a moment before, as far as it matters to a layer.
+    /// Whether Authlete failed so shortly before that the layer may be affected.
     fn just_before(&self, plan: &Plan, began: Order, at: SystemTime) -> bool {
-        let site = &self.world.sites[plan.layer];
+        let site = &self.environment.sites[plan.layer];
         let (answered, stepped) = (site.answered, site.clock.stepped_since(site.answered));
         let reluctant = (site.bounds.breaks || stepped).then_some(Reluctant { answered, stepped });
         self.failures.just_before((began, at), reluctant)
@@ -163,7 +164,7 @@ impl Driver {
         self.tally.rules.replayed += u64::from(plan.replayed);
         let fault = self.failures.during(began, ended);
         let just_before = self.just_before(&plan, began, at);
-        let (site, none) = (&self.world.sites[plan.layer], Duration::ZERO);
+        let (site, none) = (&self.environment.sites[plan.layer], Duration::ZERO);
         let takes = |place| plan.scope == Some(place) || site.settings.requires == Some(place);
         let seen = Seen {
             with: plan.with,

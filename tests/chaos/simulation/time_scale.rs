@@ -1,19 +1,19 @@
-//! How time goes by.
+//! Real or frozen time.
 
 use std::time::Duration;
 
-/// How time goes by.
+/// The time scale of a simulation.
 #[derive(Clone, Copy)]
-pub(crate) struct Pace {
-    /// How long a second of the layers' settings is.
+pub(crate) struct TimeScale {
+    /// The duration of a second of the layers' settings.
     pub(crate) second: Duration,
-    /// Whether time stands still unless it is moved.
+    /// Whether time is frozen unless the driver moves it.
     pub(crate) frozen: bool,
     /// No call and no check takes longer.
     pub(crate) deadline: Duration,
 }
 
-impl Pace {
+impl TimeScale {
     pub(crate) fn seconds(self, seconds: u32) -> Duration {
         self.second * seconds
     }

@@ -99,22 +99,23 @@ impl Driver {
         let number = self.sessions.begun;
         self.sessions.begun += 1;
         let subject = format!("s{number}");
-        let life = self.pace().seconds(self.rng.random_range(40..120));
+        let life = self.time_scale().seconds(self.rng.random_range(40..120));
         let ends = self.now() + life;
-        let token = self.world.authlete.token().subject(&subject).scopes(SCOPES).expires_at(ends);
+        let token =
+            self.environment.authlete.token().subject(&subject).scopes(SCOPES).expires_at(ends);
         let value = format!("{SECRET}-{}-s{number}", self.seed);
         let pair = token.value(value).issue_with_refresh().await;
         let refresh = Some(Secret::from(pair.refresh_token.as_str()));
         let tokens = SessionTokens::new(pair.access_token.as_str(), Some(ends), refresh);
         let process = self.rng.random_range(0..PROCESSES);
-        let sessions = self.world.processes[process].sessions.clone();
+        let sessions = self.environment.processes[process].sessions.clone();
         let beginning = async move { sessions.begin(tokens).await };
         let Some(Ok(set)) = self.outcome("the begin of a session", beginning).await else {
             return self.wrong("the begin of a session", "it fails");
         };
         let cookie = set.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         let cookie = HeaderValue::from_bytes(cookie).unwrap();
-        let right = |process: usize| self.world.sites[process].clock.is_right();
+        let right = |process: usize| self.environment.sites[process].clock.is_right();
         let doubted = !(0..PROCESSES).all(right);
         if self.sessions.sessions.len() == KNOWN {
             self.sessions.sessions.pop_front();
@@ -168,12 +169,12 @@ impl Driver {
         if breaks {
             let process = self.rng.random_range(0..PROCESSES);
             let state = if self.rng.random_bool(0.5) { State::Down } else { State::Deaf };
-            self.world.processes[process].way.set(state);
+            self.environment.processes[process].way.set(state);
             self.note(format!("the store of {process} is {state:?}"));
         }
         let holds = !alone && !fails && self.rng.random_bool(0.3);
         let api = if self.rng.random_bool(0.7) { Api::Token } else { Api::TokenUpdate };
-        let hold = holds.then(|| self.world.authlete.hold(api));
+        let hold = holds.then(|| self.environment.authlete.hold(api));
         let subject = &self.sessions.sessions[session].subject;
         self.note(format!("{subject} visits: alone {alone}, ends {ends}, holds {holds}"));
         let (began, at) = (self.next(), self.now());
@@ -190,7 +191,7 @@ impl Driver {
 
     fn browse(&mut self, session: usize) -> JoinHandle<Answer> {
         let process = self.rng.random_range(0..PROCESSES);
-        let router = self.world.processes[process].router.clone();
+        let router = self.environment.processes[process].router.clone();
         let mut request = Request::get("/").body(Body::empty()).unwrap();
         let cookie = self.sessions.sessions[session].cookie.clone();
         request.headers_mut().insert(COOKIE, cookie);
@@ -203,7 +204,7 @@ impl Driver {
             headers.append(COOKIE, self.sessions.sessions[session].cookie.clone());
         }
         let process = self.rng.random_range(0..PROCESSES);
-        let sessions = self.world.processes[process].sessions.clone();
+        let sessions = self.environment.processes[process].sessions.clone();
         self.note(format!("it is ended at {process}"));
         tokio::spawn(async move { sessions.end(&headers).await.is_ok() })
     }
@@ -224,7 +225,7 @@ impl Driver {
             None => None,
         };
         self.quiet().await;
-        self.world.processes.iter().for_each(|process| process.way.set(State::Good));
+        self.environment.processes.iter().for_each(|process| process.way.set(State::Good));
         for session in visit.sessions() {
             self.sessions.sessions[session].doubted |= visit.fails;
         }
@@ -249,7 +250,7 @@ impl Driver {
         let what = format!("{} at {}: {}", session.subject, answer.process, answer.status);
         let removed = answer.headers.contains_key(SET_COOKIE);
         let accepted = answer.status == StatusCode::OK;
-        let settings = &self.world.sites[answer.process].settings;
+        let settings = &self.environment.sites[answer.process].settings;
         let subject = if settings.by_update { "nobody" } else { &session.subject };
         let anybody = Reluctant { answered: 0, stepped: false };
         let trouble =
@@ -259,7 +260,7 @@ impl Driver {
             problems.push("it was taken for somebody else's");
         }
         let told = answer.headers.contains_key(NEW_TOKEN);
-        if told || self.world.store.shows(&answer.text()) {
+        if told || self.environment.store.shows(&answer.text()) {
             problems.push("the browser sees a token");
         }
         self.tally.sessions.at_once += u64::from(!visit.alone);
@@ -288,7 +289,7 @@ impl Driver {
     /// What comes of it, while time goes on.
     async fn finished_in_time<T>(&mut self, what: &str, task: JoinHandle<T>) -> Option<T> {
         let mut turns = 0;
-        while self.pace().frozen && !task.is_finished() && turns < TURNS * 300 {
+        while self.time_scale().frozen && !task.is_finished() && turns < TURNS * 300 {
             turns += 1;
             tokio::task::yield_now().await;
             if turns.is_multiple_of(TURNS) {

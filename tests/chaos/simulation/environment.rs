@@ -19,9 +19,9 @@ use super::{
     holders::{HOLDERS, Key},
     log::{Log, SECRET},
     model::{Bounds, Order, SCOPES},
-    pace::Pace,
     processes::{PROCESSES, Process, Shared},
     settings::Settings,
+    time_scale::TimeScale,
 };
 
 /// How many layers there are.
@@ -30,16 +30,16 @@ const SITES: usize = 6;
 /// How long tokens live that are issued by endpoints (s).
 pub(crate) const LIFE: u32 = 100;
 
-/// How many calls a narrow transport lets pass beside checks and endpoints.
+/// How many calls a limited transport allows beside those of checks and endpoints.
 const OTHERS: usize = 8;
 
-pub(crate) struct World {
+pub(crate) struct Environment {
     pub(crate) authlete: Emulator,
-    /// A client of somebody else's.
+    /// A client of another server.
     pub(crate) elsewhere: Authlete,
-    /// Tells the true time, by which Authlete goes.
+    /// The true time, which Authlete uses.
     pub(crate) clock: Clock,
-    pub(crate) pace: Pace,
+    pub(crate) time_scale: TimeScale,
     pub(crate) sites: Vec<Site>,
     /// What sessions share, and the first layers inside of layers for them.
     pub(crate) store: Arc<Shared>,
@@ -51,11 +51,11 @@ pub(crate) struct World {
 pub(crate) struct Site {
     pub(crate) settings: Settings,
     pub(crate) router: Router,
-    /// The same, asking about every request.
+    /// The layer without a cache.
     pub(crate) fresh: Router,
     /// The layer around itself without a cache.
     pub(crate) nested: Router,
-    /// The same, with half of what may be out of date in an outage.
+    /// The layer with half of its `stale_on_error`.
     pub(crate) strict: Router,
     /// The layer's token endpoint and revocation endpoint.
     pub(crate) endpoints: Router,
@@ -63,23 +63,23 @@ pub(crate) struct Site {
     pub(crate) clock: SiteClock,
     pub(crate) bounds: Bounds,
     pub(crate) calls: Arc<Calls>,
-    /// When a call of it was surely answered last.
+    /// The last time at which a call of it was certainly answered.
     pub(crate) answered: Order,
 }
 
-impl World {
-    pub(crate) async fn new(pace: Pace, rng: &mut StdRng, log: &Log) -> Self {
-        let clock = clock(pace);
+impl Environment {
+    pub(crate) async fn new(time_scale: TimeScale, rng: &mut StdRng, log: &Log) -> Self {
+        let clock = clock(time_scale);
         let version = if rng.random_bool(0.5) { ApiVersion::V3 } else { ApiVersion::V2 };
         let authlete = Emulator::builder()
             .clock(clock.clone())
             .api_version(version)
-            .access_token_duration(pace.seconds(LIFE))
+            .access_token_duration(time_scale.seconds(LIFE))
             .access_token(format!("{SECRET}-of-the-service"))
             .start()
             .await
             .unwrap();
-        // Where tokens are extended or get new values, they seldom expire.
+        // Extended and rotated tokens seldom expire.
         let (extends, rotates) = (rng.random_bool(0.5), rng.random_bool(0.5));
         let right = rng.random_bool(0.7);
         let store = Arc::new(Shared::new(rng, log.clone()));
@@ -91,21 +91,21 @@ impl World {
             if number < PROCESSES {
                 settings = settings.for_sessions(rng, right);
             }
-            let (site, client, layer) = Site::new(&authlete, pace, settings);
+            let (site, client, layer) = Site::new(&authlete, time_scale, settings);
             if number < PROCESSES {
                 let clock = site.clock.clock.clone();
-                processes.push(Process::new(&authlete, client, (layer, clock), &store, pace));
+                processes.push(Process::new(&authlete, client, (layer, clock), &store, time_scale));
             }
             sites.push(site);
         }
         let keys = (0..HOLDERS).map(|_| Key::es256()).collect();
         let elsewhere = authlete.authlete();
-        Self { elsewhere, authlete, clock, pace, sites, store, processes, keys }
+        Self { elsewhere, authlete, clock, time_scale, sites, store, processes, keys }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub(crate) async fn pass(&self, by: Duration) {
-        if self.pace.frozen {
+        if self.time_scale.frozen {
             let clocks = self.sites.iter().map(|site| &site.clock.clock);
             clocks.chain([&self.clock]).for_each(|clock| clock.advance(by));
             tokio::time::advance(by).await;
@@ -120,28 +120,32 @@ impl World {
 }
 
 impl Site {
-    fn new(authlete: &Emulator, pace: Pace, settings: Settings) -> (Self, Authlete, AuthLayer) {
-        let (calls, clock) = (Arc::<Calls>::default(), SiteClock::new(clock(pace)));
+    fn new(
+        authlete: &Emulator,
+        time_scale: TimeScale,
+        settings: Settings,
+    ) -> (Self, Authlete, AuthLayer) {
+        let (calls, clock) = (Arc::<Calls>::default(), SiteClock::new(clock(time_scale)));
         let room = settings.limit + 2 * SHARE + OTHERS;
-        let client = client(authlete, pace, calls.clone(), room);
+        let client = client(authlete, time_scale, calls.clone(), room);
         let layer = AuthLayer::builder(client.clone()).clock(clock.clock.clone());
-        let layer = settings.apply(layer, pace).build().unwrap();
-        let age = pace.seconds(settings.age);
-        let age = if age.is_zero() { age } else { age + pace.lag() };
+        let layer = settings.apply(layer, time_scale).build().unwrap();
+        let age = time_scale.seconds(settings.age);
+        let age = if age.is_zero() { age } else { age + time_scale.lag() };
         let site = Self {
             settings,
             router: routes().layer(layer.clone()),
             fresh: routes().layer(layer.no_cache()),
             nested: routes().layer(layer.no_cache()).layer(layer.clone()),
-            strict: routes().layer(layer.stale_on_error(pace.seconds(settings.stale) / 2)),
-            endpoints: endpoints(&client, &layer.handle(), pace),
+            strict: routes().layer(layer.stale_on_error(time_scale.seconds(settings.stale) / 2)),
+            endpoints: endpoints(&client, &layer.handle(), time_scale),
             handle: layer.handle(),
             clock,
             bounds: Bounds {
                 age,
-                stale: pace.seconds(settings.stale),
+                stale: time_scale.seconds(settings.stale),
                 breaks: settings.breaker > 0,
-                overlap: pace.seconds(settings.rotates.unwrap_or_default()),
+                overlap: time_scale.seconds(settings.rotates.unwrap_or_default()),
             },
             calls,
             answered: 0,
@@ -153,18 +157,18 @@ impl Site {
     /// far from Authlete's time.
     pub(crate) fn doubts_proofs(&self) -> bool {
         let window = Duration::from_secs(self.settings.window.into());
-        // They are made in whole seconds, and may have to wait for a while.
+        // Their `iat` is in whole seconds, and they may wait before they are sent.
         !self.clock.is_right() || self.clock.set_back() + Duration::from_secs(5) >= window
     }
 
-    /// How many checks may be under way at a time, of those that can be told from other calls.
+    /// How many checks may be in flight at a time, of those that differ from other calls.
     pub(crate) fn limit(&self) -> usize {
         self.settings.limit
     }
 }
 
-fn clock(pace: Pace) -> Clock {
-    match pace.frozen {
+fn clock(time_scale: TimeScale) -> Clock {
+    match time_scale.frozen {
         true => Clock::frozen(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
         false => Clock::system(),
     }

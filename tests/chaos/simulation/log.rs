@@ -8,16 +8,16 @@ use std::{
 
 use tracing::Level;
 
-/// All secrets that the test makes begin with it.
+/// The prefix of all secrets of the test.
 pub(crate) const SECRET: &str = "S3CR3T";
 
-/// How every proof begins: its header in base64url.
+/// The prefix of every proof: its header in base64url.
 const PROOF: &str = "eyJhbGciO";
 
-/// How the credentials of API V2 begin: the emulator's service ID and [`SECRET`] in base64.
+/// The prefix of the credentials of API V2: the emulator's service ID and [`SECRET`] in base64.
 const BASIC: &str = "NzE1OTQ4MzE3OlMzQ1IzV";
 
-/// How many secrets that others made are looked for, at most.
+/// How many secrets of other origin are searched for, at most.
 const REMEMBERED: usize = 16;
 
 #[derive(Clone, Default)]
@@ -40,7 +40,7 @@ impl Log {
         self.0.lock().unwrap().leak.clone()
     }
 
-    /// Looks for another one from now on.
+    /// Adds a secret to search for.
     pub(crate) fn look_for(&self, secret: String) {
         let secrets = &mut self.0.lock().unwrap().secrets;
         if secrets.len() == REMEMBERED {

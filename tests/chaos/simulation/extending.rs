@@ -1,4 +1,4 @@
-//! Which tokens may live longer, since layers that extend tokens admitted requests with them.
+//! Which tokens may have been extended, since a layer admitted requests with them.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::{
     waiting::{Answered, Route},
 };
 
-/// Extensions that may be under way, by token and layer.
+/// Extensions that may be in flight, by token and layer.
 pub(crate) type Extensions = BTreeMap<(usize, usize), Extension>;
 
 #[derive(Clone, Copy)]
@@ -24,18 +24,19 @@ pub(crate) struct Extension {
     since: Order,
     /// A request was admitted that asks for it.
     admitted: bool,
-    /// Until when the token may live by it, so far.
+    /// The latest expiry that it may have caused so far.
     until: SystemTime,
 }
 
 impl Driver {
-    /// A token that ends soon is used where it is extended, while other things happen.
+    /// Uses a token that expires soon at a layer that extends it, concurrently with other operations.
     pub(crate) async fn grow_old(&mut self) {
         self.settle().await;
-        let (soon, second) = (self.now() + self.pace().seconds(LIFE), self.pace().second);
+        let (soon, second) =
+            (self.now() + self.time_scale().seconds(LIFE), self.time_scale().second);
         let ends = |token: &usize| self.tokens[*token].lives_until < soon;
         let Some(token) = self.tokens.in_use().rev().find(ends) else { return };
-        let (bound, sites) = (self.tokens[token].bound, &self.world.sites);
+        let (bound, sites) = (self.tokens[token].bound, &self.environment.sites);
         let extends = |settings: &Settings| {
             settings.extends.is_some() && settings.admits(Shown::by_holder(bound), bound)
         };
@@ -53,7 +54,7 @@ impl Driver {
             }
             match self.rng.random_range(0..4) {
                 0 => self.change_elsewhere(token).await,
-                1 if self.world.sites[layer].settings.steps => {
+                1 if self.environment.sites[layer].settings.steps => {
                     let back = i64::try_from((second * 50).as_millis()).unwrap_or_default();
                     self.step(layer, -back);
                 }
@@ -66,13 +67,13 @@ impl Driver {
         self.audit().await;
     }
 
-    /// A request that may lead to an extension sets out.
+    /// A request that may cause an extension starts.
     pub(super) fn touch(&mut self, token: usize, layer: usize) {
-        if self.world.sites[layer].settings.extends.is_none() {
+        if self.environment.sites[layer].settings.extends.is_none() {
             return;
         }
         let since = self.next();
-        // An old value can stand for the new one.
+        // An old value may be accepted for the new one.
         for token in self.tokens.line(token, layer) {
             let new = Extension { since, admitted: false, until: SystemTime::UNIX_EPOCH };
             self.extensions.entry((token, layer)).or_insert(new);
@@ -80,34 +81,33 @@ impl Driver {
         self.may_be_extended();
     }
 
-    /// A token has got a new value, by which what is under way goes on.
+    /// A token has a new value, under which extensions in flight continue.
     pub(super) fn hand_extensions_on(&mut self, old: usize, new: usize) {
         let of_old = self.extensions.range((old, 0)..=(old, usize::MAX));
         let of_new: Vec<_> = of_old.map(|((_, layer), it)| ((new, *layer), *it)).collect();
         self.extensions.extend(of_new);
     }
 
-    /// Tokens in use may be extended now, as at any time until all is quiet.
+    /// Tokens in use may be extended now, and until no work is in flight.
     pub(crate) fn may_be_extended(&mut self) {
-        let (now, order, pace) = (self.now(), self.next(), self.pace());
+        let (now, order, time_scale) = (self.now(), self.next(), self.time_scale());
         for ((token, layer), extension) in &mut self.extensions {
-            let (token, site) = (&self.tokens[*token], &self.world.sites[*layer]);
+            let (token, site) = (&self.tokens[*token], &self.environment.sites[*layer]);
             let going = site.clock.going(extension.since, order);
             // Expired tokens are not brought back, but by who cannot know that they are expired.
             if now >= token.dead_from.max(extension.until) + going.behind {
                 continue;
             }
-            let longest = token.seen[*layer].map(|first| first + site.never_beyond(pace));
+            let longest = token.seen[*layer].map(|first| first + site.never_beyond(time_scale));
             // A token that is not used for so long is counted anew (documented), by a clock that is not ours.
-            let longest = longest.filter(|longest| pace.frozen || now < *longest);
-            let until = now + pace.seconds(LIFE);
+            let longest = longest.filter(|longest| time_scale.frozen || now < *longest);
+            let until = now + time_scale.seconds(LIFE);
             let until = longest.map_or(until, |longest| until.min(longest));
-            extension.until = extension.until.max(until + going.ahead + pace.lag());
+            extension.until = extension.until.max(until + going.ahead + time_scale.lag());
         }
     }
 
-    /// What was under way is over, unless Authlete fails. Nothing lives longer by a request that was
-    /// refused.
+    /// Work in flight has ended, unless Authlete fails. A request that was refused extends nothing.
     pub(super) fn end_extensions(&mut self, answered: &[Answered]) {
         for answered in answered {
             let With::Token { number, .. } = answered.plan.with else { continue };
@@ -142,7 +142,7 @@ impl Driver {
     fn is_admitted(&self, answered: &Answered) -> bool {
         let Answered { plan, began, reply, .. } = answered;
         let With::Token { number, .. } = plan.with else { return false };
-        let settings = &self.world.sites[plan.layer].settings;
+        let settings = &self.environment.sites[plan.layer].settings;
         let Some(waits) = settings.extends else { return false };
         // It was extended before something else became known that speaks against it.
         let late = waits && self.tokens[number].changes_during(*began, reply.ended);
@@ -159,9 +159,9 @@ impl Driver {
     }
 }
 
-impl super::world::Site {
+impl super::environment::Site {
     /// How long a token lives at most since the layer saw it first.
-    fn never_beyond(&self, pace: super::pace::Pace) -> Duration {
-        pace.seconds(self.settings.never_beyond)
+    fn never_beyond(&self, time_scale: super::time_scale::TimeScale) -> Duration {
+        time_scale.seconds(self.settings.never_beyond)
     }
 }

@@ -1,4 +1,4 @@
-//! The state of a play, and waiting for what is under way.
+//! The state of a simulation, and waiting for work in flight.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -15,42 +15,42 @@ use tower_authlete::emulator::Hold;
 
 use super::{
     endpoints::Flood,
+    environment::Environment,
     extending::Extensions,
     faults::Failures,
     log::Log,
     model::Order,
-    pace::Pace,
     sessions::Visitors,
     tally::Tally,
+    time_scale::TimeScale,
     tokens::Tokens,
     waiting::{Spare, Waiting},
-    world::World,
 };
 
-/// Nothing is waited for longer. It is never reached.
+/// The bound of every wait. It is never reached.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much is told of what was done before something went wrong.
+/// How many operations before a violation are reported.
 const REMEMBERED: usize = 60;
 
-/// In steps of this, time passes while Authlete is slow.
+/// The step by which time advances while Authlete is slow.
 pub(super) const STEP: Duration = Duration::from_millis(100);
 
 pub(crate) struct Driver {
     pub(super) seed: u64,
     pub(super) rng: StdRng,
-    pub(super) world: World,
+    pub(super) environment: Environment,
     pub(super) log: Log,
     pub(super) order: Arc<AtomicU64>,
     pub(super) tokens: Tokens,
     pub(super) waiting: Vec<Waiting>,
-    /// Until when answers are held back, if they are: nobody waits in vain for them.
+    /// Until when responses are held back, so that every wait ends.
     pub(super) hold: Option<(Hold, SystemTime)>,
     pub(super) failures: Failures,
     pub(super) extensions: Extensions,
     pub(super) flood: Option<Flood>,
     pub(super) sessions: Visitors,
-    /// Proofs that were made of late.
+    /// Recent proofs.
     pub(super) spares: VecDeque<Spare>,
     pub(super) proofs: u64,
     /// Proofs by which a request was accepted.
@@ -58,17 +58,17 @@ pub(crate) struct Driver {
     done: VecDeque<String>,
     pub(super) tally: Tally,
     problem: Option<String>,
-    /// Something is not answered: nothing is waited for any more.
+    /// A response is missing, so that waiting is pointless.
     stuck: bool,
 }
 
 impl Driver {
-    /// One to which nothing was done yet.
-    pub(super) async fn idle(seed: u64, pace: Pace, log: Log) -> Self {
+    /// A driver before its first operation.
+    pub(super) async fn idle(seed: u64, time_scale: TimeScale, log: Log) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
             seed,
-            world: World::new(pace, &mut rng, &log).await,
+            environment: Environment::new(time_scale, &mut rng, &log).await,
             rng,
             log,
             order: Arc::default(),
@@ -90,17 +90,17 @@ impl Driver {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        let sites = &self.world.sites;
+        let sites = &self.environment.sites;
         let full = sites.iter().filter(|site| site.calls.most_checks() == site.limit()).count();
-        let (calls, limit_reached) = (self.world.authlete.total_calls(), full as u64);
+        let (calls, limit_reached) = (self.environment.authlete.total_calls(), full as u64);
         let mut tally = Tally { calls, limit_reached, ..self.tally };
-        self.world.store.count(&mut tally.sessions);
+        self.environment.store.count(&mut tally.sessions);
         tally
     }
 
-    /// What is wrong, if anything is.
+    /// The first violation, if any.
     pub(crate) fn check(&mut self) -> Result<(), String> {
-        for (layer, site) in self.world.sites.iter().enumerate() {
+        for (layer, site) in self.environment.sites.iter().enumerate() {
             let most = site.calls.most_checks();
             if most > site.limit() {
                 self.problem = Some(format!("layer {layer}: {most} calls of {}", site.limit()));
@@ -109,10 +109,10 @@ impl Driver {
         self.problem.take().map_or(Ok(()), |problem| Err(self.fails(&problem)))
     }
 
-    /// A problem, with what was done before it and in which world.
+    /// Describes a violation with its environment and the operations before it.
     pub(crate) fn fails(&self, problem: &str) -> String {
         let done: Vec<_> = self.done.iter().map(String::as_str).collect();
-        let sites = self.world.sites.iter().enumerate();
+        let sites = self.environment.sites.iter().enumerate();
         let sites: Vec<_> =
             sites.map(|(layer, site)| format!("layer {layer}: {:?}", site.settings)).collect();
         format!("{problem}\n  {}\n  {}", done.join("\n  "), sites.join("\n  "))
@@ -130,17 +130,17 @@ impl Driver {
         self.problem.get_or_insert_with(|| format!("{what}: {problem}"));
     }
 
-    /// The next place in the order of all that happens.
+    /// The next position in the order of events.
     pub(super) fn next(&self) -> Order {
         self.order.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        self.world.clock.now()
+        self.environment.clock.now()
     }
 
-    pub(super) fn pace(&self) -> Pace {
-        self.world.pace
+    pub(super) fn time_scale(&self) -> TimeScale {
+        self.environment.time_scale
     }
 
     pub(super) fn any_token(&mut self) -> usize {
@@ -148,16 +148,16 @@ impl Driver {
     }
 
     pub(super) fn any_layer(&mut self) -> usize {
-        self.rng.random_range(0..self.world.sites.len())
+        self.rng.random_range(0..self.environment.sites.len())
     }
 
     pub(super) async fn pass(&mut self, by: Duration) {
         self.may_be_extended();
-        self.world.pass(by).await;
+        self.environment.pass(by).await;
         self.may_be_extended();
     }
 
-    /// Lets others do what they can do by now.
+    /// Lets other tasks run.
     pub(super) async fn give_way(&self, turns: u32) {
         for _ in 0..turns {
             tokio::task::yield_now().await;
@@ -171,7 +171,7 @@ impl Driver {
         }
     }
 
-    /// What comes of it, if anything does.
+    /// The output of the future, if it completes.
     pub(super) async fn outcome<T: Send + 'static>(
         &mut self,
         what: &str,
@@ -182,7 +182,7 @@ impl Driver {
     }
 
     pub(super) async fn finished<T>(&mut self, what: &str, mut task: JoinHandle<T>) -> Option<T> {
-        if !self.pace().frozen {
+        if !self.time_scale().frozen {
             let Ok(outcome) = tokio::time::timeout(PATIENCE, &mut task).await else {
                 self.wrong(what, "it is never answered");
                 return None;
@@ -212,7 +212,7 @@ impl Driver {
         outcome.ok()
     }
 
-    /// Waits until nothing is under way in the background.
+    /// Waits until no background work is in flight.
     pub(super) async fn quiet(&mut self) {
         let (mut waits, mut quiet) = (Wait::begin(), 0);
         while quiet < 8 {
@@ -220,12 +220,12 @@ impl Driver {
                 self.stuck = true;
                 return self.wrong("the background", "it never comes to rest");
             }
-            quiet = if self.world.is_busy() { 0 } else { quiet + 1 };
+            quiet = if self.environment.is_busy() { 0 } else { quiet + 1 };
         }
     }
 }
 
-/// Waiting for answers, which takes no time of the clock unless Authlete is slow.
+/// Waiting for responses. The clock advances only while Authlete is slow.
 struct Wait {
     turns: u32,
     begin: Instant,
@@ -236,15 +236,15 @@ impl Wait {
         Self { turns: 0, begin: Instant::now() }
     }
 
-    /// Whether it is worth while to wait on.
+    /// Whether further waiting can succeed.
     async fn turn(&mut self, driver: &mut Driver) -> bool {
         self.turns += 1;
-        if !driver.pace().frozen && self.turns.is_multiple_of(16) {
+        if !driver.time_scale().frozen && self.turns.is_multiple_of(16) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         } else {
             tokio::task::yield_now().await;
         }
-        if driver.pace().frozen && driver.failures.now() && self.turns.is_multiple_of(32) {
+        if driver.time_scale().frozen && driver.failures.now() && self.turns.is_multiple_of(32) {
             driver.pass(STEP).await;
         }
         let patience = if driver.stuck { Duration::ZERO } else { PATIENCE };

@@ -1,4 +1,4 @@
-//! What clients and strangers ask of the endpoints beside a layer.
+//! Requests of clients, authenticated and not, to the endpoints beside a layer.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,10 +20,10 @@ use tower_authlete::{
 use super::{
     changes::{New, whole_millis},
     driver::Driver,
+    environment,
     holders::Bound,
     model::{Pair, SCOPES},
-    pace::Pace,
-    world,
+    time_scale::TimeScale,
 };
 
 /// How many requests an endpoint asks Authlete about at a time, and how many wait.
@@ -34,16 +34,16 @@ const WAITING: usize = 4;
 /// its own.
 const KEPT: Duration = Duration::from_secs(5);
 
-/// Requests of strangers whose answers are not looked at yet.
+/// Requests of unauthenticated clients whose responses were not checked yet.
 pub(crate) struct Flood {
     /// Answers of Authlete are held back until the requests of others are answered.
     pub(super) hold: Option<Hold>,
     pub(super) tasks: Vec<JoinHandle<(StatusCode, Value)>>,
 }
 
-pub(super) fn endpoints(authlete: &Authlete, handle: &AuthHandle, pace: Pace) -> Router {
+pub(super) fn endpoints(authlete: &Authlete, handle: &AuthHandle, time_scale: TimeScale) -> Router {
     let limits =
-        Limits::new().max_in_flight(SHARE).max_waiting(WAITING).deadline(pace.deadline * 2);
+        Limits::new().max_in_flight(SHARE).max_waiting(WAITING).deadline(time_scale.deadline * 2);
     let token = TokenEndpoint::builder(authlete.clone(), handle).limits(limits);
     let token = token.decide(|request| async move {
         assert_eq!(request.action, TokenAction::Password);
@@ -63,7 +63,7 @@ impl Driver {
         form: String,
         credentials: Option<String>,
     ) -> impl Future<Output = (StatusCode, Value)> + use<> {
-        let router = self.world.sites[layer].endpoints.clone();
+        let router = self.environment.sites[layer].endpoints.clone();
         let request =
             Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         let request = match credentials {
@@ -83,11 +83,11 @@ impl Driver {
     }
 
     fn client(&self) -> String {
-        let authlete = &self.world.authlete;
+        let authlete = &self.environment.authlete;
         format!("{}:{}", authlete.client_id(), authlete.client_secret())
     }
 
-    /// What the client itself asks for. Nothing is wrong with it.
+    /// A valid request of the client.
     async fn ask(&mut self, layer: usize, path: &str, form: String) -> Option<Value> {
         let began = self.next();
         let asking = self.post(layer, path, form, Some(self.client()));
@@ -104,8 +104,8 @@ impl Driver {
     /// A layer's token endpoint issues a token, which the layer knows at once.
     pub(crate) async fn issue_here(&mut self) {
         let layer = self.any_layer();
-        // Whom such a token is for is known where it was issued.
-        if self.world.sites[layer].settings.by_update {
+        // The layer that issued the token knows its subject.
+        if self.environment.sites[layer].settings.by_update {
             return self.issue().await;
         }
         let (number, has) = (self.tokens.end(), self.any_scopes());
@@ -130,7 +130,7 @@ impl Driver {
         let (value, refresh) = (text("access_token"), text("refresh_token"));
         self.log.look_for(value.clone());
         self.log.look_for(refresh.clone());
-        let life = self.pace().seconds(world::LIFE);
+        let life = self.time_scale().seconds(environment::LIFE);
         let lives = whole_millis(begin + life)..self.now() + life;
         let pair = Some(Pair { refresh, layer, granted });
         let number = self.tokens.end();
@@ -169,7 +169,7 @@ impl Driver {
         }
     }
 
-    /// Strangers ask for much, and others ask for little meanwhile.
+    /// Many requests of unauthenticated clients, and a few of others.
     pub(crate) async fn flood(&mut self) {
         self.settle().await;
         let (mut token, mut layer) = (self.any_token(), self.any_layer());
@@ -185,7 +185,7 @@ impl Driver {
         if !self.tokens.contains(token) {
             return;
         }
-        let hold = self.rng.random_bool(0.5).then(|| self.world.authlete.hold(api));
+        let hold = self.rng.random_bool(0.5).then(|| self.environment.authlete.hold(api));
         let requests = self.rng.random_range(10..40);
         let tasks = (0..requests).map(|_| self.strangers_request(token, layer, path));
         let tasks = tasks.collect::<Vec<_>>();
@@ -228,12 +228,12 @@ impl Driver {
         let credentials = match rng.random_range(0..3) {
             0 => None,
             1 => Some("mallory:x".to_owned()),
-            _ => Some(format!("{}:x", self.world.authlete.client_id())),
+            _ => Some(format!("{}:x", self.environment.authlete.client_id())),
         };
         tokio::spawn(self.post(layer, path, form, credentials))
     }
 
-    /// Waits for the answers to strangers, if there are any.
+    /// Waits for the responses to unauthenticated clients, if any are pending.
     pub(super) async fn end_flood(&mut self) {
         let Some(Flood { hold, tasks }) = self.flood.take() else { return };
         drop(hold);
@@ -250,13 +250,13 @@ impl Driver {
         }
     }
 
-    /// Whether a layer knows a token, so that its use asks nobody, and since when it does.
+    /// Whether a layer has cached a token, so that its use makes no call, and since when.
     async fn is_known(&mut self, token: usize, layer: usize) -> Option<Instant> {
-        let could = self.world.sites[layer].settings.age > 0 && self.pace().frozen;
+        let could = self.environment.sites[layer].settings.age > 0 && self.time_scale().frozen;
         if !could || self.failures.now() {
             return None;
         }
-        self.world.sites[layer].handle.forget(&self.tokens[token].value);
+        self.environment.sites[layer].handle.forget(&self.tokens[token].value);
         self.forgotten(token, layer);
         let since = Instant::now();
         self.probe(token, layer).await?;
@@ -265,10 +265,10 @@ impl Driver {
 
     /// How many calls the use of a token causes, if it is accepted.
     async fn probe(&mut self, token: usize, layer: usize) -> Option<usize> {
-        let (accepted, begun) = (self.tally.accepted, self.world.sites[layer].calls.begun());
+        let (accepted, begun) = (self.tally.accepted, self.environment.sites[layer].calls.begun());
         self.holders_request(token, layer, None);
         self.settle().await;
-        let calls = self.world.sites[layer].calls.begun() - begun;
+        let calls = self.environment.sites[layer].calls.begun() - begun;
         (self.tally.accepted > accepted).then_some(calls)
     }
 }
