@@ -13,6 +13,7 @@ use crate::{
         document::{from_millis, from_seconds},
     },
     rejection::Refuser,
+    store::Key,
 };
 
 mod answers;
@@ -71,8 +72,8 @@ struct Facts {
     /// Whether the facts are those of an introspection or an update, rather than of the answer that issued
     /// the token.
     complete: bool,
-    /// The shard of its key, in the layer that resolved it.
-    shard: Option<u16>,
+    /// Under which the layer knows it that resolved it.
+    key: Option<Key>,
 }
 
 impl Holds<Box<str>> for Facts {

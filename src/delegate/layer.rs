@@ -205,22 +205,28 @@ impl DelegateLayer {
         }
     }
 
-    /// The cache key of a token: client, user, scopes, resources, and the expiry and shard of the inbound
-    /// token. Inbound tokens that share a key expire at the same time and are invalidated together.
+    /// The cache key of a token: client, user, scopes, resources, and the inbound token, with which it is
+    /// invalidated.
     fn key(
         &self,
         keys: &KeySpace,
         request: &TokenCreateRequest,
         inbound: Option<&TokenInfo>,
     ) -> Key {
-        let place = inbound.and_then(TokenInfo::place);
+        let origin = inbound.and_then(TokenInfo::origin);
+        let (layer, token) = origin.map_or((0, [0; 4]), |(refuser, key)| {
+            (refuser.id() as i64, key.words().map(u64::cast_signed))
+        });
         let expires_at = inbound.and_then(TokenInfo::expires_at);
         let numbers = [
             self.client_id.unwrap_or_default(),
             request.auth_time.unwrap_or_default(),
             expires_at.map_or(0, to_millis),
-            place.map_or(-1, |(_, shard)| i64::from(shard)),
-            place.map_or(0, |(guard, _)| guard.id() as i64),
+            layer,
+            token[0],
+            token[1],
+            token[2],
+            token[3],
             request.scopes.len() as i64,
             request.resources.len() as i64,
         ]

@@ -12,7 +12,7 @@ use crate::{
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
     single_flight::{Call, Join, Leader, SingleFlight},
-    store::Key,
+    store::{Key, Lease},
     token::TokenInfo,
 };
 
@@ -40,8 +40,7 @@ pub enum DelegateError {
     /// The inbound token has expired, or expires within a second, which is the shortest life of a token.
     #[error("the inbound token has expired")]
     InboundExpired,
-    /// The inbound token, or another token of its cache shard, was invalidated during each of several
-    /// attempts to create a token.
+    /// The inbound token was invalidated during each of several attempts to create a token.
     #[error("the inbound token is invalidated faster than a token can be made")]
     Invalidated,
     /// Authlete created a token that exceeds the request: by scopes, such as default scopes of the service,
@@ -75,8 +74,15 @@ pub(crate) struct DelegatedToken {
     renew_at: Moment,
     /// Until when the token is used.
     use_until: Moment,
-    /// The epoch of the inbound token's shard when the call to Authlete started.
-    epoch: Option<u64>,
+    /// Of the inbound token.
+    lease: Option<Arc<Lease>>,
+}
+
+impl DelegatedToken {
+    /// Whether the inbound token was invalidated since the call to Authlete started.
+    fn is_invalidated(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_void())
+    }
 }
 
 type TokenResult = Result<Arc<DelegatedToken>, DelegateError>;
@@ -94,18 +100,16 @@ pub(crate) struct TokenSpec {
 }
 
 impl TokenSpec {
-    /// The epoch of the inbound token's shard; `None` without an inbound token, without a layer that it
-    /// belongs to, or if that layer is gone.
-    fn epoch(&self) -> Option<u64> {
-        let (guard, shard) = self.inbound.as_ref()?.place()?;
-        Some(guard.epoch(shard))
+    /// The lease of the inbound token; `None` without one, or without a layer that it belongs to.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        let (refuser, key) = self.inbound.as_ref()?.origin()?;
+        Some(refuser.lease(key))
     }
 }
 
 /// The tokens of a [`DelegateService`](super::DelegateService) and its clones.
 ///
-/// A token is cached and used only if the epoch of the inbound token's shard is the same as when the call
-/// to Authlete started.
+/// A token is cached and used only if the inbound token was not invalidated since the call to Authlete started.
 pub(crate) struct DelegatedTokens {
     authlete: Authlete,
     clock: Clock,
@@ -137,7 +141,7 @@ impl DelegatedTokens {
                 Ok(token) => token,
                 Err(call) => call.outcome().await.unwrap_or(Err(DelegateError::Aborted))?,
             };
-            if self.is_usable(&token, spec) {
+            if self.is_usable(&token) {
                 return Ok(token);
             }
         }
@@ -153,13 +157,13 @@ impl DelegatedTokens {
     }
 
     fn cached(&self, spec: &TokenSpec) -> Option<Arc<DelegatedToken>> {
-        self.cache.get(&spec.key).filter(|token| self.is_usable(token, spec))
+        self.cache.get(&spec.key).filter(|token| self.is_usable(token))
     }
 
     /// Whether the token has not expired, and the inbound token was not invalidated since the call to
     /// Authlete started.
-    fn is_usable(&self, token: &DelegatedToken, spec: &TokenSpec) -> bool {
-        !token.use_until.is_past(self.clock.moment()) && token.epoch == spec.epoch()
+    fn is_usable(&self, token: &DelegatedToken) -> bool {
+        !token.use_until.is_past(self.clock.moment()) && !token.is_invalidated()
     }
 
     /// Returns the cached token, or the call that creates one, which is started unless it is in flight.
@@ -181,19 +185,18 @@ impl DelegatedTokens {
                 Join::Lead(call, leader) => (call, leader),
             }
         };
-        let epoch = spec.epoch();
-        tokio::spawn(self.clone().lead(spec.clone(), epoch, leader));
+        tokio::spawn(self.clone().lead(spec.clone(), spec.lease(), leader));
         Err(call)
     }
 
-    /// The leader's task: creates a token for all waiters. `epoch` is that at the start.
+    /// The leader's task: creates a token for all waiters. The lease is taken at the start.
     async fn lead(
         self: Arc<Self>,
         spec: TokenSpec,
-        epoch: Option<u64>,
+        lease: Option<Arc<Lease>>,
         leader: Leader<Key, TokenResult>,
     ) {
-        let result = self.create(&spec, epoch).await;
+        let result = self.create(&spec, lease).await;
         if let Err(error) = &result {
             let cause = error as &dyn std::error::Error;
             limited!(
@@ -205,7 +208,7 @@ impl DelegatedTokens {
         }
         let invalidated = leader.publish(|| {
             let token = result.as_ref().ok()?;
-            if epoch != spec.epoch() {
+            if token.is_invalidated() {
                 return Some(token.identifier.clone());
             }
             self.cache.insert(spec.key, token.clone());
@@ -217,7 +220,7 @@ impl DelegatedTokens {
         }
     }
 
-    async fn create(&self, spec: &TokenSpec, epoch: Option<u64>) -> TokenResult {
+    async fn create(&self, spec: &TokenSpec, lease: Option<Arc<Lease>>) -> TokenResult {
         let now = self.clock.moment();
         let response = self.authlete.token_create(&spec.request).await;
         let response = response.map_err(|error| DelegateError::Authlete(Arc::new(error)))?;
@@ -241,7 +244,7 @@ impl DelegatedTokens {
             (used * 4 / 5, used)
         };
         let (renew_at, use_until) = (now.after(fresh), now.after(used));
-        Ok(Arc::new(DelegatedToken { value, identifier, renew_at, use_until, epoch }))
+        Ok(Arc::new(DelegatedToken { value, identifier, renew_at, use_until, lease }))
     }
 
     /// Revokes a token that is not used, in the background. A failure is logged.

@@ -6,10 +6,13 @@ use std::{
 };
 
 use super::{challenge::Challenges, render::Renderer};
-use crate::{clock::Clock, store::epoch::Epochs};
+use crate::{
+    clock::Clock,
+    store::{Key, Lease, epoch::Epochs},
+};
 
-/// The challenges, renderers and clock of a layer, for requirements and extractors inside it, and the epochs
-/// of its shards, for tokens derived from those that it resolved. Cloning is cheap.
+/// The challenges, renderers and clock of a layer, for requirements and extractors inside it, and the
+/// leases of its tokens, for tokens derived from them. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Refuser(Arc<Parts>);
 
@@ -35,9 +38,9 @@ impl Refuser {
         Self(Arc::new(Parts { challenges, clock, first, others, epochs }))
     }
 
-    /// The epoch of a shard of the layer's tokens.
-    pub(crate) fn epoch(&self, shard: u16) -> u64 {
-        self.0.epochs.of_shard(shard)
+    /// The lease of one of the layer's tokens.
+    pub(crate) fn lease(&self, key: Key) -> Arc<Lease> {
+        self.0.epochs.lease(key)
     }
 
     /// Identifies the layer among all that exist.

@@ -1,34 +1,31 @@
-//! Epochs: how often what is known was invalidated.
+//! The one register of invalidations: leases for what is exact by token, epochs for the rest.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
-use super::key::Key;
+use super::{
+    key::Key,
+    lease::{Lease, Leases},
+};
 
 /// Into how many shards keys fall.
 const SHARDS: usize = 1024;
 
-/// The epochs of a store. They are raised with the store's lock held, and read without it.
+/// What tells whether a token was invalidated. It changes with the store's lock held, and is read without
+/// that.
 ///
-/// What outlives the call that brought it goes by them: whoever keeps something notes an epoch before it
-/// is looked up, and uses it only while that epoch is the same. An invalidation of another token of the
-/// same shard leads to a second look.
+/// Whoever asks about a token takes its [`Lease`]. Where a lease would be too much, an epoch is noted before
+/// something is looked up, and it is used only while that epoch is the same: by copies of entries, for which
+/// a change of another token of the same shard leads to a second look; by entries, which are removed one by
+/// one unless everything is invalidated; and by answers that issue a token, whose key is not known before.
 pub(crate) struct Epochs {
-    shards: Box<[Shard]>,
+    /// How often entries of a shard were removed or replaced.
+    shards: Box<[AtomicU64]>,
     everything: AtomicU64,
     issues: AtomicU64,
-}
-
-#[derive(Default)]
-struct Shard {
-    invalidations: AtomicU64,
-    /// Those, and replacements of entries by newer ones.
-    changes: AtomicU64,
-}
-
-/// The shard of a key.
-pub(crate) fn shard(key: &Key) -> u16 {
-    // Less than `SHARDS`, so that it fits.
-    (key.prefix() % SHARDS as u64) as u16
+    leases: Mutex<Leases>,
 }
 
 fn raise(epoch: &AtomicU64) {
@@ -37,43 +34,48 @@ fn raise(epoch: &AtomicU64) {
 
 impl Epochs {
     pub(crate) fn new() -> Self {
-        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Self { shards, everything: AtomicU64::new(0), issues: AtomicU64::new(0) }
+        Self {
+            shards: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
+            everything: AtomicU64::new(0),
+            issues: AtomicU64::new(0),
+            leases: Mutex::new(Leases::default()),
+        }
     }
 
-    fn of(&self, key: &Key) -> &Shard {
-        &self.shards[usize::from(shard(key))]
+    /// The lease of a token: void once that is invalidated.
+    pub(crate) fn lease(&self, key: Key) -> Arc<Lease> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).take(key)
     }
 
-    /// What was derived from the facts of a token of this shard goes by this one, such as a delegated token.
-    pub(crate) fn of_shard(&self, shard: u16) -> u64 {
-        self.shards[usize::from(shard)].invalidations.load(Ordering::Acquire)
+    #[inline]
+    fn shard(&self, key: &Key) -> &AtomicU64 {
+        // Less than `SHARDS`, so that it fits.
+        &self.shards[(key.prefix() % SHARDS as u64) as usize]
     }
 
     /// A copy of an entry goes by this one.
     #[inline]
     pub(super) fn of_copies(&self, key: &Key) -> u64 {
-        self.of(key).changes.load(Ordering::Acquire)
+        self.shard(key).load(Ordering::Acquire)
     }
 
-    /// An entry goes by this one, which is removed by itself when its token is invalidated.
+    /// An entry goes by this one.
     pub(super) fn of_everything(&self) -> u64 {
         self.everything.load(Ordering::Acquire)
     }
 
-    /// What an answer tells that issues a token goes by this one: whether the token is one of those that
-    /// are revoked meanwhile is not known before.
+    /// An answer that issues a token goes by this one.
     pub(super) fn of_issues(&self) -> u64 {
         self.issues.load(Ordering::Acquire)
     }
 
-    pub(super) fn replace(&self, key: &Key) {
-        raise(&self.of(key).changes);
+    /// Ends the use of copies of an entry that was removed or replaced.
+    pub(super) fn end_copies(&self, key: &Key) {
+        raise(self.shard(key));
     }
 
-    pub(super) fn invalidate(&self, key: &Key) {
-        raise(&self.of(key).changes);
-        raise(&self.of(key).invalidations);
+    pub(super) fn end_lease(&self, key: &Key) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).end(key);
     }
 
     pub(super) fn invalidate_issues(&self) {
@@ -81,11 +83,9 @@ impl Epochs {
     }
 
     pub(super) fn invalidate_everything(&self) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).end_all();
         raise(&self.everything);
         raise(&self.issues);
-        for shard in &self.shards {
-            raise(&shard.changes);
-            raise(&shard.invalidations);
-        }
+        self.shards.iter().for_each(raise);
     }
 }

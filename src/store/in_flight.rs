@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     key::{Binding, Key},
-    lease::{Lease, Leases},
+    lease::Lease,
 };
 use crate::{
     clock::Moment,
@@ -96,21 +96,14 @@ impl PendingCheck {
     }
 }
 
-pub(super) struct InFlight {
-    calls: Table<Key, Verdict, About>,
-    leases: Leases,
-}
+pub(super) struct InFlight(Table<Key, Verdict, About>);
 
 /// A call, and the sender that tells its verdict.
 pub(super) type Started = (Arc<PendingCheck>, watch::Sender<Option<Verdict>>);
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self { calls: Table::new(), leases: Leases::default() }
-    }
-
-    pub(super) fn lease(&mut self, key: Key) -> Arc<Lease> {
-        self.leases.take(key)
+        Self(Table::new())
     }
 
     /// The last call that others may join, if that started late enough.
@@ -121,17 +114,23 @@ impl InFlight {
         late_enough: impl Fn(Moment) -> bool,
     ) -> Option<Arc<PendingCheck>> {
         let shared = |call: &About| call.purpose == Purpose::Shared(binding);
-        self.calls.join(key, |call| shared(call) && late_enough(call.started))
+        self.0.join(key, |call| shared(call) && late_enough(call.started))
     }
 
-    pub(super) fn start(&mut self, key: Key, purpose: Purpose, now: Moment) -> Started {
-        let (lease, superseded) = (self.leases.take(key), AtomicBool::new(false));
-        self.calls.start(key, About { purpose, lease, started: now, superseded })
+    pub(super) fn start(
+        &mut self,
+        key: Key,
+        purpose: Purpose,
+        lease: Arc<Lease>,
+        started: Moment,
+    ) -> Started {
+        let superseded = AtomicBool::new(false);
+        self.0.start(key, About { purpose, lease, started, superseded })
     }
 
     /// Removes a call, and tells what its outcome is good for.
     pub(super) fn end(&mut self, key: &Key, call: &Arc<PendingCheck>) -> Standing {
-        if !self.calls.remove(key, call) {
+        if !self.0.remove(key, call) {
             Standing::Invalidated
         } else if call.about.superseded.load(Ordering::Relaxed) {
             Standing::Superseded
@@ -142,24 +141,23 @@ impl InFlight {
 
     /// How many updates of a token are under way.
     pub(super) fn updates(&self, key: &Key) -> usize {
-        self.calls.of(key).filter(|call| call.about.purpose == Purpose::Update).count()
+        self.0.of(key).filter(|call| call.about.purpose == Purpose::Update).count()
     }
 
     /// Something is learnt of a token by other means than the calls that are under way: that a request with
     /// this binding is rejected, or facts.
     pub(super) fn supersede(&self, key: &Key, by_rejection_of: Option<Binding>) {
-        let calls = self.calls.of(key).map(|call| &call.about);
+        let calls = self.0.of(key).map(|call| &call.about);
         let superseded = calls.filter(|call| call.purpose.is_superseded(by_rejection_of));
         superseded.for_each(|call| call.superseded.store(true, Ordering::Relaxed));
     }
 
-    pub(super) fn invalidate(&mut self, key: &Key) {
-        self.calls.remove_all_of(key);
-        self.leases.end(key);
+    /// Removes all calls about a token that is invalidated.
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.0.remove_all_of(key);
     }
 
-    pub(super) fn invalidate_all(&mut self) {
-        self.calls.clear();
-        self.leases.end_all();
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }

@@ -153,7 +153,7 @@ impl Memory {
             None => self.positive.invalidate(&key),
         }
         self.negative.invalidate(&key);
-        self.epochs.replace(&key);
+        self.epochs.end_copies(&key);
     }
 
     /// Keeps a rejection of that moment in place of what it contradicts.
@@ -170,7 +170,7 @@ impl Memory {
         });
         if contradicts {
             self.positive.invalidate(&key);
-            self.epochs.replace(&key);
+            self.epochs.end_copies(&key);
         }
         if self.limits.negative_max_age.is_zero() {
             self.negative.invalidate(&key);

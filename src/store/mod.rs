@@ -1,9 +1,10 @@
 //! Everything that is known of tokens: what is cached, what is being asked, and since when it counts.
 //!
 //! One rule keeps it right. *Whoever asks about a token takes a [lease](Lease) on it first. What it learns is
-//! kept, or used, only if the lease is not void. Every invalidation of the token ends its lease, removes what
-//! is cached, and raises the [epoch](Epochs) of its shard*, by which goes what outlives the call: copies in
-//! the hot cache, delegated tokens, answers that issue tokens.
+//! kept, or used, only if the lease is not void. Every invalidation of the token ends its lease, and removes
+//! what is cached.* Waiters, updates, extensions, rotations and delegated tokens go by leases; an invalidation
+//! of another token changes nothing for them. [`Epochs`] has them all, and the epochs by which go copies in
+//! the hot cache and answers that issue tokens.
 //!
 //! All of that changes with one lock held, which never leaves this file. Look-ups take no lock.
 
@@ -185,9 +186,9 @@ impl TokenStore {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the token is invalidated from now on.
+    /// The lease of a token: void once that is invalidated.
     pub(crate) fn lease(&self, key: Key) -> Arc<Lease> {
-        self.lock().lease(key)
+        self.epochs.lease(key)
     }
 
     /// Joins a call about a token, or leads one, unless it is known by now.
@@ -219,7 +220,7 @@ impl TokenStore {
         now: Moment,
     ) -> Join {
         let Ok(room) = self.room.clone().try_acquire_owned() else { return Join::Full };
-        let (check, sender) = in_flight.start(key, purpose, now);
+        let (check, sender) = in_flight.start(key, purpose, self.epochs.lease(key), now);
         Join::Lead(Lead { store: self.clone(), key, check, sender, _room: room })
     }
 
@@ -239,7 +240,8 @@ impl TokenStore {
     }
 
     fn update_in(self: &Arc<Self>, in_flight: &mut InFlight, key: Key) -> Update {
-        let (call, _) = in_flight.start(key, Purpose::Update, self.clock.moment());
+        let (lease, now) = (self.epochs.lease(key), self.clock.moment());
+        let (call, _) = in_flight.start(key, Purpose::Update, lease, now);
         Update { store: self.clone(), key, call }
     }
 
@@ -258,18 +260,18 @@ impl TokenStore {
     }
 
     fn invalidate_in(&self, in_flight: &mut InFlight, key: &Key) {
-        in_flight.invalidate(key);
+        in_flight.remove(key);
+        self.epochs.end_lease(key);
+        self.aliases.invalidate(key);
         if let Some((_, memory)) = &self.cache {
             memory.remove(key);
         }
-        self.aliases.invalidate(key);
-        self.epochs.invalidate(key);
     }
 
     /// Nothing that was learnt of any token before is used from now on.
     pub(crate) fn invalidate_all(&self) {
         let mut in_flight = self.lock();
-        in_flight.invalidate_all();
+        in_flight.clear();
         self.epochs.invalidate_everything();
         if let Some((hot, memory)) = &self.cache {
             memory.clear();
@@ -409,8 +411,8 @@ impl Update {
         let mut in_flight = self.store.lock();
         let standing = in_flight.end(&self.key, &self.call);
         for key in [self.key, new] {
-            in_flight.invalidate(&key);
-            self.store.epochs.invalidate(&key);
+            in_flight.remove(&key);
+            self.store.epochs.end_lease(&key);
         }
         self.store.aliases.invalidate(&self.key);
         if let Some(alias) = alias.filter(|_| standing != Standing::Invalidated) {

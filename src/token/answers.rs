@@ -31,7 +31,7 @@ impl TokenInfo {
             refuser: None,
             stale_since: None,
             complete,
-            shard: None,
+            key: None,
         }))
     }
 
@@ -82,7 +82,7 @@ impl TokenInfo {
         let complete = self.0.complete && detailed;
         Some(Self::new(known, update, complete).with(|facts| {
             facts.refuser.clone_from(&self.0.refuser);
-            facts.shard = self.0.shard;
+            facts.key = self.0.key;
         }))
     }
 }

@@ -12,22 +12,22 @@ use super::{
 };
 use crate::{
     rejection::Refuser,
-    store::{Key, Thumbprint, epoch::shard},
+    store::{Key, Thumbprint},
 };
 
 impl TokenInfo {
-    /// With the refuser of the layer that resolved it, and the shard of the token's key there.
+    /// With the refuser of the layer that resolved it, and the token's key there.
     pub(crate) fn guarded(self, refuser: &Refuser, key: &Key) -> Self {
         self.with(|facts| {
             facts.refuser = Some(refuser.clone());
-            facts.shard = Some(shard(key));
+            facts.key = Some(*key);
         })
     }
 
-    /// The refuser of the layer that resolved it, and the shard of the token's key there: by both, a token
-    /// that was derived from this one reads the epoch.
-    pub(crate) fn place(&self) -> Option<(&Refuser, u16)> {
-        self.refuser().zip(self.0.shard)
+    /// The refuser of the layer that resolved it, and the token's key there: by both, a token that is derived
+    /// from this one takes its lease.
+    pub(crate) fn origin(&self) -> Option<(&Refuser, Key)> {
+        self.refuser().zip(self.0.key)
     }
 
     /// The refuser of the layer that resolved it.

@@ -303,6 +303,30 @@ async fn a_token_in_flight_is_not_used_after_the_inbound_one_is_invalidated() {
 }
 
 #[tokio::test]
+async fn invalidations_of_other_inbound_tokens_cost_no_token() {
+    let bench = Bench::new().await;
+    let auth: AuthLayer = bench.layer().build().unwrap();
+    let (api, mut seen) = elsewhere(&bench);
+    let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
+    let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
+    let inbound = admitted(&auth, &token).await;
+    let invalidate_others = || (0..20_000).for_each(|it| auth.handle().forget(&it.to_string()));
+    let hold = bench.authlete.hold(Api::TokenCreate);
+    let calling = {
+        let (caller, inbound) = (caller.clone(), inbound.clone());
+        tokio::spawn(async move { caller.call("/", Some(&inbound)).await.unwrap().status })
+    };
+    bench.authlete.arrived(Api::TokenCreate, 1).await;
+    invalidate_others();
+    hold.release();
+    assert_eq!(calling.await.unwrap(), StatusCode::OK);
+    invalidate_others();
+    caller.call("/", Some(&inbound)).await.unwrap();
+    assert_eq!(seen.recv().await, seen.recv().await);
+    assert_eq!(bench.creations(), 1);
+}
+
+#[tokio::test]
 async fn a_token_that_exceeds_what_was_asked_for_is_revoked_and_not_sent() {
     let bench = Bench::new().await;
     let inbound = bench.inbound(&["read"]).await;

@@ -1,6 +1,16 @@
 //! An invalidated token is introspected again, and older answers are not used.
 
-use tower_authlete::emulator::Api;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tower_authlete::{AuthHandle, Refresh, emulator::Api};
 
 use crate::{
     holder::Holder,
@@ -100,4 +110,95 @@ async fn a_token_that_is_forgotten_during_its_rotation_is_introspected_again() {
     assert_eq!(api.get(&old).await.status, UNAUTHORIZED);
     assert_eq!(api.get(&new).await.status, OK);
     assert_eq!(bench.introspections() - before, 2);
+}
+
+/// Invalidates tokens that nobody uses, ten thousand a second and more, as long as it lives: those of any
+/// shard, again and again.
+struct Others(Arc<AtomicBool>, Option<JoinHandle<u64>>);
+
+impl Others {
+    fn of(handle: &AuthHandle) -> Self {
+        let (stop, handle) = (Arc::new(AtomicBool::new(false)), handle.clone());
+        let stopped = stop.clone();
+        let invalidating = std::thread::spawn(move || {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                handle.forget(&format!("other-{count}"));
+                count += 1;
+            }
+            count
+        });
+        Self(stop, Some(invalidating))
+    }
+
+    /// So many tokens of all shards at once.
+    fn all_shards(handle: &AuthHandle) {
+        (0..20_000).for_each(|other| handle.forget(&format!("other-{other}")));
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        assert!(self.1.take().unwrap().join().unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn invalidations_of_other_tokens_cost_no_call_and_refuse_nobody() {
+    let bench = Bench::new().await;
+    // Nothing but the outcome of the call can be used for tokens that are refused.
+    let api = bench.api_with(|layer| layer.negative_max_age(Duration::ZERO));
+    let _others = Others::of(&api.handle);
+    for _ in 0..100 {
+        let token = bench.authlete.token().issue().await;
+        let requests = join_all((0..5).map(|_| api.get(&token))).await;
+        assert!(requests.iter().all(|answer| answer.status == OK));
+        assert_eq!(api.get("no-token").await.status, UNAUTHORIZED);
+    }
+    assert_eq!(bench.introspections(), 200);
+}
+
+#[tokio::test]
+async fn nor_those_while_a_call_is_made() {
+    let bench = Bench::new().await;
+    let api = bench.api_with(|layer| layer.negative_max_age(Duration::ZERO));
+    let holder =
+        Holder::with(&bench, |dpop| dpop, |layer| layer.negative_max_age(Duration::ZERO)).await;
+    let token = bench.authlete.token().issue().await;
+    let hold = bench.authlete.hold(Api::Introspection);
+    let requests = [api.spawn_get(&token), api.spawn_get(&token), holder.spawn_get()];
+    bench.authlete.arrived(Api::Introspection, 2).await;
+    Others::all_shards(&api.handle);
+    Others::all_shards(&holder.api.handle);
+    hold.release();
+    for request in requests {
+        assert_eq!(request.await.unwrap().status, OK);
+    }
+    assert_eq!(bench.introspections(), 2);
+    // A proof whose token is refused is told so, though that is kept nowhere.
+    bench.authlete.revoke(&holder.token);
+    holder.api.handle.forget(&holder.token);
+    let hold = bench.authlete.hold(Api::Introspection);
+    let refused = holder.spawn_get();
+    bench.authlete.arrived(Api::Introspection, 3).await;
+    Others::all_shards(&holder.api.handle);
+    hold.release();
+    assert_eq!(refused.await.unwrap().status, UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn nor_those_while_a_token_is_extended() {
+    let bench = Bench::new().await;
+    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
+    // Without a cache, a request whose extension was disturbed would ask once more.
+    let api = bench.api_with(|layer| layer.no_cache().refresh(refresh));
+    let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
+    let hold = bench.authlete.hold(Api::TokenUpdate);
+    let request = api.spawn_get(&token);
+    bench.authlete.arrived(Api::TokenUpdate, 1).await;
+    Others::all_shards(&api.handle);
+    hold.release();
+    assert_eq!(request.await.unwrap().status, OK);
+    assert_eq!((bench.introspections(), bench.updates()), (1, 1));
 }
