@@ -9,7 +9,7 @@
 //! All of that changes with one lock held, which never leaves this file. Look-ups take no lock.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -60,8 +60,8 @@ pub(crate) struct TokenStore {
     epochs: Arc<Epochs>,
     /// `None` if nothing is kept.
     cache: Option<(HotCache, Memory)>,
-    /// With the epoch of everything.
-    aliases: Cache<Key, (u64, Arc<Alias>)>,
+    /// With the epoch of everything. Made for the first alias, since most layers rotate no values.
+    aliases: OnceLock<Cache<Key, (u64, Arc<Alias>)>>,
     in_flight: Mutex<InFlight>,
     room: Arc<Semaphore>,
 }
@@ -107,13 +107,12 @@ impl TokenStore {
     ) -> Self {
         let hot = || HotCache::new(limits.max_entries, epochs.clone());
         let cache = (!limits.keep_nothing()).then(|| (hot(), Memory::new(limits, epochs.clone())));
-        let aliases = Cache::builder().max_capacity(MAX_ALIASES).time_to_live(LONGEST_ALIAS);
         Self {
             keys,
             clock,
             epochs,
             cache,
-            aliases: aliases.build(),
+            aliases: OnceLock::new(),
             in_flight: Mutex::new(InFlight::new()),
             room: Arc::new(Semaphore::new(max_calls.min(Semaphore::MAX_PERMITS))),
         }
@@ -172,9 +171,21 @@ impl TokenStore {
 
     /// The newer value that this one stands for, of a token that is presented without a proof.
     pub(crate) fn alias(&self, key: &Key, binding: Binding) -> Option<Arc<Alias>> {
-        let (epoch, alias) = self.aliases.get(key).filter(|_| binding.key.is_none())?;
+        let (epoch, alias) = self.aliases.get()?.get(key).filter(|_| binding.key.is_none())?;
         let current = epoch == self.epochs.of_everything();
         (current && !alias.until.is_past(self.clock.moment())).then_some(alias)
+    }
+
+    /// With the lock held.
+    fn begin_alias(&self, key: Key, alias: Alias) {
+        let new = || Cache::builder().max_capacity(MAX_ALIASES).time_to_live(LONGEST_ALIAS).build();
+        let epoch = self.epochs.of_everything();
+        self.aliases.get_or_init(new).insert(key, (epoch, Arc::new(alias)));
+    }
+
+    /// With the lock held.
+    fn end_alias(&self, key: &Key) {
+        self.aliases.get().into_iter().for_each(|aliases| aliases.invalidate(key));
     }
 
     /// How many good tokens are known, roughly.
@@ -262,7 +273,7 @@ impl TokenStore {
     fn invalidate_in(&self, in_flight: &mut InFlight, key: &Key) {
         in_flight.remove(key);
         self.epochs.end_lease(key);
-        self.aliases.invalidate(key);
+        self.end_alias(key);
         if let Some((_, memory)) = &self.cache {
             memory.remove(key);
         }
@@ -414,10 +425,9 @@ impl Update {
             in_flight.remove(&key);
             self.store.epochs.end_lease(&key);
         }
-        self.store.aliases.invalidate(&self.key);
+        self.store.end_alias(&self.key);
         if let Some(alias) = alias.filter(|_| standing != Standing::Invalidated) {
-            let epoch = self.store.epochs.of_everything();
-            self.store.aliases.insert(self.key, (epoch, Arc::new(alias)));
+            self.store.begin_alias(self.key, alias);
         }
         self.change(new, standing, change);
     }
