@@ -85,7 +85,7 @@ pub(crate) enum AtLeast {
 }
 
 /// What to do about a token of which not enough is known.
-pub(crate) enum Join {
+pub(crate) enum CheckJoin {
     /// It is known meanwhile.
     Known(Verdict),
     /// Somebody asks already.
@@ -203,7 +203,12 @@ impl TokenStore {
     }
 
     /// Joins a call about a token, or leads one, unless it is known by now.
-    pub(crate) fn join(self: &Arc<Self>, key: Key, binding: Binding, at_least: AtLeast) -> Join {
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        key: Key,
+        binding: Binding,
+        at_least: AtLeast,
+    ) -> CheckJoin {
         let mut in_flight = self.lock();
         let now = self.clock.moment();
         let memory = self.cache.as_ref().map(|(_, memory)| memory);
@@ -215,10 +220,10 @@ impl TokenStore {
         if at_least == AtLeast::Cached
             && let Some(known) = memory.get(&key, binding, now).filter(complete)
         {
-            return Join::Known(known);
+            return CheckJoin::Known(known);
         }
         match in_flight.join(&key, binding, |started| memory.is_new_enough(started, now)) {
-            Some(check) => Join::Wait(check),
+            Some(check) => CheckJoin::Wait(check),
             None => self.lead(&mut in_flight, key, Purpose::Shared(binding), now),
         }
     }
@@ -229,10 +234,10 @@ impl TokenStore {
         key: Key,
         purpose: Purpose,
         now: Moment,
-    ) -> Join {
-        let Ok(room) = self.room.clone().try_acquire_owned() else { return Join::Full };
+    ) -> CheckJoin {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return CheckJoin::Full };
         let (check, sender) = in_flight.start(key, purpose, self.epochs.lease(key), now);
-        Join::Lead(Lead { store: self.clone(), key, check, sender, _room: room })
+        CheckJoin::Lead(Lead { store: self.clone(), key, check, sender, _room: room })
     }
 
     /// An update of a token that is about to be sent.

@@ -7,7 +7,7 @@ use crate::{
     api::ConfigError,
     clock::DAY,
     introspect::{Check, Introspector},
-    lifecycle::{Lifecycle, Lineages, Parts},
+    lifecycle::{Lifecycle, LifecycleParts, Lineages},
     observe::LogLimit,
     precheck::Precheck,
     rejection::{Refuser, challenge::is_text},
@@ -112,7 +112,7 @@ impl<R> AuthLayerBuilder<R> {
         let introspector =
             Introspector::new(authlete, check, resilience, refuser.clone(), log.clone());
         let introspector = Arc::new(introspector);
-        let parts = Parts {
+        let parts = LifecycleParts {
             store: store.clone(),
             remote: introspector.clone(),
             lineages: Lineages::new(refresh.as_ref()),
