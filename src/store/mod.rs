@@ -261,11 +261,12 @@ impl TokenStore {
 
     fn invalidate_in(&self, in_flight: &mut InFlight, key: &Key) {
         in_flight.remove(key);
-        self.epochs.end_lease(key);
         self.aliases.invalidate(key);
         if let Some((_, memory)) = &self.cache {
             memory.remove(key);
         }
+        // Leases are taken without the lock: who takes one from now on finds nothing from before.
+        self.epochs.end_lease(key);
     }
 
     /// Nothing that was learnt of any token before is used from now on.
@@ -412,7 +413,6 @@ impl Update {
         let standing = in_flight.end(&self.key, &self.call);
         for key in [self.key, new] {
             in_flight.remove(&key);
-            self.store.epochs.end_lease(&key);
         }
         self.store.aliases.invalidate(&self.key);
         if let Some(alias) = alias.filter(|_| standing != Standing::Invalidated) {
@@ -420,6 +420,9 @@ impl Update {
             self.store.aliases.insert(self.key, (epoch, Arc::new(alias)));
         }
         self.change(new, standing, change);
+        for key in [self.key, new] {
+            self.store.epochs.end_lease(&key);
+        }
     }
 
     /// The same for a longer life, which makes no verdict wrong that is being asked for: it tells of less of
