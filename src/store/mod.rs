@@ -277,11 +277,12 @@ impl TokenStore {
 
     fn invalidate_in(&self, in_flight: &mut InFlight, key: &Key) {
         in_flight.remove(key);
-        self.epochs.end_lease(key);
         self.end_alias(key);
         if let Some((_, memory)) = &self.cache {
             memory.remove(key);
         }
+        // Leases are taken without the lock: who takes one from now on finds nothing from before.
+        self.epochs.end_lease(key);
     }
 
     /// Nothing that was learnt of any token before is used from now on.
@@ -428,13 +429,15 @@ impl Update {
         let standing = in_flight.end(&self.key, &self.call);
         for key in [self.key, new] {
             in_flight.remove(&key);
-            self.store.epochs.end_lease(&key);
         }
         self.store.end_alias(&self.key);
         if let Some(alias) = alias.filter(|_| standing != Standing::Invalidated) {
             self.store.begin_alias(self.key, alias);
         }
         self.change(new, standing, change);
+        for key in [self.key, new] {
+            self.store.epochs.end_lease(&key);
+        }
     }
 
     /// The same for a longer life, which makes no verdict wrong that is being asked for: it tells of less of
