@@ -200,3 +200,26 @@ fn a_place_is_taken_once() {
         joins.join().unwrap();
     });
 }
+
+#[test]
+fn who_needs_a_new_verdict_joins_nobody() {
+    explore("ask, change elsewhere and ask alone", Some(3), || {
+        let layer = Layer::new();
+        let other = looks(&layer);
+        let change = layer.authlete.change();
+        assert!(layer.ask(true).unwrap().facts.asked >= change);
+        learns(other);
+    });
+}
+
+#[test]
+fn nor_does_anybody_join_a_check_that_started_too_long_ago() {
+    explore("look, change elsewhere, end of age, look", Some(3), || {
+        let layer = Layer::new();
+        let other = looks(&layer);
+        let change = layer.authlete.change();
+        layer.clock.advance(AGE);
+        assert!(layer.look().unwrap().facts.asked >= change);
+        learns(other);
+    });
+}

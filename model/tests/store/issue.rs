@@ -41,6 +41,25 @@ fn what_was_told_before_a_token_was_issued_is_not_told_after_it() {
 }
 
 #[test]
+fn nor_after_it_was_invalidated_since_it_was_issued_elsewhere() {
+    type Event = fn(&Layer);
+    for (name, event) in [
+        ("ask, issue elsewhere and invalidate", (|it| it.lifecycle.invalidate(TOKEN)) as Event),
+        ("ask, issue elsewhere and invalidate all", |it| it.lifecycle.invalidate_all()),
+    ] {
+        explore(name, Some(3), move || {
+            let layer = unissued();
+            let other = beside(&layer, |layer| layer.ask_unchecked());
+            layer.authlete.issue();
+            event(&layer);
+            assert!(layer.look().is_ok());
+            let _ = other.join().unwrap();
+            assert!(layer.look().is_ok());
+        });
+    }
+}
+
+#[test]
 fn what_a_token_is_issued_with_does_not_take_the_place_of_what_is_learnt_later() {
     explore("issue, change elsewhere and ask", Some(3), || {
         let layer = unissued();
