@@ -12,8 +12,7 @@ use tower_service::Service;
 use super::future::AuthFuture;
 use crate::{
     rejection::Renderer,
-    request::{Authenticator, Begin, Outcome, Settings},
-    verify::Freshness,
+    request::{Authenticator, Begin, Outcome, Settings, Variant},
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -23,8 +22,8 @@ pub struct AuthService<S, R> {
 }
 
 impl<S, R> AuthService<S, R> {
-    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { inner, auth: Authenticator::new(settings, freshness) }
+    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, variant: Variant) -> Self {
+        Self { inner, auth: Authenticator::new(settings, variant) }
     }
 }
 

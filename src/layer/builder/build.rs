@@ -11,7 +11,7 @@ use crate::{
     observe::LogLimit,
     precheck::Precheck,
     rejection::{Refuser, challenge::is_text},
-    request::Settings,
+    request::{Settings, Variant},
     store::{KeySpace, Limits, TokenStore, epoch::Epochs},
     verify::{Freshness, Verifier},
 };
@@ -94,6 +94,7 @@ impl<R> AuthLayerBuilder<R> {
     pub(super) fn finish(self) -> AuthLayer<R> {
         let Self { authlete, check, clock, limits, refresh, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: limits.stale };
+        let variant = Variant { freshness, optional: self.options.optional };
         let api = match check {
             Check::Introspection => "introspection",
             Check::Update => "update",
@@ -139,7 +140,7 @@ impl<R> AuthLayerBuilder<R> {
             options: self.options,
             renderer: Arc::new(self.renderer),
         };
-        AuthLayer { settings: Arc::new(settings), freshness }
+        AuthLayer { settings: Arc::new(settings), variant }
     }
 }
 
