@@ -42,14 +42,14 @@ impl<R> AuthLayer<R> {
     ///
     /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
-    pub fn no_cache(&self) -> Self {
+    pub fn bypass_cache(&self) -> Self {
         let freshness = Freshness { fresh: true, ..self.freshness };
         Self { freshness, ..self.clone() }
     }
 
     /// The same layer, sharing cache and settings, but with another bound for what may be out of date
     /// in an outage: for routes on which that should be less, or zero. It is never more than that of
-    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    /// the layer it is made of: see [`CachePolicy::stale_if_error`](crate::CachePolicy::stale_if_error).
     ///
     /// It can be used inside the layer it was made of, unless that strips credentials.
     ///
@@ -59,9 +59,9 @@ impl<R> AuthLayer<R> {
     /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
     /// # async fn handler() {}
     /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .stale_on_error(Duration::from_secs(600))
+    ///     .stale_if_error(Duration::from_secs(600))
     ///     .build()?;
-    /// let strict = auth.stale_on_error(Duration::ZERO);
+    /// let strict = auth.stale_if_error(Duration::ZERO);
     /// let app = Router::new()
     ///     .route("/reports", get(handler))
     ///     .route("/payments", post(handler).route_layer(strict))
@@ -70,7 +70,7 @@ impl<R> AuthLayer<R> {
     /// # }
     /// ```
     #[must_use]
-    pub fn stale_on_error(&self, up_to: Duration) -> Self {
+    pub fn stale_if_error(&self, up_to: Duration) -> Self {
         let stale = up_to.min(self.freshness.stale);
         Self { freshness: Freshness { stale, ..self.freshness }, ..self.clone() }
     }
@@ -109,8 +109,8 @@ impl<R> fmt::Debug for AuthLayer<R> {
             .field("optional", &settings.options.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)
-            .field("no_cache", &self.freshness.fresh)
-            .field("stale_on_error", &self.freshness.stale)
+            .field("bypass_cache", &self.freshness.fresh)
+            .field("stale_if_error", &self.freshness.stale)
             .finish_non_exhaustive()
     }
 }
