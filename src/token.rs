@@ -95,7 +95,7 @@ impl TokenInfo {
     }
 
     /// Whether these facts are stale: older than `max_age`, because Authlete could not be asked. See
-    /// [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    /// [`CachePolicy::stale_if_error`](crate::CachePolicy::stale_if_error).
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.0.stale_since.is_some()

@@ -46,13 +46,13 @@ impl<R> AuthLayer<R> {
     ///
     /// It can be used inside the layer it was made of, unless that strips credentials.
     #[must_use]
-    pub fn no_cache(&self) -> Self {
+    pub fn bypass_cache(&self) -> Self {
         self.with_freshness(Freshness { fresh: true, ..self.variant.freshness })
     }
 
     /// The same layer, sharing cache and settings, but with another bound for what may be out of date
     /// in an outage: for routes on which that should be less, or zero. It is never more than that of
-    /// the layer it is made of: see [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    /// the layer it is made of: see [`CachePolicy::stale_if_error`](crate::CachePolicy::stale_if_error).
     ///
     /// It can be used inside the layer it was made of, unless that strips credentials.
     ///
@@ -62,9 +62,9 @@ impl<R> AuthLayer<R> {
     /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
     /// # async fn handler() {}
     /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .stale_on_error(Duration::from_secs(600))
+    ///     .stale_if_error(Duration::from_secs(600))
     ///     .build()?;
-    /// let strict = auth.stale_on_error(Duration::ZERO);
+    /// let strict = auth.stale_if_error(Duration::ZERO);
     /// let app = Router::new()
     ///     .route("/reports", get(handler))
     ///     .route("/payments", post(handler).route_layer(strict))
@@ -73,7 +73,7 @@ impl<R> AuthLayer<R> {
     /// # }
     /// ```
     #[must_use]
-    pub fn stale_on_error(&self, up_to: Duration) -> Self {
+    pub fn stale_if_error(&self, up_to: Duration) -> Self {
         let freshness = self.variant.freshness;
         let stale = up_to.min(freshness.stale);
         self.with_freshness(Freshness { stale, ..freshness })
@@ -158,8 +158,8 @@ impl<R> fmt::Debug for AuthLayer<R> {
             .field("optional", &self.variant.optional)
             .field("require", &settings.options.require)
             .field("realm", &settings.options.challenges.realm)
-            .field("no_cache", &self.variant.freshness.fresh)
-            .field("stale_on_error", &self.variant.freshness.stale)
+            .field("bypass_cache", &self.variant.freshness.fresh)
+            .field("stale_if_error", &self.variant.freshness.stale)
             .finish_non_exhaustive()
     }
 }

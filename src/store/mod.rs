@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::Secret,
+    cache::CachePolicy,
     clock::{Clock, Moment},
     rejection::Rejection,
     token::TokenInfo,
@@ -39,7 +40,6 @@ pub(crate) use self::{
     in_flight::PendingCheck,
     key::{Binding, Key, KeySpace, Thumbprint},
     lease::Lease,
-    memory::Limits,
 };
 use self::{
     epoch::Epochs,
@@ -101,12 +101,13 @@ impl TokenStore {
     pub(crate) fn new(
         keys: KeySpace,
         clock: Clock,
-        limits: Limits,
+        policy: CachePolicy,
         epochs: Arc<Epochs>,
         max_calls: usize,
     ) -> Self {
-        let hot = || HotCache::new(limits.max_entries, epochs.clone());
-        let cache = (!limits.keep_nothing()).then(|| (hot(), Memory::new(limits, epochs.clone())));
+        let hot = || HotCache::new(policy.max_entries, epochs.clone());
+        let cache =
+            (!policy.caches_nothing()).then(|| (hot(), Memory::new(policy, epochs.clone())));
         Self {
             keys,
             clock,

@@ -6,7 +6,7 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use http::{Method, Request, StatusCode};
-use tower_authlete::{AuthHandle, AuthLayer, Require, RequireScopes, TokenInfo};
+use tower_authlete::{AuthHandle, AuthLayer, CachePolicy, Require, RequireScopes, TokenInfo};
 
 use crate::support::{Answer, Bench, OK, Protected, SECOND, UNAUTHORIZED, send};
 
@@ -51,8 +51,8 @@ async fn an_optional_route_has_the_cache_and_the_handle_of_its_layer() {
 #[tokio::test]
 async fn variants_of_a_layer_combine() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(60 * SECOND).build().unwrap();
-    let fresh = [auth.optional().no_cache(), auth.no_cache().optional()];
+    let auth = bench.layer().cache(CachePolicy::new().stale_if_error(60 * SECOND)).build().unwrap();
+    let fresh = [auth.optional().bypass_cache(), auth.bypass_cache().optional()];
     let token = bench.authlete.token().subject("alice").issue().await;
     for (calls, auth) in [(1, &fresh[0]), (3, &fresh[1])] {
         let api = Protected::with_routes(auth, Router::new().route("/", get(name)));

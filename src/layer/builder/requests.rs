@@ -101,7 +101,7 @@ impl<R> AuthLayerBuilder<R> {
             authlete: self.authlete,
             check: self.check,
             clock: self.clock,
-            limits: self.limits,
+            cache: self.cache,
             refresh: self.refresh,
             rotation: self.rotation,
             resilience: self.resilience,
