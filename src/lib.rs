@@ -90,6 +90,9 @@ mod resilience;
 pub mod session;
 mod single_flight;
 mod store;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -119,7 +122,7 @@ pub use self::{
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
-    rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
+    rejection::{EmptyBody, ProblemDetails, Reason, Refusal, Rejection, Renderer},
     resilience::{BreakerState, Health},
-    token::{Properties, PropertiesError, Scopes, TokenInfo},
+    token::{Properties, PropertiesError, Scopes, TokenInfo, TokenInfoBuilder},
 };
