@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http_body_util::Full;
 
 use super::{grpc::GRPC_STATUS, refusal::Rejection};
 use crate::{credentials::RequestHead, token::TokenInfo};
@@ -117,7 +118,8 @@ where
     }
 }
 
-/// The default renderer: an empty body, by the body type's `Default`.
+/// The default renderer: an empty body, by the body type's `Default`. Where a middleware inside makes bodies
+/// that have none, such as tower-http's `TraceLayer`, see [`ProblemDetails`] for what to do.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EmptyBody;
 
@@ -132,35 +134,86 @@ impl<B: Default> Renderer<B> for EmptyBody {
 ///
 /// Its members: `title`, `status`, `detail`, and, where they apply, `error` ([`Reason::error`](crate::Reason::error)),
 /// and `scope`, `acr_values` and `max_age` (s) as in the challenge.
+///
+/// [`with`](Self::with) is for all other bodies. A body that only a middleware inside can make, such as
+/// those of tower-http's `CompressionLayer` and `TraceLayer`, has to become one of these first. axum's
+/// `Router::layer` does that. In a `ServiceBuilder`, tower-http's `MapResponseBodyLayer` does:
+///
+/// ```
+/// use axum::{Router, body::Body};
+/// use tower::ServiceBuilder;
+/// use tower_authlete::{AuthLayer, ProblemDetails};
+/// use tower_http::{map_response_body::MapResponseBodyLayer, trace::TraceLayer};
+///
+/// # fn example(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
+/// let auth = AuthLayer::builder(authlete).renderer(ProblemDetails).build()?;
+/// let inside = MapResponseBodyLayer::new(Body::new);
+/// let stack = ServiceBuilder::new().layer(auth).layer(inside).layer(TraceLayer::new_for_http());
+/// # Ok(
+/// Router::new().layer(stack)
+/// # )
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemDetails;
 
+impl ProblemDetails {
+    /// The same problem details, for bodies that are made by a function of yours: of boxes, of tonic, or your
+    /// own.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Full, combinators::BoxBody};
+    /// use tower_authlete::{AuthLayer, ProblemDetails};
+    ///
+    /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
+    /// fn boxed(body: Full<Bytes>) -> BoxBody<Bytes, std::io::Error> {
+    ///     body.map_err(|never| match never {}).boxed()
+    /// }
+    ///
+    /// let auth = AuthLayer::builder(authlete).renderer(ProblemDetails::with(boxed)).build()?;
+    /// # let _ = auth;
+    /// // For tonic: ProblemDetails::with(tonic::body::Body::new)
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with<B>(body: impl Fn(Full<Bytes>) -> B + Send + Sync + 'static) -> impl Renderer<B> {
+        move |refusal: &Refusal<'_>, head: Response<()>| {
+            problem(refusal.rejection, head).map(|text| body(text.into()))
+        }
+    }
+}
+
 impl<B: From<Bytes>> Renderer<B> for ProblemDetails {
     fn render(&self, refusal: &Refusal<'_>, head: Response<()>) -> Response<B> {
-        let rejection = refusal.rejection;
-        if head.headers().contains_key(GRPC_STATUS) {
-            return head.map(|()| B::from(Bytes::new()));
-        }
-        let status = rejection.status();
-        let mut problem = serde_json::json!({
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": rejection.description(),
-        });
-        let more = [
-            ("error", rejection.error().map(Into::into)),
-            ("scope", rejection.scope().map(Into::into)),
-            ("acr_values", rejection.acr_values().map(Into::into)),
-            ("max_age", rejection.max_age().map(|age| age.as_secs().into())),
-        ];
-        for (name, value) in more {
-            if let Some(value) = value {
-                problem[name] = value;
-            }
-        }
-        let mut response = head.map(|()| B::from(problem.to_string().into()));
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        response
+        problem(refusal.rejection, head).map(B::from)
     }
+}
+
+/// The problem details of a refusal, and nothing for gRPC, whose refusals have no body.
+fn problem(rejection: &Rejection, head: Response<()>) -> Response<Bytes> {
+    if head.headers().contains_key(GRPC_STATUS) {
+        return head.map(|()| Bytes::new());
+    }
+    let status = head.status();
+    let mut problem = serde_json::json!({
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": rejection.description(),
+    });
+    let more = [
+        ("error", rejection.error().map(Into::into)),
+        ("scope", rejection.scope().map(Into::into)),
+        ("acr_values", rejection.acr_values().map(Into::into)),
+        ("max_age", rejection.max_age().map(|age| age.as_secs().into())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            problem[name] = value;
+        }
+    }
+    let mut response = head.map(|()| problem.to_string().into());
+    let json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }

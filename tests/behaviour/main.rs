@@ -52,6 +52,7 @@ mod settings;
 mod shutdown;
 mod signatures;
 mod single_flight;
+mod stacks;
 mod stale;
 mod stale_routes;
 mod support;
