@@ -91,6 +91,9 @@ pub mod resilience;
 pub mod session;
 mod single_flight;
 mod store;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -121,7 +124,7 @@ pub use self::{
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
-    rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
+    rejection::{EmptyBody, ProblemDetails, Reason, Refusal, Rejection, Renderer},
     resilience::{BreakerState, Health, Resilience},
-    token::{Properties, PropertiesError, Scopes, TokenInfo},
+    token::{Properties, PropertiesError, Scopes, TokenInfo, TokenInfoBuilder},
 };

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, MalformedCredentials, Refresh, Rejection, Renderer, RequestHead,
+    AuthLayer, AuthLayerBuilder, MalformedCredentials, Refresh, Refusal, Renderer, RequestHead,
     Require, TokenSource, emulator::Api,
 };
 
@@ -46,7 +46,7 @@ impl TokenSource for Fuse {
 }
 
 impl Renderer<Body> for Fuse {
-    fn render(&self, _: &Rejection, head: Response<()>) -> Response<Body> {
+    fn render(&self, _: &Refusal<'_>, head: Response<()>) -> Response<Body> {
         self.blow();
         head.map(|()| Body::empty())
     }
