@@ -17,7 +17,7 @@ use crate::{rejection::EmptyBody, request::Settings, verify::Freshness};
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
+/// use tower_authlete::{AuthLayer, Authlete, Require, TokenInfo};
 ///
 /// async fn reports(token: TokenInfo) -> String {
 ///     format!("for {}", token.subject().unwrap_or("nobody"))
@@ -26,7 +26,7 @@ use crate::{rejection::EmptyBody, request::Settings, verify::Freshness};
 /// # fn app() -> Result<Router, tower_authlete::ConfigError> {
 /// let auth = AuthLayer::new(Authlete::from_env()?);
 /// let app = Router::new()
-///     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
+///     .route("/reports", get(reports).route_layer(Require::scopes(["reports.read"])))
 ///     .layer(auth);
 /// # Ok(app)
 /// # }

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::future::AuthFuture;
 use crate::{
+    accessors::inner_service_accessors,
     rejection::Renderer,
     request::{Authenticator, Begin, Outcome, Settings},
     verify::Freshness,
@@ -26,6 +27,8 @@ impl<S, R> AuthService<S, R> {
     pub(super) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
         Self { inner, auth: Authenticator::new(settings, freshness) }
     }
+
+    inner_service_accessors!();
 }
 
 impl<S, R, B, ResB> Service<Request<B>> for AuthService<S, R>
