@@ -7,12 +7,25 @@
 
 pub use ::std::*;
 
-use ::std::sync as real;
+/// The standard library's, of which loom knows nothing: they are no step of an interleaving.
+pub use ::std::sync as real;
+
+thread_local! {
+    static SETS_UP: ::std::cell::Cell<bool> = const { ::std::cell::Cell::new(false) };
+}
+
+/// Sets up what is explored, before other threads are made: counters that are raised by this are loom's from
+/// then on. All threads of an exploration are one to the system.
+pub fn set_up<T>(run: impl FnOnce() -> T) -> T {
+    SETS_UP.set(true);
+    let made = run();
+    SETS_UP.set(false);
+    made
+}
 
 /// A value whose changes are ordered, and seen by whom they happen before.
 pub struct Register<T> {
     newest: sync::atomic::AtomicU64,
-    /// Not loom's, so that it orders nothing.
     values: real::Mutex<Vec<T>>,
 }
 
@@ -125,15 +138,6 @@ pub mod policy {
     }
 }
 
-pub mod time {
-    pub use ::std::time::*;
-
-    /// `tokio::time::timeout`: time does not pass by itself.
-    pub async fn timeout<T>(_: Duration, run: impl Future<Output = T>) -> Result<T, ()> {
-        Ok(run.await)
-    }
-}
-
 pub mod collections {
     use ::std::{
         collections::hash_map,
@@ -174,7 +178,7 @@ pub mod collections {
 }
 
 pub mod sync {
-    pub use ::std::sync::{Arc, LazyLock, OnceLock, PoisonError};
+    pub use ::std::sync::{Arc, LazyLock, OnceLock, PoisonError, Weak};
     pub use loom::sync::{Mutex, MutexGuard};
 
     use ::std::{collections::BTreeMap, hash::Hash, time::Duration};
@@ -182,41 +186,55 @@ pub mod sync {
     use super::Register;
 
     pub mod atomic {
-        /// Of the clock alone: not loom's, all agree on the time.
+        /// Of the clock alone: all agree on the time.
         pub use ::std::sync::atomic::AtomicI64;
-        pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+        pub use loom::sync::atomic::{AtomicBool, Ordering};
 
-        use ::std::sync::OnceLock;
+        use ::std::sync::{
+            OnceLock,
+            atomic::{
+                self as real,
+                Ordering::{Relaxed, SeqCst},
+            },
+        };
         use loom::sync::atomic::AtomicU64 as Checked;
 
-        /// Made when it is first touched: the most of the thousands that there are never are. That is to
-        /// happen before other threads are made.
+        use crate::SETS_UP;
+
+        /// Most of the thousands of counters that a store has are of no token that is explored, and
+        /// clocks order nothing: such a counter is not loom's. It becomes one of loom's when it is raised in
+        /// [`set_up`](crate::set_up), or read in an order. That is to happen before other threads are made.
         #[derive(Default)]
-        pub struct AtomicU64(u64, OnceLock<Checked>);
+        pub struct AtomicU64(real::AtomicU64, OnceLock<Checked>);
 
         impl AtomicU64 {
             pub fn new(value: u64) -> Self {
-                Self(value, OnceLock::new())
+                Self(real::AtomicU64::new(value), OnceLock::new())
             }
 
-            pub(crate) fn touch(&self) {
-                self.checked();
-            }
-
-            fn checked(&self) -> &Checked {
-                self.1.get_or_init(|| Checked::new(self.0))
+            pub(crate) fn touch(&self) -> &Checked {
+                self.1.get_or_init(|| Checked::new(self.0.load(SeqCst)))
             }
 
             pub fn load(&self, order: Ordering) -> u64 {
-                self.checked().load(order)
+                match self.1.get() {
+                    None if order == Relaxed => self.0.load(order),
+                    _ => self.touch().load(order),
+                }
             }
 
             pub fn store(&self, value: u64, order: Ordering) {
-                self.checked().store(value, order);
+                match self.1.get() {
+                    None => self.0.store(value, order),
+                    Some(checked) => checked.store(value, order),
+                }
             }
 
             pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-                self.checked().fetch_add(value, order)
+                match self.1.get() {
+                    None if !SETS_UP.get() => self.0.fetch_add(value, order),
+                    _ => self.touch().fetch_add(value, order),
+                }
             }
 
             pub fn fetch_update(
@@ -225,7 +243,10 @@ pub mod sync {
                 fetch: Ordering,
                 change: impl FnMut(u64) -> Option<u64>,
             ) -> Result<u64, u64> {
-                self.checked().fetch_update(set, fetch, change)
+                match self.1.get() {
+                    None => self.0.fetch_update(set, fetch, change),
+                    Some(checked) => checked.fetch_update(set, fetch, change),
+                }
             }
         }
     }
@@ -234,6 +255,10 @@ pub mod sync {
     pub struct Cache<K, V>(Register<BTreeMap<Vec<u8>, (K, V)>>);
 
     impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
+        pub fn new(_: u64) -> Self {
+            Self::builder()
+        }
+
         pub fn builder() -> Self {
             Self(Register::new(BTreeMap::new()))
         }
@@ -334,6 +359,8 @@ pub mod sync {
     pub struct OwnedSemaphorePermit;
 
     impl Semaphore {
+        pub const MAX_PERMITS: usize = usize::MAX;
+
         pub fn new(_: usize) -> Self {
             Self
         }

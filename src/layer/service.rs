@@ -13,8 +13,7 @@ use super::future::AuthFuture;
 use crate::{
     accessors::inner_service_accessors,
     rejection::Renderer,
-    request::{Authenticator, Begin, Outcome, Settings},
-    verify::Freshness,
+    request::{Authenticator, Begin, Outcome, Settings, Variant},
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -24,8 +23,8 @@ pub struct AuthService<S, R> {
 }
 
 impl<S, R> AuthService<S, R> {
-    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { inner, auth: Authenticator::new(settings, freshness) }
+    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, variant: Variant) -> Self {
+        Self { inner, auth: Authenticator::new(settings, variant) }
     }
 
     inner_service_accessors!();

@@ -12,29 +12,29 @@ use super::{
     outcome::Outcome,
     prove::{begin_with_proof, presented},
     refuse::refuse,
-    settings::Settings,
+    settings::{Settings, Variant},
     state::{Begin, RequestState},
 };
 use crate::{
-    credentials::{AccessToken, RequestHead},
+    credentials::{AccessToken, RequestHead, Scheme},
     introspect::Presented,
     lifecycle::{Admits, PendingExtension},
     proof::{ClientCertificate, Evidence},
-    rejection::Renderer,
+    rejection::{Rejection, Renderer},
     store::{Binding, CacheHit, Key, PendingCheck},
     token::TokenInfo,
-    verify::{Freshness, Resolved, Resolving},
+    verify::{Resolved, Resolving},
 };
 
 /// Decides on requests. Routers clone their services for each of them.
 pub(crate) struct Authenticator<R> {
     settings: Arc<Settings<R>>,
-    freshness: Freshness,
+    variant: Variant,
 }
 
 impl<R> Authenticator<R> {
-    pub(crate) fn new(settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { settings, freshness }
+    pub(crate) fn new(settings: Arc<Settings<R>>, variant: Variant) -> Self {
+        Self { settings, variant }
     }
 
     /// Extracts the token of a request, verifies what the request proves, and looks up the token.
@@ -43,11 +43,12 @@ impl<R> Authenticator<R> {
         let options = &self.settings.options;
         let token = match extract(options, head) {
             Ok(Some(token)) => token,
-            Ok(None) => return Begin::Anonymous,
+            Ok(None) if self.variant.optional => return Begin::Anonymous,
+            Ok(None) => return Begin::refused(Scheme::Bearer, Rejection::no_credentials()),
             Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
         };
         if options.proofs.is_per_request(token.scheme) {
-            begin_with_proof(&self.settings, self.freshness, head, extensions, token)
+            begin_with_proof(&self.settings, self.variant.freshness, head, extensions, token)
                 .unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
         } else {
             self.look_up(head, extensions, token)
@@ -68,7 +69,7 @@ impl<R> Authenticator<R> {
             Err(rejection) => return Begin::refused(token.scheme, rejection),
         };
         let mut state = RequestState::new(token.scheme, certificate.as_ref());
-        let (key, known) = if self.freshness.fresh {
+        let (key, known) = if self.variant.freshness.fresh {
             (verifier.store.key(token.value), None)
         } else {
             let binding = Binding { key: None, certificate: state.certificate };
@@ -101,7 +102,7 @@ impl<R> Authenticator<R> {
         let verifier = &self.settings.verifier;
         let evidence = Evidence { certificate, ..Evidence::default() };
         let presented = state.ask(presented(key, token.value, &evidence), verifier);
-        let verdict = verifier.clone().resolve(presented, self.freshness);
+        let verdict = verifier.clone().resolve(presented, self.variant.freshness);
         Begin::Pending(state, Box::pin(verdict))
     }
 
@@ -134,7 +135,14 @@ impl<R> Authenticator<R> {
             Some(extension) if extension.is_waited_for() => {
                 Outcome::Wait(self.wait(state, token, extension))
             }
-            it => Outcome::Admit(admit(&self.settings, self.freshness, request, state, token, it)),
+            it => Outcome::Admit(admit(
+                &self.settings,
+                self.variant.freshness,
+                request,
+                state,
+                token,
+                it,
+            )),
         }
     }
 
@@ -201,6 +209,6 @@ impl<R> Authenticator<R> {
 
 impl<R> Clone for Authenticator<R> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), freshness: self.freshness }
+        Self { settings: self.settings.clone(), variant: self.variant }
     }
 }

@@ -17,6 +17,6 @@ pub(crate) use self::{
     authenticator::Authenticator,
     outcome::{Finish, OnResponse, Outcome},
     require::{RouteIntrospection, check},
-    settings::{Options, Settings},
+    settings::{Options, Settings, Variant},
     state::Begin,
 };

@@ -83,9 +83,10 @@ impl Epochs {
     }
 
     pub(super) fn invalidate_everything(&self) {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).end_all();
         raise(&self.everything);
         raise(&self.issues);
         self.shards.iter().for_each(raise);
+        // At last: who takes a lease from now on finds nothing from before.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).end_all();
     }
 }

@@ -32,7 +32,7 @@ fn bad() -> Verdict {
 
 fn lead(store: &Arc<TokenStore>, key: Key, at_least: AtLeast) -> Lead {
     match store.join(key, Binding::BEARER, at_least) {
-        Join::Lead(lead) => lead,
+        CheckJoin::Lead(lead) => lead,
         _ => panic!("there is nothing to lead"),
     }
 }

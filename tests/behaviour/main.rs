@@ -40,6 +40,7 @@ mod retries;
 mod revalidation;
 mod revocation;
 mod rotating;
+mod routes;
 mod secrets;
 mod servers;
 mod sessions;

@@ -6,11 +6,11 @@ use super::{super::auth::AuthLayer, AuthLayerBuilder};
 use crate::{
     api::{ConfigError, Problems},
     introspect::{CheckApi, Introspector},
-    lifecycle::{Lifecycle, Lineages, Parts},
+    lifecycle::{Lifecycle, LifecycleParts, Lineages},
     observe::LogLimit,
     precheck::Precheck,
     rejection::{Refuser, challenge::is_text},
-    request::Settings,
+    request::{Settings, Variant},
     store::{KeySpace, TokenStore, epoch::Epochs},
     verify::{Freshness, Verifier},
 };
@@ -89,6 +89,7 @@ impl<R> AuthLayerBuilder<R> {
     pub(super) fn finish(self) -> AuthLayer<R> {
         let Self { authlete, check, clock, cache, extension, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: cache.stale_if_error };
+        let variant = Variant { freshness, optional: self.options.optional };
         let api = match check {
             CheckApi::Introspection => "introspection",
             CheckApi::Update => "update",
@@ -107,7 +108,7 @@ impl<R> AuthLayerBuilder<R> {
         let introspector =
             Introspector::new(authlete, check, resilience, refuser.clone(), log.clone());
         let introspector = Arc::new(introspector);
-        let parts = Parts {
+        let parts = LifecycleParts {
             store: store.clone(),
             remote: introspector.clone(),
             lineages: Lineages::new(extension.as_ref()),
@@ -134,6 +135,6 @@ impl<R> AuthLayerBuilder<R> {
             options: self.options,
             renderer: Arc::new(self.renderer),
         };
-        AuthLayer { settings: Arc::new(settings), freshness }
+        AuthLayer { settings: Arc::new(settings), variant }
     }
 }

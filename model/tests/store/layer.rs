@@ -1,0 +1,553 @@
+//! What a layer has of a token, from the sources as they are, around an Authlete that has one token. Whoever is
+//! told of the token checks that it is not from before what has been told or invalidated.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime},
+};
+
+use http::{Extensions, HeaderMap, HeaderName};
+use loom::{
+    future::block_on,
+    thread::{self, JoinHandle},
+};
+use tower_authlete_model::{Register, real, set_up};
+
+use crate::{
+    AGE, TOKEN,
+    api::TokenUpdateRequest,
+    at_once,
+    authlete::{Authlete, Token, VALUES},
+    cache::CachePolicy,
+    clock::Clock,
+    introspect::{Presented, Remote},
+    lifecycle::{
+        AccessTokenRotation, ExtendLifetime, Lifecycle, LifecycleParts, Lineages, PendingRotation,
+    },
+    observe::LogLimit,
+    proof::{Proof, Prover, Settings},
+    rejection::{Refuser, Rejection},
+    resilience::Deadline,
+    store::{
+        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, PendingCheck,
+        TokenStore, epoch::Epochs,
+    },
+    token::{Facts, TokenInfo},
+    verdict::Verdict,
+    verify::{Freshness, Resolved, Verifier},
+};
+
+/// How many shards there are.
+const SHARDS: u64 = 1024;
+
+/// Another token, of the same shard. Since there is one slot, it has that of all others, too.
+pub(crate) static NEIGHBOUR: LazyLock<String> = LazyLock::new(|| {
+    let shard = |token: &str| key_space("access").key(token).prefix() % SHARDS;
+    (0..).map(|n: u64| n.to_string()).find(|it| shard(it) == shard(TOKEN)).unwrap()
+});
+
+fn key_space(kind: &str) -> KeySpace {
+    KeySpace::new(&[0; 32], "introspection", kind)
+}
+
+pub(crate) struct Layer {
+    pub(crate) authlete: Arc<Authlete>,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<TokenStore>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) lifecycle: Lifecycle,
+    /// Somebody has begun to change, revoke or invalidate the token.
+    disturbed: Flag,
+    /// Nobody who begins now may be told what was said before this.
+    least: Register<Facts>,
+    /// Nor may anybody who began before, since the token was invalidated after them.
+    gone: Arc<Register<Facts>>,
+}
+
+/// Not loom's: it tells in which order things happened.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn set(&self, to: bool) {
+        self.0.store(to, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A store without calls.
+pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
+    let policy = CachePolicy::new()
+        .max_age(max_age)
+        .max_entries(1)
+        .negative_max_age(max_age)
+        .negative_max_entries(1);
+    set_up(|| {
+        let epochs = Arc::new(Epochs::new());
+        let store = TokenStore::new(key_space("access"), clock.clone(), policy, epochs, 10);
+        let store = Arc::new(store);
+        for token in VALUES.into_iter().chain([&**NEIGHBOUR]) {
+            let key = store.key(token);
+            store.look_up(token, Binding::BEARER, clock.moment());
+            store.reject(key, &Rejection::Bad);
+            store.invalidate(key);
+        }
+        store.invalidate_issues();
+        store
+    })
+}
+
+impl Layer {
+    fn build(
+        extension: Option<ExtendLifetime>,
+        rotation: Option<AccessTokenRotation>,
+        max_age: Duration,
+        deadline: Duration,
+    ) -> Arc<Self> {
+        let gone = Arc::new(Register::new(Facts::default()));
+        let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
+        let store = store(&clock, max_age);
+        let authlete = Arc::new(Authlete::new(SystemTime::UNIX_EPOCH + 3 * AGE, gone.clone()));
+        let (remote, log) = (authlete.clone() as Arc<dyn Remote>, LogLimit::new(&clock));
+        let verifier = Verifier {
+            store: store.clone(),
+            remote: remote.clone(),
+            clock: clock.clone(),
+            log: log.clone(),
+            refuser: Refuser,
+            deadline: AGE,
+            precheck: None,
+            extends: extension.is_some(),
+        };
+        let parts = LifecycleParts {
+            store: store.clone(),
+            remote,
+            lineages: Lineages::new(extension.as_ref()),
+            clock: clock.clone(),
+            log,
+            refuser: Refuser,
+            deadline,
+        };
+        Arc::new(Self {
+            authlete,
+            store,
+            verifier: Arc::new(verifier),
+            lifecycle: Lifecycle::new(parts, key_space("refresh"), extension, rotation),
+            clock,
+            disturbed: Flag::default(),
+            least: Register::new(Facts::default()),
+            gone,
+        })
+    }
+
+    pub(crate) fn new() -> Arc<Self> {
+        Self::build(None, None, AGE, AGE)
+    }
+
+    /// One that keeps nothing.
+    pub(crate) fn without_cache() -> Arc<Self> {
+        Self::build(None, None, Duration::ZERO, AGE)
+    }
+
+    /// One that knows the token as it was first.
+    pub(crate) fn warm() -> Arc<Self> {
+        Self::new().warmed()
+    }
+
+    /// One that extends the token, which is about to expire.
+    pub(crate) fn extending() -> Arc<Self> {
+        Self::build(Some(extension()), None, AGE, AGE)
+    }
+
+    /// One that knows the token, and gives it another value when it is used. The old one is accepted for
+    /// some time. If it is impatient, it waits for no rotation when it revokes the token.
+    pub(crate) fn rotating(impatient: bool) -> Arc<Self> {
+        let deadline = if impatient { Duration::ZERO } else { AGE };
+        Self::build(None, Some(rotation()), AGE, deadline).used()
+    }
+
+    /// One that does both.
+    pub(crate) fn extending_and_rotating() -> Arc<Self> {
+        Self::build(Some(extension()), Some(rotation()), AGE, AGE).used()
+    }
+
+    /// One whose token has been in use for so long that it is due for another value.
+    fn used(self: Arc<Self>) -> Arc<Self> {
+        // The table of aliases is made before other threads are.
+        let (other, now) = (self.store.key("other"), self.clock.moment());
+        let alias = Alias { key: other, value: "other".into(), until: now };
+        self.store.begin_update(other).commit(other, Some(alias), |_, _| None);
+        self.lifecycle.rotator.as_ref().unwrap().see(&self.key());
+        self.clock.advance(EVERY);
+        self.warmed()
+    }
+
+    pub(crate) fn warmed(self: Arc<Self>) -> Arc<Self> {
+        assert_eq!(self.look().unwrap().facts, Facts::default());
+        self
+    }
+
+    /// One that has a copy of the token's entry in the hot cache.
+    pub(crate) fn hot() -> Arc<Self> {
+        let layer = Self::warm();
+        // What is looked up twice gets the slot.
+        for _ in 0..2 {
+            assert!(layer.look().is_ok());
+        }
+        layer
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.store.key(TOKEN)
+    }
+
+    fn presented(&self, token: &str) -> Arc<Presented> {
+        Arc::new(Presented::new(self.store.key(token), Binding::BEARER, token))
+    }
+
+    fn look_up(&self, token: &str) -> Option<CacheHit> {
+        self.store.look_up(token, Binding::BEARER, self.clock.moment()).1
+    }
+
+    fn resolve(&self, presented: &Arc<Presented>, fresh: bool) -> Resolved {
+        let freshness = Freshness { fresh, stale: Duration::ZERO };
+        block_on(self.verifier.clone().resolve(presented.clone(), freshness))
+    }
+}
+
+/// How long a value is in use.
+const EVERY: Duration = Duration::from_secs(2);
+
+fn rotation() -> AccessTokenRotation {
+    AccessTokenRotation::in_header(HeaderName::from_static("x-new-token"))
+        .every(EVERY)
+        .overlap(EVERY / 2)
+}
+
+fn extension() -> ExtendLifetime {
+    ExtendLifetime::new().when_below(4 * AGE).to(10 * AGE)
+}
+
+/// What the explorations do.
+impl Layer {
+    pub(crate) fn told(&self, verdict: Verdict, least: Facts) -> Verdict {
+        let facts = match verdict {
+            // What is not known is no news.
+            Err(Rejection::Unknown) => return verdict,
+            // The token has got another value.
+            Err(Rejection::Bad) if self.token().value() != TOKEN => return verdict,
+            Err(Rejection::Bad) => Facts::END,
+            Ok(TokenInfo { facts, .. }) => facts,
+        };
+        // A verdict that was on its way may tell of less of the token's life.
+        let least = Facts { extended: least.extended.min(facts.extended), ..least };
+        assert!(facts.are_after(least), "told of {facts:?}, after {least:?}");
+        self.least.change(|it| it.raise(facts));
+        verdict
+    }
+
+    /// Tells what is cached.
+    fn cached(&self, verdict: Verdict, least: Facts) -> Verdict {
+        let extended = verdict.map_or(u64::MAX, |token| token.facts.extended);
+        assert!(extended >= least.extended, "told of {verdict:?}, after {least:?}");
+        self.told(verdict, least)
+    }
+
+    pub(crate) fn gone_by_now(&self) -> Facts {
+        self.gone.get()
+    }
+
+    fn gone(&self, facts: Facts) {
+        self.least.change(|it| it.raise(facts));
+        self.gone.change(|it| it.raise(facts));
+    }
+
+    /// As a request does.
+    pub(crate) fn look(self: &Arc<Self>) -> Verdict {
+        self.look_at(TOKEN)
+    }
+
+    /// The same with another value.
+    pub(crate) fn look_at(self: &Arc<Self>, value: &str) -> Verdict {
+        let least = self.least.get();
+        match self.look_up(value) {
+            Some(hit) => self.cached(hit.verdict, least),
+            None => self.told(self.resolve(&self.presented(value), false).verdict, least),
+        }
+    }
+
+    /// The same by a request that needs all facts.
+    pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Verdict {
+        let least = self.least.get();
+        self.told(self.resolve(&self.presented(TOKEN), fresh).verdict, least)
+    }
+
+    /// The same without a look at what it may be told.
+    pub(crate) fn ask_unchecked(&self) -> Verdict {
+        self.resolve(&self.presented(TOKEN), false).verdict
+    }
+
+    /// The same, with a certificate.
+    pub(crate) fn ask_with_certificate(self: &Arc<Self>) -> Verdict {
+        let least = self.least.get();
+        let binding = Binding { certificate: Some([1; 32]), ..Binding::BEARER };
+        let presented = Arc::new(Presented::new(self.key(), binding, TOKEN));
+        self.told(self.resolve(&presented, false).verdict, least)
+    }
+
+    /// The same, with a proof. What is invalidated before the proof is used up must not be told.
+    pub(crate) fn ask_with_proof(self: &Arc<Self>) -> Verdict {
+        let least = Arc::new(real::Mutex::new(self.least.get()));
+        let meanwhile = {
+            let (gone, least) = (self.gone.clone(), least.clone());
+            Box::new(move || least.lock().unwrap().raise(gone.get()))
+        };
+        let prover = Arc::new(Prover { settings: Settings::default(), meanwhile });
+        let freshness = Freshness { fresh: false, stale: Duration::ZERO };
+        let (proof, presented) = (Proof { nonce: None }, self.presented(TOKEN));
+        let resolving = self
+            .verifier
+            .clone()
+            .resolve_with_proof(prover, proof, presented, freshness, false, false);
+        let verdict = block_on(resolving).verdict;
+        let least = *least.lock().unwrap();
+        self.told(verdict, least)
+    }
+
+    /// The same twice, by two layers of which the inner one goes by the check of the outer one. What is
+    /// invalidated before the inner one looks must not be told by it.
+    pub(crate) fn ask_by_two_layers(self: &Arc<Self>) -> Verdict {
+        let least = self.least.get();
+        let Resolved { verdict, check, .. } = self.resolve(&self.presented(TOKEN), false);
+        let verdict = self.told(verdict, least);
+        let (Ok(token), Some(check)) = (&verdict, check) else { return verdict };
+        let least = self.gone.get();
+        let known = self.verifier.known_since(&self.key(), &check, token, Duration::ZERO);
+        self.told(known.unwrap(), least)
+    }
+
+    pub(crate) fn join(&self, at_least: AtLeast) -> CheckJoin {
+        self.store.join(self.key(), Binding::BEARER, at_least)
+    }
+
+    pub(crate) fn complete(&self, lead: Lead) {
+        let presented = self.presented(TOKEN);
+        let verdict = block_on(self.authlete.introspect(&presented, false));
+        lead.complete(verdict);
+    }
+
+    /// The check of a token that is led or joined.
+    fn check(&self, at_least: AtLeast) -> Result<Arc<PendingCheck>, Verdict> {
+        match self.join(at_least) {
+            CheckJoin::Known(verdict) => Err(verdict),
+            CheckJoin::Wait(check) => Ok(check),
+            CheckJoin::Lead(lead) => {
+                let check = lead.check().clone();
+                self.complete(lead);
+                Ok(check)
+            }
+            CheckJoin::Full => unreachable!(),
+        }
+    }
+
+    /// Asks as one that is polled at once when its check is complete. What is invalidated before it looks at
+    /// the verdict must not be told.
+    pub(crate) fn ask_awake(self: &Arc<Self>) -> Verdict {
+        let least = self.least.get();
+        let check = match self.check(AtLeast::Cached) {
+            Ok(check) => check,
+            Err(verdict) => return self.told(verdict, least),
+        };
+        block_on(check.outcome());
+        let least = self.gone.get();
+        match block_on(check.verdict()) {
+            Some(verdict) => self.told(verdict, least),
+            None => self.ask(false),
+        }
+    }
+
+    /// Starts a check, if there is none, that breaks off.
+    pub(crate) fn break_off(&self) {
+        drop(self.join(AtLeast::Cached));
+    }
+
+    /// Starts a check, if there is none, or waits for it, and goes away.
+    pub(crate) fn go_away(self: &Arc<Self>) {
+        let check = match self.join(AtLeast::Cached) {
+            CheckJoin::Wait(check) => check,
+            CheckJoin::Lead(lead) => {
+                let (check, layer) = (lead.check().clone(), self.clone());
+                thread::spawn(move || layer.complete(lead));
+                check
+            }
+            _ => return,
+        };
+        let _ = at_once(pin!(check.verdict()));
+    }
+
+    /// Extends the token, as a request does that is admitted by what it was told and waits for it. What is
+    /// invalidated while it waits must not be told. The introspection that the extension follows knows what
+    /// was changed before that was sent.
+    pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Verdict {
+        let (least, presented) = (self.least.get(), self.presented(TOKEN));
+        let hit = (!fresh).then(|| self.look_up(TOKEN)).flatten();
+        let resolved = hit.map_or_else(|| self.resolve(&presented, fresh), Resolved::from);
+        let (verdict, check) = (self.told(resolved.verdict, least), resolved.check);
+        let Ok(token) = verdict else { return verdict };
+        let presented = self.verifier.by_current_value(&presented);
+        let watch = Arc::new(Watch { knew: AtomicU64::new(u64::MAX), ..Watch::default() });
+        let admits = {
+            let (layer, watch) = (self.clone(), watch.clone());
+            Box::new(move |token: TokenInfo| {
+                watch.knew.store(token.facts.updated, Ordering::SeqCst);
+                watch.waits(&layer);
+                true
+            })
+        };
+        let extension = self.lifecycle.extension(&token, presented.clone(), check, || admits);
+        let Some(extension) = extension else { return verdict };
+        let (before, after) = ((self.clone(), watch.clone()), (self.clone(), watch.clone()));
+        let deadline = Deadline::watched(
+            move || before.1.waits(&before.0),
+            move || after.1.has_waited(&after.0),
+        );
+        let verdict = block_on(async {
+            match extension.wait(token, deadline).await {
+                Some(verdict) => verdict,
+                None => self.verifier.ask_again(&presented).await,
+            }
+        });
+        let mut least = least;
+        least.raise(*watch.least.lock().unwrap());
+        let verdict = self.told(verdict, least);
+        if verdict.is_ok_and(|it| it.facts.extended > token.facts.extended) {
+            let (knew, gone) = (watch.knew.load(Ordering::SeqCst), self.authlete.attempted());
+            assert!(knew >= gone, "extended by what was told of {knew}, after {gone}");
+        }
+        verdict
+    }
+
+    /// Gives the token a new value, as a request does that is answered with success.
+    pub(crate) fn rotate(&self) -> Option<String> {
+        let rotator = self.lifecycle.rotator.as_ref()?;
+        let pending = PendingRotation::due(rotator, self.key(), TOKEN, &Extensions::new())?;
+        let value = block_on(pending.start())?;
+        let mut headers = HeaderMap::new();
+        value.tell(&mut headers);
+        Some(headers["x-new-token"].to_str().unwrap().to_owned())
+    }
+
+    /// Whether the first value stands for another one.
+    pub(crate) fn has_alias(&self) -> bool {
+        self.store.alias(&self.key(), Binding::BEARER).is_some()
+    }
+
+    /// Somebody else changes the token at Authlete, and nothing is told of it here.
+    pub(crate) fn change_elsewhere(&self) {
+        self.authlete.change();
+    }
+
+    pub(crate) fn revoke_elsewhere(&self) {
+        self.authlete.revoke_now(TOKEN);
+    }
+
+    /// The next extension is made twice: it fails at first.
+    pub(crate) fn failing(self: Arc<Self>) -> Arc<Self> {
+        self.authlete.fails.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// What has become of the token at Authlete.
+    pub(crate) fn token(&self) -> Token {
+        self.authlete.token()
+    }
+
+    /// Somebody else changes the token, and then it is invalidated.
+    pub(crate) fn change_and_invalidate(&self) {
+        self.change_and(|| self.lifecycle.invalidate(TOKEN));
+    }
+
+    /// The same, and then everything is invalidated.
+    pub(crate) fn change_and_invalidate_all(&self) {
+        self.change_and(|| self.lifecycle.invalidate_all());
+    }
+
+    /// Somebody else changes it, and then this is done.
+    pub(crate) fn change_and(&self, invalidate: impl FnOnce()) {
+        let change = self.authlete.change();
+        self.disturbed.set(true);
+        invalidate();
+        self.gone(Facts { updated: change, asked: change, extended: 0 });
+    }
+
+    /// Another token is invalidated.
+    pub(crate) fn invalidate_neighbour(&self) {
+        self.lifecycle.invalidate(&NEIGHBOUR);
+    }
+
+    /// Revokes it, by this value. Tells how many tokens that were.
+    pub(crate) fn revoke(&self, value: &str) -> u64 {
+        self.disturbed.set(true);
+        let revoked = block_on(self.lifecycle.revoke(value)).unwrap();
+        self.gone(Facts::END);
+        revoked
+    }
+
+    pub(crate) fn update(&self) {
+        self.update_by(TokenUpdateRequest::new());
+    }
+
+    pub(crate) fn update_value(&self) {
+        self.update_by(TokenUpdateRequest::new().access_token_value_updated(true));
+    }
+
+    fn update_by(&self, request: TokenUpdateRequest) {
+        self.disturbed.set(true);
+        let response = block_on(self.lifecycle.update(TOKEN, request)).unwrap();
+        self.gone(response.updated);
+    }
+}
+
+/// What a request that waits for an extension may be told.
+#[derive(Default)]
+struct Watch {
+    /// What the introspection knew, unless another request leads.
+    knew: AtomicU64,
+    /// Whether nobody had disturbed the token when it began to wait.
+    undisturbed: real::OnceLock<bool>,
+    least: real::Mutex<Facts>,
+}
+
+impl Watch {
+    fn waits(&self, layer: &Layer) {
+        self.undisturbed.get_or_init(|| !layer.disturbed.get());
+    }
+
+    fn has_waited(&self, layer: &Layer) {
+        if self.undisturbed.get() == Some(&true) {
+            *self.least.lock().unwrap() = layer.gone.get();
+        }
+    }
+}
+
+pub(crate) fn beside<T: 'static>(
+    layer: &Arc<Layer>,
+    run: impl FnOnce(Arc<Layer>) -> T + 'static,
+) -> JoinHandle<T> {
+    let layer = layer.clone();
+    thread::spawn(move || run(layer))
+}
+
+pub(crate) fn looks(layer: &Arc<Layer>) -> JoinHandle<Verdict> {
+    beside(layer, |layer| layer.look())
+}
+
+/// It learnt something.
+pub(crate) fn learns(other: JoinHandle<Verdict>) {
+    assert!(other.join().unwrap().is_ok());
+}
