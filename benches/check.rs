@@ -19,7 +19,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{
-    AuthLayer, Clock, Dpop, MemoryReplays, RequireScopes, TokenInfo, emulator::Emulator,
+    AuthLayer, Clock, Dpop, MemoryReplays, Require, TokenInfo, emulator::Emulator,
 };
 
 #[allow(dead_code)]
@@ -64,8 +64,8 @@ fn check(criterion: &mut Criterion) {
     let bare = service_fn(handler);
     let auth = AuthLayer::new(emulator.authlete());
     let cached = auth.layer(service_fn(handler));
-    let scoped = auth.layer(RequireScopes::all(["reports.read"]).layer(service_fn(handler)));
-    let forbidden = auth.layer(RequireScopes::all(["reports.write"]).layer(service_fn(handler)));
+    let scoped = auth.layer(Require::scopes(["reports.read"]).layer(service_fn(handler)));
+    let forbidden = auth.layer(Require::scopes(["reports.write"]).layer(service_fn(handler)));
     let fresh = auth.bypass_cache().layer(service_fn(handler));
 
     let good = request(&token);
@@ -98,7 +98,8 @@ fn proofs(criterion: &mut Criterion) {
     let key = Key::es256();
     let token = emulator.token().subject("alice").dpop_key_thumbprint(key.thumbprint());
     let token = runtime.block_on(token.issue());
-    let dpop = Dpop::at("https://api.example.com").replay_store(MemoryReplays::new(10_000_000));
+    let dpop =
+        Dpop::for_origin("https://api.example.com").replay_store(MemoryReplays::new(10_000_000));
     let auth = AuthLayer::builder(emulator.authlete()).clock(clock).dpop(dpop);
     let auth = auth.build().unwrap_or_else(|error| panic!("{error}"));
     let cached = auth.layer(service_fn(handler));

@@ -15,7 +15,7 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_authlete::{
-    AuthLayer, RequireScopes, TokenInfo,
+    AuthLayer, Require, TokenInfo,
     delegate::{DelegateLayer, DelegateService},
     emulator::{Api, Emulator},
 };
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         format!("{} with scopes {:?}", token.subject().unwrap_or("nobody"), token.scopes())
     });
     let b = Router::new()
-        .route("/stock", b.route_layer(RequireScopes::all(["stock.read"])))
+        .route("/stock", b.route_layer(Require::scopes(["stock.read"])))
         .layer(AuthLayer::new(authlete.authlete()));
     let b = serve(b).await?;
 

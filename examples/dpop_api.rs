@@ -24,9 +24,7 @@ use ring::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tower_authlete::{
-    AuthLayer, Dpop, ProblemDetails, RequireScopes, TokenInfo, emulator::Emulator,
-};
+use tower_authlete::{AuthLayer, Dpop, ProblemDetails, Require, TokenInfo, emulator::Emulator};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -50,10 +48,10 @@ async fn main() -> Fallible<()> {
     print_lines(&url, &emulator).await?;
 
     let auth = AuthLayer::builder(emulator.authlete())
-        .dpop(Dpop::at(url))
+        .dpop(Dpop::for_origin(url))
         .renderer(ProblemDetails)
         .build()?;
-    let admin = get(|| async { "admin\n" }).route_layer(RequireScopes::all(["admin"]));
+    let admin = get(|| async { "admin\n" }).route_layer(Require::scopes(["admin"]));
     let app = Router::new().route("/hello", get(hello)).route("/admin", admin).layer(auth);
     axum::serve(listener, app).await?;
     Ok(())

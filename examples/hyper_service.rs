@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
-use tower_authlete::{AuthLayer, ProblemDetails, RequireScopes, TokenInfo, emulator::Emulator};
+use tower_authlete::{AuthLayer, ProblemDetails, Require, TokenInfo, emulator::Emulator};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("# 401\ncurl -i {url}");
 
     let auth = AuthLayer::builder(emulator.authlete())
-        .require(RequireScopes::all(["read"]))
+        .require(Require::scopes(["read"]))
         .renderer(ProblemDetails)
         .build()?;
     let service = ServiceBuilder::new().layer(auth).service(service_fn(hello));

@@ -14,9 +14,7 @@ use axum::{Json, Router, routing::get};
 use http::header::WWW_AUTHENTICATE;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower_authlete::{
-    AuthLayer, Authlete, ProblemDetails, RequireScopes, TokenInfo, emulator::Emulator,
-};
+use tower_authlete::{AuthLayer, Authlete, ProblemDetails, Require, TokenInfo, emulator::Emulator};
 use tower_http::cors::{Any, CorsLayer};
 
 #[tokio::main]
@@ -50,8 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn protected(auth: AuthLayer<ProblemDetails>) -> Router {
     let reports = get(reports)
-        .route_layer(RequireScopes::all(["reports.read"]))
-        .merge(axum::routing::post(file_report).route_layer(RequireScopes::all(["reports.write"])));
+        .route_layer(Require::scopes(["reports.read"]))
+        .merge(axum::routing::post(file_report).route_layer(Require::scopes(["reports.write"])));
     Router::new()
         .route("/hello", get(hello))
         .route("/whoami", get(whoami))

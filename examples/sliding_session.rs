@@ -9,7 +9,7 @@ use std::{convert::Infallible, error::Error, time::Duration};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, Refresh,
+    AuthLayer, ExtendLifetime,
     emulator::{Api, Emulator},
 };
 
@@ -19,8 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn main() -> Result<(), Box<dyn Error>> {
     let authlete = Emulator::start().await;
     let token = authlete.token().subject("alice").expires_in(3 * SECOND).issue().await;
-    let refresh = Refresh::extend().when_below(2 * SECOND).to(3 * SECOND).never_beyond(60 * SECOND);
-    let auth = AuthLayer::builder(authlete.authlete()).refresh(refresh).build()?;
+    let extension =
+        ExtendLifetime::new().when_below(2 * SECOND).to(3 * SECOND).never_beyond(60 * SECOND);
+    let auth = AuthLayer::builder(authlete.authlete()).extend_lifetime(extension).build()?;
     let service =
         auth.layer(service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) }));
     let get = async || -> Result<StatusCode, Box<dyn Error>> {

@@ -8,7 +8,7 @@
 //! use std::time::Duration;
 //!
 //! use axum::{Router, routing::get};
-//! use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
+//! use tower_authlete::{AuthLayer, Authlete, Require, TokenInfo};
 //!
 //! async fn reports(token: TokenInfo) -> String {
 //!     format!("hello {:?}", token.subject())
@@ -18,7 +18,7 @@
 //! let authlete = Authlete::from_env()?;
 //! let auth = AuthLayer::builder(authlete).max_age(Duration::from_secs(60)).build()?;
 //! let app = Router::new()
-//!     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
+//!     .route("/reports", get(reports).route_layer(Require::scopes(["reports.read"])))
 //!     .layer(auth);
 //! # Ok(app)
 //! # }
@@ -31,7 +31,7 @@
 //!    asked, it is 503, since that says nothing about the token.
 //!    With a DPoP proof or a client certificate, it is also looked at whether the presenter is the
 //!    token's holder, on every request.
-//! 3. Requirements ([`Require`], [`RequireScopes`]) are evaluated from the token's facts, on every
+//! 3. Requirements ([`Require`]) are evaluated from the token's facts, on every
 //!    request. Too few scopes are 403, too weak an authentication is 401.
 //! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
 //!
@@ -63,6 +63,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
+mod accessors;
 pub mod api;
 mod authorize;
 #[cfg(feature = "axum")]
@@ -108,17 +109,17 @@ pub use self::precheck::{JwtKeys, JwtPrecheck};
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use self::proof::{
-    Dpop, DpopAlgorithm, MemoryReplays, ProofId, Remembered, Remembering, ReplayStore,
+    Dpop, DpopAlgorithm, MemoryReplays, ProofId, ProofUse, ProofUseFuture, ReplayStore,
 };
 pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
-    authorize::{Require, RequireDetails, RequireScopes},
+    authorize::{Require, RequireDetails},
     cache::CachePolicy,
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
-    introspect::Check,
+    introspect::CheckApi,
     layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
-    lifecycle::{Refresh, Rotation},
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
     metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
     precheck::Precheck,
     proof::{

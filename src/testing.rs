@@ -16,7 +16,7 @@
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
 //! use tower::ServiceExt;
-//! use tower_authlete::{RequireScopes, TokenInfo, testing};
+//! use tower_authlete::{Require, TokenInfo, testing};
 //!
 //! async fn report(token: TokenInfo) -> String {
 //!     format!("for {}", token.subject().unwrap_or("nobody"))
@@ -25,7 +25,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let routes = || {
-//!     let report = get(report).route_layer(RequireScopes::all(["reports.read"]));
+//!     let report = get(report).route_layer(Require::scopes(["reports.read"]));
 //!     Router::new().route("/report", report)
 //! };
 //! let request = |token| {

@@ -33,7 +33,7 @@ pub use self::sets::{Properties, PropertiesError, Scopes};
 /// handlers it is also an extractor.
 ///
 /// Which facts there are depends on the API that they come from: `/auth/introspection` has them all;
-/// `/auth/token/update` ([`Check::Update`](crate::Check::Update)) has only
+/// `/auth/token/update` ([`CheckApi::Update`](crate::CheckApi::Update)) has only
 /// [`scopes`](Self::scopes), [`properties`](Self::properties), [`expires_at`](Self::expires_at),
 /// [`authorization_details`](Self::authorization_details) and [`token_type`](Self::token_type). The
 /// answers that issue a token (`/auth/token`, `/auth/token/issue`, `/auth/token/create`) lack

@@ -17,8 +17,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{
-    AuthLayer, Authlete, CachePolicy, Properties, RequireScopes, Scopes, TokenInfo,
-    emulator::Emulator,
+    AuthLayer, Authlete, CachePolicy, Properties, Require, Scopes, TokenInfo, emulator::Emulator,
 };
 
 #[global_allocator]
@@ -51,7 +50,7 @@ fn of_a_hit(
     let token = (0..facts)
         .fold(token, |token, number| token.property(format!("key-{number}"), "v".repeat(facts)));
     runtime.block_on(token.issue());
-    let auth = AuthLayer::builder(authlete.authlete()).require(RequireScopes::all(["scope-0"]));
+    let auth = AuthLayer::builder(authlete.authlete()).require(Require::scopes(["scope-0"]));
     let auth = if alone { auth.token_info_alone() } else { auth };
     let mut service = auth.build().unwrap().layer(service_fn(inner));
     let request = || {

@@ -132,7 +132,7 @@ mod tests {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
-    use crate::{api::IntrospectionResponse, authorize::RequireScopes, rejection::Reason};
+    use crate::{api::IntrospectionResponse, authorize::Require, rejection::Reason};
 
     const NOW: SystemTime = UNIX_EPOCH;
 
@@ -149,21 +149,21 @@ mod tests {
     #[test]
     fn absent_scopes_are_no_scopes() {
         let expected = Some((Reason::InsufficientScope, Some("a b".into())));
-        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&[])), expected);
-        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["a"])), expected);
-        assert_eq!(denied(&RequireScopes::all(["a", "b"]), &token(&["b", "a"])), None);
+        assert_eq!(denied(&Require::scopes(["a", "b"]), &token(&[])), expected);
+        assert_eq!(denied(&Require::scopes(["a", "b"]), &token(&["a"])), expected);
+        assert_eq!(denied(&Require::scopes(["a", "b"]), &token(&["b", "a"])), None);
     }
 
     #[test]
     fn no_scopes_at_all_are_met_by_every_token() {
-        let nothing = RequireScopes::all(Vec::<String>::new());
+        let nothing = Require::scopes(Vec::<String>::new());
         assert_eq!(denied(&nothing, &token(&[])), None);
         assert_eq!(denied(&nothing, &token(&["a"])), None);
     }
 
     #[test]
     fn scopes_are_compared_to_the_letter() {
-        let require = RequireScopes::all(["read"]);
+        let require = Require::scopes(["read"]);
         for scope in ["Read", "read ", "read2", "rea", ""] {
             assert!(denied(&require, &token(&[scope])).is_some());
         }
@@ -171,9 +171,9 @@ mod tests {
 
     #[test]
     fn alternatives_nest_and_the_first_is_told() {
-        let require = RequireScopes::any(["a", "b"])
-            .and(RequireScopes::all(["c"]))
-            .or(RequireScopes::all(["admin"]));
+        let require = Require::any_scope(["a", "b"])
+            .and(Require::scopes(["c"]))
+            .or(Require::scopes(["admin"]));
         for good in [&["a", "c"][..], &["b", "c"], &["admin"]] {
             assert_eq!(denied(&require, &token(good)), None);
         }

@@ -17,7 +17,7 @@ type Test = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use tower_authlete::{Require, RequireDetails, RequireScopes};
+/// use tower_authlete::{Require, RequireDetails, };
 ///
 /// #[derive(Deserialize)]
 /// struct Payment {
@@ -28,7 +28,7 @@ type Test = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 ///     .action("initiate")
 ///     .location("https://example.com/payments")
 ///     .matching(|payment: Payment| payment.currency == "EUR");
-/// let requirement = RequireScopes::all(["payments"]).and(payments.into());
+/// let requirement = Require::scopes(["payments"]).and(payments.into());
 /// ```
 #[derive(Clone)]
 pub struct RequireDetails {

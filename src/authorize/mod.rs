@@ -4,7 +4,4 @@ mod check;
 mod details;
 mod require;
 
-pub use self::{
-    details::RequireDetails,
-    require::{Require, RequireScopes},
-};
+pub use self::{details::RequireDetails, require::Require};

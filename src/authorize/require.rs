@@ -17,11 +17,11 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_authlete::{Require, RequireScopes};
+/// use tower_authlete::{Require, };
 ///
 /// // Staff who logged in within the last hour, or a service.
-/// let staff = RequireScopes::all(["admin"]).and(Require::max_auth_age(Duration::from_secs(3600)));
-/// let requirement = staff.or(RequireScopes::all(["internal"]));
+/// let staff = Require::scopes(["admin"]).and(Require::max_auth_age(Duration::from_secs(3600)));
+/// let requirement = staff.or(Require::scopes(["internal"]));
 /// ```
 ///
 /// # One path, several methods
@@ -31,12 +31,12 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 ///
 /// ```
 /// use axum::{Router, handler::Handler, routing::get};
-/// use tower_authlete::RequireScopes;
+/// use tower_authlete::Require;
 ///
 /// # async fn list() {}
 /// # async fn create() {}
-/// let notes = get(list.layer(RequireScopes::all(["notes.read"])))
-///     .post(create.layer(RequireScopes::all(["notes.write"])));
+/// let notes = get(list.layer(Require::scopes(["notes.read"])))
+///     .post(create.layer(Require::scopes(["notes.write"])));
 /// let app: Router = Router::new().route("/notes", notes);
 /// ```
 ///
@@ -44,13 +44,13 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 ///
 /// ```
 /// use axum::{Router, routing::{get, post}};
-/// use tower_authlete::RequireScopes;
+/// use tower_authlete::Require;
 ///
 /// # async fn list() {}
 /// # async fn create() {}
 /// let notes = get(list)
-///     .route_layer(RequireScopes::all(["notes.read"]))
-///     .merge(post(create).route_layer(RequireScopes::all(["notes.write"])));
+///     .route_layer(Require::scopes(["notes.read"]))
+///     .merge(post(create).route_layer(Require::scopes(["notes.write"])));
 /// let app: Router = Router::new().route("/notes", notes);
 /// ```
 #[derive(Clone, Debug)]
@@ -79,42 +79,6 @@ impl fmt::Debug for Test {
     }
 }
 
-/// Requirements of scopes.
-///
-/// ```
-/// use axum::{Router, routing::get};
-/// use tower_authlete::RequireScopes;
-///
-/// let reports = get(|| async { "reports" }).route_layer(RequireScopes::all(["reports.read"]));
-/// let app: Router = Router::new().route("/reports", reports);
-/// ```
-#[derive(Debug)]
-pub enum RequireScopes {}
-
-impl RequireScopes {
-    /// The token has all these scopes. If none are given, every valid token meets it.
-    ///
-    /// # Panics
-    /// If a scope is not a `scope-token` of RFC 6749 §3.3: no token can have it.
-    #[must_use]
-    #[track_caller]
-    pub fn all(scopes: impl IntoIterator<Item = impl Into<String>>) -> Require {
-        Require::new(Rule::Scopes(names("scope", scopes)))
-    }
-
-    /// The token has at least one of these scopes. The challenge names the first.
-    ///
-    /// # Panics
-    /// If there are none, or if one is not a `scope-token` of RFC 6749 §3.3.
-    #[must_use]
-    #[track_caller]
-    pub fn any(scopes: impl IntoIterator<Item = impl Into<String>>) -> Require {
-        let scopes = names("scope", scopes);
-        assert!(!scopes.is_empty(), "RequireScopes::any needs at least one scope; none was given");
-        Require::new(Rule::Any(scopes.into_iter().map(|scope| Self::all([scope])).collect()))
-    }
-}
-
 impl Require {
     fn new(rule: Rule) -> Self {
         Self(Arc::new(rule))
@@ -123,6 +87,38 @@ impl Require {
     #[inline]
     pub(super) fn rule(&self) -> &Rule {
         &self.0
+    }
+
+    /// The token has all these scopes. If none are given, every valid token meets it. Refused with 403
+    /// `insufficient_scope` and `scope` (RFC 6750 §3.1).
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use tower_authlete::Require;
+    ///
+    /// let reports = get(|| async { "reports" }).route_layer(Require::scopes(["reports.read"]));
+    /// let app: Router = Router::new().route("/reports", reports);
+    /// ```
+    ///
+    /// # Panics
+    /// If a scope is not a `scope-token` of RFC 6749 §3.3: no token can have it.
+    #[must_use]
+    #[track_caller]
+    pub fn scopes(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(Rule::Scopes(names("scope", scopes)))
+    }
+
+    /// The token has at least one of these scopes. Refused as for [`scopes`](Self::scopes); the challenge names
+    /// the first.
+    ///
+    /// # Panics
+    /// If there are none, or if one is not a `scope-token` of RFC 6749 §3.3.
+    #[must_use]
+    #[track_caller]
+    pub fn any_scope(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let scopes = names("scope", scopes);
+        assert!(!scopes.is_empty(), "Require::any_scope needs at least one scope; none was given");
+        Self::new(Rule::Any(scopes.into_iter().map(|scope| Self::scopes([scope])).collect()))
     }
 
     /// There is a valid token, of whatever rights. As a layer for a route inside an
@@ -194,7 +190,7 @@ impl Require {
     /// [`Rejection::description`](crate::Rejection::description) is unchanged.
     ///
     /// The test is called with all facts of an introspection: if a token is known only by the answer that
-    /// issued it, Authlete is asked first. [`Check::Update`](crate::Check::Update) provides fewer facts: a
+    /// issued it, Authlete is asked first. [`CheckApi::Update`](crate::CheckApi::Update) provides fewer facts: a
     /// test must not pass there because a fact is missing.
     ///
     /// ```
@@ -247,6 +243,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "is no scope")]
     fn two_scopes_in_one_string_are_refused_when_the_app_is_built() {
-        let _ = RequireScopes::all(["read write"]);
+        let _ = Require::scopes(["read write"]);
     }
 }

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::tokens::{DelegateError, DelegatedToken, DelegatedTokens, TokenSpec};
 use crate::{
+    accessors::inner_service_accessors,
     api::{Authlete, GrantType, TokenCreateRequest, document::to_millis},
     clock::Clock,
     store::{Key, KeySpace},
@@ -277,6 +278,10 @@ struct DelegateState {
 pub struct DelegateService<S> {
     inner: S,
     state: Arc<DelegateState>,
+}
+
+impl<S> DelegateService<S> {
+    inner_service_accessors!();
 }
 
 impl<S: fmt::Debug> fmt::Debug for DelegateService<S> {

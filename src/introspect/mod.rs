@@ -39,7 +39,7 @@ const REVOKE: &str = "/auth/token/revoke";
 /// By which API a token is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
-pub enum Check {
+pub enum CheckApi {
     /// `/auth/introspection`, which tells all facts.
     #[default]
     Introspection,
@@ -56,7 +56,7 @@ pub enum Check {
 /// Asks Authlete about tokens, within the limits of the policy.
 pub(crate) struct Introspector {
     authlete: Authlete,
-    check: Check,
+    check: CheckApi,
     client: ResilientClient,
     clock: Clock,
     log: LogLimit,
@@ -71,7 +71,7 @@ pub(crate) struct Introspector {
 impl Introspector {
     pub(crate) fn new(
         authlete: Authlete,
-        check: Check,
+        check: CheckApi,
         policy: Resilience,
         refuser: Refuser,
         log: LogLimit,
@@ -88,7 +88,7 @@ impl Introspector {
         }
     }
 
-    pub(crate) fn check(&self) -> Check {
+    pub(crate) fn check(&self) -> CheckApi {
         self.check
     }
 
@@ -150,8 +150,10 @@ impl Introspector {
             false => RetryMode::Always,
         };
         let told = match self.check {
-            Check::Introspection => self.told_by_introspection(presented, known_good, retry).await,
-            Check::Update => self.told_by_update(presented, retry).await,
+            CheckApi::Introspection => {
+                self.told_by_introspection(presented, known_good, retry).await
+            }
+            CheckApi::Update => self.told_by_update(presented, retry).await,
         };
         let Some(told) = told else { return Err(verdict::overloaded(&self.log)) };
         record.end(permit, told.as_ref().err(), self.clock.now_millis());

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_authlete::{AuthLayer, Authlete, RequireScopes, TokenInfo};
+/// use tower_authlete::{AuthLayer, Authlete, Require, TokenInfo};
 ///
 /// async fn reports(token: TokenInfo) -> String {
 ///     format!("for {}", token.subject().unwrap_or("nobody"))
@@ -30,7 +30,7 @@ use crate::{
 /// # fn app() -> Result<Router, tower_authlete::ConfigError> {
 /// let auth = AuthLayer::new(Authlete::from_env()?);
 /// let app = Router::new()
-///     .route("/reports", get(reports).route_layer(RequireScopes::all(["reports.read"])))
+///     .route("/reports", get(reports).route_layer(Require::scopes(["reports.read"])))
 ///     .layer(auth);
 /// # Ok(app)
 /// # }

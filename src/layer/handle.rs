@@ -25,7 +25,7 @@ pub struct AuthHandle {
 impl AuthHandle {
     /// Invalidates the cache entries of a token, by this value, its newest value and the one before: the
     /// next request with it calls Authlete. The response to a call in flight is neither cached nor used. An
-    /// overlap of [rotated](crate::Rotation) values ends.
+    /// overlap of [rotated](crate::AccessTokenRotation) values ends.
     pub fn forget(&self, token: &str) {
         self.lifecycle.invalidate(token);
     }

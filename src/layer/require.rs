@@ -8,6 +8,7 @@ use tower_service::Service;
 
 use super::future::AuthFuture;
 use crate::{
+    accessors::inner_service_accessors,
     authorize::{Require, RequireDetails},
     credentials::RequestHead,
     request::{Admission, RouteIntrospection, check, refuse::refuse_inside},
@@ -34,6 +35,10 @@ impl<S> Layer<S> for RequireDetails {
 pub struct RequireService<S> {
     inner: S,
     require: Require,
+}
+
+impl<S> RequireService<S> {
+    inner_service_accessors!();
 }
 
 impl<S, B, ResB> Service<Request<B>> for RequireService<S>

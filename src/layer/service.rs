@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::future::AuthFuture;
 use crate::{
+    accessors::inner_service_accessors,
     rejection::Renderer,
     request::{Authenticator, Begin, Outcome, Settings, Variant},
 };
@@ -25,6 +26,8 @@ impl<S, R> AuthService<S, R> {
     pub(super) fn new(inner: S, settings: Arc<Settings<R>>, variant: Variant) -> Self {
         Self { inner, auth: Authenticator::new(settings, variant) }
     }
+
+    inner_service_accessors!();
 }
 
 impl<S, R, B, ResB> Service<Request<B>> for AuthService<S, R>

@@ -8,7 +8,7 @@ use std::{
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{lineage::remembered, parts::LifecycleParts, refresh::Refresh};
+use super::{lifetime::ExtendLifetime, lineage::remembered, parts::LifecycleParts};
 use crate::{
     api::{Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
     clock::Moment,
@@ -33,7 +33,7 @@ pub(crate) type Admits = Box<dyn Fn(TokenInfo) -> bool + Send + Sync>;
 
 /// Decides which tokens are extended, and extends each once at a time.
 pub(crate) struct Extender {
-    refresh: Refresh,
+    extension: ExtendLifetime,
     parts: Arc<LifecycleParts>,
     extensions: SingleFlight<Key, Extended>,
     room: Arc<Semaphore>,
@@ -44,13 +44,13 @@ pub(crate) struct Extender {
 }
 
 impl Extender {
-    pub(crate) fn new(refresh: Refresh, parts: Arc<LifecycleParts>) -> Self {
+    pub(crate) fn new(extension: ExtendLifetime, parts: Arc<LifecycleParts>) -> Self {
         Self {
-            tried: remembered(refresh.when_below),
-            introspected: remembered(refresh.when_below),
+            tried: remembered(extension.when_below),
+            introspected: remembered(extension.when_below),
             extensions: SingleFlight::new(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
-            refresh,
+            extension,
             parts,
         }
     }
@@ -61,15 +61,15 @@ impl Extender {
         let expires_at = token.expires_at()?;
         let left = expires_at.duration_since(time).ok()?;
         if left.is_zero()
-            || left >= self.refresh.when_below
-            || !self.refresh.is_chosen(token, &self.parts.log)
+            || left >= self.extension.when_below
+            || !self.extension.is_chosen(token, &self.parts.log)
         {
             return None;
         }
         let first_seen = || self.parts.lineages.first_seen(key, now).elapsed(now);
         let age = token.auth_age(time).unwrap_or_else(first_seen);
-        let rest = self.refresh.never_beyond.saturating_sub(age);
-        let until = time.checked_add(self.refresh.to.min(rest))?;
+        let rest = self.extension.never_beyond.saturating_sub(age);
+        let until = time.checked_add(self.extension.to.min(rest))?;
         (until > expires_at).then_some(until)
     }
 
@@ -91,7 +91,7 @@ impl Extender {
     }
 
     fn has_rested(&self, last: &Cache<Key, Moment>, key: &Key, now: Moment) -> bool {
-        last.get(key).is_none_or(|at| at.elapsed(now) >= self.refresh.when_below / 4)
+        last.get(key).is_none_or(|at| at.elapsed(now) >= self.extension.when_below / 4)
     }
 
     /// What is known, by the newest value, of a token that is known as a whole or as rejected.
@@ -144,7 +144,7 @@ impl PendingExtension {
 
     /// Whether the request waits for it.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.extender.refresh.wait
+        self.extender.extension.wait
     }
 
     /// Begins it beside the request.

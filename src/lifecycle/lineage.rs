@@ -8,7 +8,7 @@ use std::{
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::refresh::Refresh;
+use super::lifetime::ExtendLifetime;
 use crate::{
     clock::{CENTURY, Moment},
     store::Key,
@@ -55,8 +55,8 @@ impl Lineage {
 
 impl Lineages {
     /// Lineages that are dropped when nobody has asked for them for as long as a token lives at most.
-    pub(crate) fn new(refresh: Option<&Refresh>) -> Self {
-        let idle = refresh.map_or(CENTURY, |refresh| refresh.never_beyond);
+    pub(crate) fn new(extension: Option<&ExtendLifetime>) -> Self {
+        let idle = extension.map_or(CENTURY, |extension| extension.never_beyond);
         let lineages = Cache::builder()
             .max_capacity(MAX_REMEMBERED)
             .eviction_policy(EvictionPolicy::lru())

@@ -13,9 +13,9 @@ use crate::{
 
 mod extend;
 mod issue;
+mod lifetime;
 mod lineage;
 mod parts;
-mod refresh;
 mod revoke;
 mod rotate;
 mod rotation;
@@ -31,7 +31,7 @@ pub(crate) use self::{
     parts::LifecycleParts,
     rotate::{PendingRotation, Rotating},
 };
-pub use self::{refresh::Refresh, rotation::Rotation};
+pub use self::{lifetime::ExtendLifetime, rotation::AccessTokenRotation};
 
 /// Of how many refresh tokens the access token is remembered that came with it.
 const MAX_PAIRS: u64 = 100_000;
@@ -50,12 +50,12 @@ impl Lifecycle {
     pub(crate) fn new(
         parts: LifecycleParts,
         refresh_keys: KeySpace,
-        refresh: Option<Refresh>,
-        rotation: Option<Rotation>,
+        extension: Option<ExtendLifetime>,
+        rotation: Option<AccessTokenRotation>,
     ) -> Self {
         let parts = Arc::new(parts);
         Self {
-            extender: refresh.map(|refresh| Arc::new(Extender::new(refresh, parts.clone()))),
+            extender: extension.map(|extension| Arc::new(Extender::new(extension, parts.clone()))),
             rotator: rotation.map(|rotation| Arc::new(Rotator::new(rotation, parts.clone()))),
             refresh_keys,
             pairs: Cache::new(MAX_PAIRS),

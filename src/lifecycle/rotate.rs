@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     lineage::{MAX_REMEMBERED, remembered},
     parts::LifecycleParts,
-    rotation::Rotation,
+    rotation::AccessTokenRotation,
     sink::NewValueSink,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) struct Successor {
 }
 
 pub(crate) struct Rotator {
-    rotation: Rotation,
+    rotation: AccessTokenRotation,
     parts: Arc<LifecycleParts>,
     /// Since when a value is in use.
     first_seen: Cache<Key, Moment>,
@@ -51,7 +51,7 @@ pub(crate) struct Rotator {
 }
 
 impl Rotator {
-    pub(crate) fn new(rotation: Rotation, parts: Arc<LifecycleParts>) -> Self {
+    pub(crate) fn new(rotation: AccessTokenRotation, parts: Arc<LifecycleParts>) -> Self {
         Self {
             first_seen: remembered(rotation.every.saturating_mul(2)),
             tried: remembered(rotation.every),

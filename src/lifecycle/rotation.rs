@@ -36,10 +36,10 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use http::HeaderName;
-/// use tower_authlete::{AuthLayer, Rotation};
+/// use tower_authlete::{AuthLayer, AccessTokenRotation};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
-/// let rotation = Rotation::in_header(HeaderName::from_static("x-new-token"))
+/// let rotation = AccessTokenRotation::in_header(HeaderName::from_static("x-new-token"))
 ///     .every(Duration::from_secs(15 * 60))
 ///     .overlap(Duration::from_secs(10));
 /// let auth = AuthLayer::builder(authlete).rotate(rotation).build()?;
@@ -48,7 +48,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Rotation {
+pub struct AccessTokenRotation {
     place: Place,
     pub(super) every: Duration,
     pub(super) overlap: Duration,
@@ -60,7 +60,7 @@ enum Place {
     Cookie(String),
 }
 
-impl Rotation {
+impl AccessTokenRotation {
     fn new(place: Place) -> Self {
         Self { place, every: Duration::from_secs(15 * 60), overlap: Duration::ZERO }
     }

@@ -96,7 +96,7 @@ impl JwtPrecheck {
     }
 
     /// Does not test the expiry. It is needed if anything extends tokens by `/auth/token/update`, which does
-    /// not change their `exp`. It is implied in layers that [extend tokens](crate::Refresh) themselves.
+    /// not change their `exp`. It is implied in layers that [extend tokens](crate::ExtendLifetime) themselves.
     #[must_use]
     pub fn ignore_expiry(self) -> Self {
         Self { expiry: false, ..self }

@@ -24,7 +24,7 @@ use super::{
     Origin,
     jose::{self, Compact, json, takes},
     nonce::Nonces,
-    replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
+    replay::{MemoryReplays, ProofId, ProofUse, ReplayStore},
 };
 use crate::{
     api::{Problems, Secret},
@@ -67,7 +67,7 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 /// use tower_authlete::{AuthLayer, Dpop};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
-/// let auth = AuthLayer::builder(authlete).dpop(Dpop::at("https://api.example.com")).build()?;
+/// let auth = AuthLayer::builder(authlete).dpop(Dpop::for_origin("https://api.example.com")).build()?;
 /// # let _ = auth;
 /// # Ok(())
 /// # }
@@ -76,8 +76,8 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 pub struct Dpop {
     origin: Origin,
     algorithms: Vec<DpopAlgorithm>,
-    window: Duration,
-    pub(crate) always_remote: bool,
+    iat_tolerance: Duration,
+    pub(crate) verify_remotely: bool,
     pub(crate) required: bool,
     replays: Arc<dyn ReplayStore>,
     nonces: Option<(Secret, Duration)>,
@@ -126,12 +126,12 @@ impl DpopAlgorithm {
 impl Dpop {
     /// At this public origin, which proofs have to be made for (`htu`).
     #[must_use]
-    pub fn at(origin: impl Into<Origin>) -> Self {
+    pub fn for_origin(origin: impl Into<Origin>) -> Self {
         Self {
             origin: origin.into(),
             algorithms: DpopAlgorithm::ALL.into(),
-            window: Duration::from_secs(60),
-            always_remote: false,
+            iat_tolerance: Duration::from_secs(60),
+            verify_remotely: false,
             required: false,
             replays: Arc::new(MemoryReplays::default()),
             nonces: None,
@@ -146,14 +146,14 @@ impl Dpop {
 
     /// How far the time of a proof (`iat`) may be from ours, either way: 1 s to 10 minutes. Default: 60 s.
     #[must_use]
-    pub fn window(self, window: Duration) -> Self {
-        Self { window, ..self }
+    pub fn iat_tolerance(self, iat_tolerance: Duration) -> Self {
+        Self { iat_tolerance, ..self }
     }
 
     /// Sends every proof to Authlete: no token that comes with one is let pass by what is cached.
     #[must_use]
-    pub fn always_remote(self) -> Self {
-        Self { always_remote: true, ..self }
+    pub fn verify_remotely(self) -> Self {
+        Self { verify_remotely: true, ..self }
     }
 
     /// Refuses bearer tokens: every token has to come with a proof, by the key that it is bound to.
@@ -185,14 +185,16 @@ impl Dpop {
     }
 
     pub(crate) fn validate(&mut self, problems: &mut Problems) {
-        self.origin.validate("dpop.at", problems);
+        self.origin.validate("dpop.for_origin", problems);
         if self.algorithms.is_empty() {
             let remedy = "give at least one algorithm, or none of this";
             problems.add("dpop.algorithms", "none", remedy);
         }
-        if self.window < Duration::from_secs(1) || self.window > Duration::from_secs(600) {
-            let problem = format!("{} ms", self.window.as_millis());
-            problems.add("dpop.window", problem, "give between 1 s and 10 minutes");
+        if self.iat_tolerance < Duration::from_secs(1)
+            || self.iat_tolerance > Duration::from_secs(600)
+        {
+            let problem = format!("{} ms", self.iat_tolerance.as_millis());
+            problems.add("dpop.iat_tolerance", problem, "give between 1 s and 10 minutes");
         }
         let Some((key, life)) = &self.nonces else { return };
         let length = key.expose().len();
@@ -216,8 +218,8 @@ impl fmt::Debug for Dpop {
         f.debug_struct("Dpop")
             .field("origin", &self.origin)
             .field("algorithms", &self.algorithms)
-            .field("window", &self.window)
-            .field("always_remote", &self.always_remote)
+            .field("iat_tolerance", &self.iat_tolerance)
+            .field("verify_remotely", &self.verify_remotely)
             .field("required", &self.required)
             .finish_non_exhaustive()
     }
@@ -331,7 +333,7 @@ impl Prover {
         let thumbprint = thumbprint(&jwk).ok_or("the key of the DPoP proof is of no known kind")?;
         let id = digest_of([&thumbprint[..], claims.jti.as_bytes(), claims.htu.as_bytes()]);
         let until = Duration::try_from_secs_f64(claims.iat).ok();
-        let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.window));
+        let until = until.and_then(|iat| UNIX_EPOCH.checked_add(iat + self.settings.iat_tolerance));
         Ok(Proof {
             thumbprint,
             nonce: claims.nonce,
@@ -379,8 +381,8 @@ impl Prover {
         }
         let now = purpose.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Written so that what is no number does not pass.
-        let near =
-            claims.iat >= 0.0 && (claims.iat - now).abs() <= self.settings.window.as_secs_f64();
+        let near = claims.iat >= 0.0
+            && (claims.iat - now).abs() <= self.settings.iat_tolerance.as_secs_f64();
         if !near {
             return Err(OLD);
         }
@@ -411,16 +413,16 @@ impl Prover {
         if is_over() {
             return Err(Rejection::invalid_dpop_proof(OLD));
         }
-        match self.settings.replays.remember(proof.id, proof.until, now).await {
+        match self.settings.replays.record_use(proof.id, proof.until, now).await {
             // It may have been forgotten just before.
-            Remembered::New if is_over() || clock.now() > proof.until => {
+            ProofUse::First if is_over() || clock.now() > proof.until => {
                 Err(Rejection::invalid_dpop_proof(OLD))
             }
-            Remembered::New => Ok(()),
-            Remembered::Seen => {
+            ProofUse::First => Ok(()),
+            ProofUse::Replay => {
                 Err(Rejection::invalid_dpop_proof("the DPoP proof has been used before"))
             }
-            Remembered::Unknown => {
+            ProofUse::Unknown => {
                 counters::full("replay_store");
                 limited!(
                     error,
@@ -503,7 +505,7 @@ mod tests {
     fn the_proof_of_rfc_9449() {
         // RFC 9449 §7.1, figure 12.
         let proof = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
-        let prover = Dpop::at("https://resource.example.org").build();
+        let prover = Dpop::for_origin("https://resource.example.org").build();
         let purpose = ProofFor {
             method: "GET",
             url: "https://resource.example.org/protectedresource",

@@ -22,7 +22,7 @@ pub(crate) use self::dpop::{Proof, Prover};
 #[cfg(feature = "dpop")]
 pub use self::{
     dpop::{Dpop, DpopAlgorithm},
-    replay::{MemoryReplays, ProofId, Remembered, Remembering, ReplayStore},
+    replay::{MemoryReplays, ProofId, ProofUse, ProofUseFuture, ReplayStore},
 };
 pub(crate) use self::{
     evidence::{Evidence, ProofSettings},

@@ -31,24 +31,24 @@ impl fmt::Debug for ProofId {
     }
 }
 
-/// What a store says of a proof.
+/// Whether a proof is used for the first time (RFC 9449 §11.1), as a [`ReplayStore`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Remembered {
+pub enum ProofUse {
     /// It was not known, and now is: the request may go on.
-    New,
-    /// It was known: this is a replay.
-    Seen,
+    First,
+    /// It was known: this is a replay. The request is refused with 401.
+    Replay,
     /// Nothing can be said: there is no room, or the store cannot be reached. The request is refused
     /// with 503.
     Unknown,
 }
 
-/// The answer of a store on its way.
-pub type Remembering<'s> = Pin<Box<dyn Future<Output = Remembered> + Send + 's>>;
+/// The future of [`ReplayStore::record_use`].
+pub type ProofUseFuture<'s> = Pin<Box<dyn Future<Output = ProofUse> + Send + 's>>;
 
-/// Remembers proofs, so that none is used twice. Only proofs that are good otherwise, of tokens that
-/// are good, get here.
+/// Records which proofs were used, so that none is used twice (RFC 9449 §11.1). Only proofs that are good
+/// otherwise, of tokens that are good, get here.
 ///
 /// A store that several processes share has to set a proof atomically if it is absent, such as `SET NX`
 /// does in Redis, and must not lose it before its time, such as by evicting keys.
@@ -58,12 +58,12 @@ pub type Remembering<'s> = Pin<Box<dyn Future<Output = Remembered> + Send + 's>>
 /// Processes that share a store do not know of each other's clocks: let it keep proofs for as much longer
 /// as those may be set back.
 pub trait ReplayStore: Send + Sync + 'static {
-    /// Remembers a proof until this time, and tells whether it was known. Both times are by the clock of
-    /// the layer; a store with a clock of its own keeps it for their difference.
-    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_>;
+    /// Records the use of a proof until this time, and tells whether it is the first. Both times are by the
+    /// clock of the layer; a store with a clock of its own keeps it for their difference.
+    fn record_use(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> ProofUseFuture<'_>;
 }
 
-/// Remembers proofs in the memory of this process. When it is full, it refuses new ones and forgets none
+/// Records used proofs in the memory of this process. When it is full, it refuses new ones and forgets none
 /// before its time.
 #[derive(Debug)]
 pub struct MemoryReplays {
@@ -91,19 +91,19 @@ impl MemoryReplays {
         Self { parts, room: capacity.div_ceil(PARTS) }
     }
 
-    fn set(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembered {
+    fn set(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> ProofUse {
         let part = &self.parts[usize::from(proof.0[0]) % PARTS];
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
         part.forget_before(now);
         if part.known.contains(&proof) {
-            return Remembered::Seen;
+            return ProofUse::Replay;
         }
         if part.known.len() >= self.room {
-            return Remembered::Unknown;
+            return ProofUse::Unknown;
         }
         part.known.insert(proof);
         part.ends.insert((until, proof));
-        Remembered::New
+        ProofUse::First
     }
 }
 
@@ -124,7 +124,7 @@ impl Default for MemoryReplays {
 }
 
 impl ReplayStore for MemoryReplays {
-    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_> {
+    fn record_use(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> ProofUseFuture<'_> {
         Box::pin(ready(self.set(proof, until, now)))
     }
 }
@@ -143,12 +143,12 @@ mod tests {
     fn a_full_store_refuses_and_forgets_nothing_before_its_time() {
         let store = MemoryReplays::new(16);
         let id = |number| ProofId([0, number, 0, 0].repeat(8).try_into().unwrap());
-        assert_eq!(store.set(id(0), at(10), at(0)), Remembered::New);
+        assert_eq!(store.set(id(0), at(10), at(0)), ProofUse::First);
         for number in 1..=255 {
-            assert_eq!(store.set(id(number), at(10), at(5)), Remembered::Unknown);
+            assert_eq!(store.set(id(number), at(10), at(5)), ProofUse::Unknown);
         }
-        assert_eq!(store.set(id(0), at(10), at(10)), Remembered::Seen);
-        assert_eq!(store.set(id(1), at(20), at(11)), Remembered::New);
+        assert_eq!(store.set(id(0), at(10), at(10)), ProofUse::Replay);
+        assert_eq!(store.set(id(1), at(20), at(11)), ProofUse::First);
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
     fn of_many_at_once_one_is_new() {
         let store = MemoryReplays::default();
         let new = std::thread::scope(|scope| {
-            let set = || store.set(ProofId([7; 32]), at(10), at(0)) == Remembered::New;
+            let set = || store.set(ProofId([7; 32]), at(10), at(0)) == ProofUse::First;
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(set)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|new| *new).count()
         });

@@ -43,7 +43,7 @@ pub struct SignatureError(#[source] BoxError);
 ///
 /// # fn sign(base: &[String], response: &mut http::response::Parts) -> Result<(), std::io::Error> { Ok(()) }
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
-/// let signatures = MessageSignatures::at("https://api.example.com")
+/// let signatures = MessageSignatures::for_origin("https://api.example.com")
 ///     .signer(|_token, request, response| {
 ///         let method = format!("\"@method\";req: {}", request.method);
 ///         let target_uri = format!("\"@target-uri\";req: {}", request.uri);
@@ -63,7 +63,7 @@ pub struct MessageSignatures {
 impl MessageSignatures {
     /// At this public origin, which `@target-uri` is made of.
     #[must_use]
-    pub fn at(origin: impl Into<Origin>) -> Self {
+    pub fn for_origin(origin: impl Into<Origin>) -> Self {
         Self { origin: origin.into(), signs: None }
     }
 
@@ -85,7 +85,7 @@ impl MessageSignatures {
     }
 
     pub(crate) fn validate(&mut self, problems: &mut Problems) {
-        self.origin.validate("message_signatures.at", problems);
+        self.origin.validate("message_signatures.for_origin", problems);
     }
 
     pub(crate) fn has_signer(&self) -> bool {

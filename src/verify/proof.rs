@@ -26,7 +26,7 @@ impl Verifier {
         let deadline = Deadline::after(self.deadline);
         // Only Authlete knows which of its nonces are good.
         let foreign = !prover.has_nonces() && (proof.nonce.is_some() || foreign_nonces);
-        freshness.fresh |= foreign || prover.settings.always_remote;
+        freshness.fresh |= foreign || prover.settings.verify_remotely;
         let Presented { key, binding, .. } = *presented;
         let lease = self.store.lease(key);
         let (_, hit) =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header::RETRY_AFTER};
 use tower_authlete::{
-    AuthLayer, BreakerState, CachePolicy, Check, EmptyBody,
+    AuthLayer, BreakerState, CachePolicy, CheckApi, EmptyBody,
     emulator::{Api, Fault},
     resilience::{Breaker, Retry},
 };
@@ -72,7 +72,9 @@ async fn a_route_without_cache_fails_at_once_while_the_breaker_is_open() {
 async fn checks_by_update_fail_at_once_while_the_breaker_is_open() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        layer.check(Check::Update).resilience(resilience().breaker(Breaker::after(2).pause(SECOND)))
+        layer
+            .check(CheckApi::Update)
+            .resilience(resilience().breaker(Breaker::after(2).pause(SECOND)))
     });
     fail(&bench, &api).await;
     assert_eq!(api.get("token").await.status, StatusCode::SERVICE_UNAVAILABLE);

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request};
 use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Rotation, TokenInfo,
+    AccessTokenRotation, AuthLayer, AuthLayerBuilder, TokenInfo,
     api::{Secret, TokenListRequest},
     emulator::{Api, TokenPair},
     session::{
@@ -204,7 +204,7 @@ impl Browser {
     }
 
     /// Its process rotates access tokens.
-    pub(crate) async fn rotated(bench: &Bench, rotation: Rotation) -> Self {
+    pub(crate) async fn rotated(bench: &Bench, rotation: AccessTokenRotation) -> Self {
         let rotates = |auth: AuthLayerBuilder| auth.rotate(rotation);
         Self::at(bench, Process::new(bench, MemoryStore::default(), |layer| layer, rotates)).await
     }

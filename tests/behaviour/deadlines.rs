@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    AuthLayer, ProofId, Refresh, Remembered, Remembering, ReplayStore,
+    AuthLayer, ExtendLifetime, ProofId, ProofUse, ProofUseFuture, ReplayStore,
     emulator::{Api, Fault},
     resilience::{Resilience, Retry},
 };
@@ -56,9 +56,10 @@ async fn a_check_that_is_begun_anew_keeps_its_deadline() {
 async fn an_extension_that_is_waited_for_counts_for_the_deadline() {
     let _keep = stop_auto_advance();
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
-    let api = bench
-        .api_with(|layer| layer.refresh(refresh).resilience(resilience().deadline(3 * SECOND)));
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).wait();
+    let api = bench.api_with(|layer| {
+        layer.extend_lifetime(extension).resilience(resilience().deadline(3 * SECOND))
+    });
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let hold = bench.authlete.hold(Api::Introspection);
     let _extension = bench.authlete.hold(Api::TokenUpdate);
@@ -75,10 +76,10 @@ async fn an_extension_that_is_waited_for_counts_for_the_deadline() {
 struct Remote;
 
 impl ReplayStore for Remote {
-    fn remember(&self, _: ProofId, _: SystemTime, _: SystemTime) -> Remembering<'_> {
+    fn record_use(&self, _: ProofId, _: SystemTime, _: SystemTime) -> ProofUseFuture<'_> {
         Box::pin(async {
             tokio::task::yield_now().await;
-            Remembered::New
+            ProofUse::First
         })
     }
 }
@@ -87,11 +88,11 @@ impl ReplayStore for Remote {
 async fn a_wait_for_an_extension_leaves_time_for_the_replay_store() {
     let _keep = stop_auto_advance();
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).wait();
     let holder = Holder::with(
         &bench,
         |dpop| dpop.replay_store(Remote),
-        |layer| layer.refresh(refresh).resilience(resilience().deadline(3 * SECOND)),
+        |layer| layer.extend_lifetime(extension).resilience(resilience().deadline(3 * SECOND)),
     );
     let holder = holder.await.with_token(|token| token.expires_in(9 * SECOND)).await;
     let _extension = bench.authlete.hold(Api::TokenUpdate);
@@ -108,7 +109,7 @@ async fn a_wait_for_an_extension_leaves_time_for_the_replay_store() {
 struct Silent;
 
 impl ReplayStore for Silent {
-    fn remember(&self, _: ProofId, _: SystemTime, _: SystemTime) -> Remembering<'_> {
+    fn record_use(&self, _: ProofId, _: SystemTime, _: SystemTime) -> ProofUseFuture<'_> {
         Box::pin(std::future::pending())
     }
 }

@@ -11,7 +11,7 @@ use http::{Request, StatusCode};
 use serde_json::json;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, CachePolicy, Refresh, Require, RequireScopes, TokenInfo,
+    AuthLayer, AuthLayerBuilder, CachePolicy, ExtendLifetime, Require, TokenInfo,
     api::{IntrospectionRequest, RequestBody, TokenUpdateRequest},
     emulator::{Api, Fault},
     resilience::{Breaker, Retry},
@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// Extension below 10 s to 30 s, up to a life of 100 s.
-fn refresh() -> Refresh {
-    Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(100 * SECOND)
+fn extension() -> ExtendLifetime {
+    ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).never_beyond(100 * SECOND)
 }
 
 fn extending(layer: AuthLayerBuilder) -> AuthLayerBuilder {
-    layer.refresh(refresh().wait())
+    layer.extend_lifetime(extension().wait())
 }
 
 impl Bench {
@@ -114,7 +114,7 @@ async fn a_token_is_never_extended_beyond_its_longest_life() {
 #[tokio::test]
 async fn an_expired_token_is_never_extended() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let api = bench.api_with(|layer| layer.extend_lifetime(extension()));
     let token = bench.authlete.token().expires_in(20 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, OK);
     // Another server shortens it; by the cached facts 5 s are left.
@@ -138,7 +138,7 @@ async fn an_expired_token_is_never_extended() {
 #[tokio::test]
 async fn a_request_does_not_wait_for_an_extension_unless_that_is_set() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let api = bench.api_with(|layer| layer.extend_lifetime(extension()));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let hold = bench.authlete.hold(Api::TokenUpdate);
     assert_eq!(api.get(&token).await.status, OK);
@@ -151,8 +151,8 @@ async fn a_request_does_not_wait_for_an_extension_unless_that_is_set() {
 #[tokio::test]
 async fn many_requests_make_one_extension() {
     let bench = Bench::new().await;
-    for layer in [refresh(), refresh().wait()] {
-        let api = bench.api_with(|settings| settings.refresh(layer));
+    for layer in [extension(), extension().wait()] {
+        let api = bench.api_with(|settings| settings.extend_lifetime(layer));
         let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
         let before = bench.updates();
         let answers = join_all((0..50).map(|_| api.get(&token))).await;
@@ -195,8 +195,8 @@ async fn a_token_that_the_extension_does_not_find_is_invalidated() {
 #[tokio::test]
 async fn which_tokens_are_extended_can_be_chosen() {
     let bench = Bench::new().await;
-    let chosen = refresh().wait().when(|token| token.scopes().contains("session"));
-    let api = bench.api_with(|layer| layer.refresh(chosen));
+    let chosen = extension().wait().when(|token| token.scopes().contains("session"));
+    let api = bench.api_with(|layer| layer.extend_lifetime(chosen));
     let session = bench.authlete.token().scopes(["session"]).expires_in(5 * SECOND).issue().await;
     let other = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     api.get(&session).await;
@@ -207,12 +207,12 @@ async fn which_tokens_are_extended_can_be_chosen() {
 #[tokio::test]
 async fn wrong_settings_of_extensions_are_refused() {
     let bench = Bench::new().await;
-    for (refresh, name) in [
-        (refresh().when_below(Duration::ZERO), "refresh.when_below"),
-        (refresh().to(10 * SECOND), "refresh.to"),
-        (refresh().never_beyond(SECOND), "refresh.never_beyond"),
+    for (extension, name) in [
+        (extension().when_below(Duration::ZERO), "extend_lifetime.when_below"),
+        (extension().to(10 * SECOND), "extend_lifetime.to"),
+        (extension().never_beyond(SECOND), "extend_lifetime.never_beyond"),
     ] {
-        let error = bench.layer().refresh(refresh).build().unwrap_err();
+        let error = bench.layer().extend_lifetime(extension).build().unwrap_err();
         assert_eq!(wrong_settings(&error), [name]);
     }
 }
@@ -220,7 +220,7 @@ async fn wrong_settings_of_extensions_are_refused() {
 #[tokio::test]
 async fn an_answer_from_before_an_extension_is_used_after_it() {
     let bench = Bench::new().await;
-    let auth = bench.layer().refresh(refresh().wait()).build().unwrap();
+    let auth = bench.layer().extend_lifetime(extension().wait()).build().unwrap();
     let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.bypass_cache()));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let update = bench.authlete.hold(Api::TokenUpdate);
@@ -239,9 +239,10 @@ async fn an_answer_from_before_an_extension_is_used_after_it() {
 #[tokio::test]
 async fn a_token_that_is_refused_by_the_layer_is_not_extended() {
     for waits in [false, true] {
-        let refresh = || if waits { refresh().wait() } else { refresh() };
+        let extension = || if waits { extension().wait() } else { extension() };
         let bench = Bench::new().await;
-        let layer = bench.layer().refresh(refresh()).require(Require::audience(["https://us"]));
+        let layer =
+            bench.layer().extend_lifetime(extension()).require(Require::audience(["https://us"]));
         let api = Protected::new(&layer.build().unwrap());
         let for_others = bench.authlete.token().expires_in(5 * SECOND).issue().await;
         let bound = bench.authlete.token().resources(["https://us"]).expires_in(5 * SECOND);
@@ -258,9 +259,9 @@ async fn a_token_that_is_refused_by_the_layer_is_not_extended() {
 #[tokio::test]
 async fn a_token_that_the_layer_would_refuse_by_its_introspection_is_not_extended() {
     for waits in [false, true] {
-        let refresh = || if waits { refresh().wait() } else { refresh() };
+        let extension = || if waits { extension().wait() } else { extension() };
         let bench = Bench::new().await;
-        let layer = bench.layer().refresh(refresh()).require(RequireScopes::all(["read"]));
+        let layer = bench.layer().extend_lifetime(extension()).require(Require::scopes(["read"]));
         let api = Protected::new(&layer.build().unwrap());
         let token = bench.authlete.token().scopes(["read"]).expires_in(15 * SECOND).issue().await;
         assert_eq!(api.get(&token).await.status, OK);
@@ -280,7 +281,7 @@ async fn a_token_that_the_layer_would_refuse_by_its_introspection_is_not_extende
 #[tokio::test]
 async fn a_token_that_is_refused_by_a_route_is_not_extended() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.refresh(refresh()));
+    let api = bench.api_with(|layer| layer.extend_lifetime(extension()));
     let token = bench.authlete.token().scopes(["read"]).expires_in(5 * SECOND).issue().await;
     for _ in 0..2 {
         assert_eq!(api.get_at("/write", &token).await.status, StatusCode::FORBIDDEN);
@@ -335,7 +336,7 @@ async fn an_extension_is_not_retried_once_the_token_has_expired() {
     for (passes, updates) in [(1, 4), (5, 1)] {
         let before = bench.updates();
         let layer = with_slow_updates(&bench, passes * SECOND, true);
-        let api = Protected::new(&layer.refresh(refresh().wait()).build().unwrap());
+        let api = Protected::new(&layer.extend_lifetime(extension().wait()).build().unwrap());
         let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
         bench.authlete.fault(Fault::status(503).on(Api::TokenUpdate));
         api.get(&token).await;
@@ -390,8 +391,8 @@ async fn a_clock_that_is_set_back_does_not_extend_the_longest_life() {
 async fn an_extension_is_not_retried_after_an_update() {
     let bench = Bench::new().await;
     let (authlete, gate) = Gate::before(&bench, "/auth/token/update");
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND);
-    let layer = AuthLayer::builder(authlete).clock(bench.clock.clone()).refresh(refresh);
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(1800 * SECOND);
+    let layer = AuthLayer::builder(authlete).clock(bench.clock.clone()).extend_lifetime(extension);
     let api = Protected::new(
         &layer
             .resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO)))
@@ -415,8 +416,8 @@ async fn an_extension_is_not_retried_after_an_update() {
 #[tokio::test]
 async fn a_token_whose_extension_is_not_answered_works_on() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
-    let api = bench.api_with_short_deadline(|layer| layer.refresh(refresh));
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).wait();
+    let api = bench.api_with_short_deadline(|layer| layer.extend_lifetime(extension));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let _lost = bench.authlete.hold(Api::TokenUpdate);
     assert_eq!(api.get(&token).await.status, OK);
@@ -428,9 +429,9 @@ async fn a_token_whose_extension_is_not_answered_works_on() {
 #[tokio::test]
 async fn in_an_outage_a_token_due_for_extension_is_checked_again_at_intervals() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(12 * SECOND).to(30 * SECOND);
+    let extension = ExtendLifetime::new().when_below(12 * SECOND).to(30 * SECOND);
     let api = bench.api_with(|layer| {
-        layer.refresh(refresh).resilience(resilience().breaker(Breaker::disabled()))
+        layer.extend_lifetime(extension).resilience(resilience().breaker(Breaker::disabled()))
     });
     let token = bench.authlete.token().subject("a").expires_in(15 * SECOND).issue().await;
     api.get(&token).await;
@@ -455,7 +456,7 @@ async fn a_request_that_waits_for_an_extension_uses_newer_facts() {
     for cached in [true, false] {
         for revoked in [true, false] {
             let bench = Bench::new().await;
-            let layer = extending(bench.layer()).require(RequireScopes::all(["write"]));
+            let layer = extending(bench.layer()).require(Require::scopes(["write"]));
             let auth = layer.build().unwrap();
             let api = Protected::new(&if cached { auth } else { auth.bypass_cache() });
             let token = bench.authlete.token().scopes(["read", "write"]);
@@ -519,7 +520,7 @@ async fn an_extension_that_a_rotation_supersedes_refuses_no_request() {
     let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
     let rotation = rotation().overlap(10 * SECOND);
     let layer = AuthLayer::builder(authlete).clock(bench.clock.clone()).rotate(rotation);
-    let auth = layer.refresh(refresh().wait()).build().unwrap();
+    let auth = layer.extend_lifetime(extension().wait()).build().unwrap();
     let handler = Arc::<Gate>::default();
     let slow = handler.clone();
     let router = Router::new()
@@ -551,7 +552,7 @@ async fn an_extension_that_a_rotation_supersedes_refuses_no_request() {
 #[tokio::test]
 async fn an_old_introspection_is_followed_by_no_update() {
     let bench = Bench::new().await;
-    let auth = bench.layer().refresh(refresh()).build().unwrap();
+    let auth = bench.layer().extend_lifetime(extension()).build().unwrap();
     let handler = Arc::<Gate>::default();
     let slow = handler.clone();
     let router = Router::new().route("/", get(async move || slow.pass().await));

@@ -3,7 +3,7 @@
 use axum::{Router, body::Body, routing::any};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use tower_authlete::{
-    AuthLayer, MessageSignatures, ProblemDetails, Refusal, Renderer, RequireScopes, TokenInfo,
+    AuthLayer, MessageSignatures, ProblemDetails, Refusal, Renderer, Require, TokenInfo,
     emulator::Fault,
 };
 
@@ -62,7 +62,7 @@ async fn refusals(bench: &Bench, api: &Protected) {
 fn protected<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Protected {
     let router = Router::new()
         .route("/", any(StatusCode::OK))
-        .route("/write", any(StatusCode::OK).layer(RequireScopes::all(["write"])))
+        .route("/write", any(StatusCode::OK).layer(Require::scopes(["write"])))
         .route("/facts", any(|_: TokenInfo| async {}))
         .layer(auth.clone());
     Protected { router, handle: auth.handle() }
@@ -158,7 +158,7 @@ async fn a_refusal_that_is_rendered_as_200_gives_the_token_no_new_value() {
 async fn a_response_of_grpc_that_cannot_be_signed_is_a_refusal_of_grpc() {
     let bench = Bench::new().await;
     let failing =
-        MessageSignatures::at("https://api.example.com").signer(|_, _, _| Err("no".into()));
+        MessageSignatures::for_origin("https://api.example.com").signer(|_, _, _| Err("no".into()));
     let api = bench.api_with(|layer| layer.message_signatures(failing));
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
     let answer = call(&api, "/", &token, "application/grpc").await;

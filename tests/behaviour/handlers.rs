@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, Dpop, ProblemDetails, Refresh, Refusal, Rejection, Renderer, Require, RequireScopes,
+    AuthLayer, Dpop, ExtendLifetime, ProblemDetails, Refusal, Rejection, Renderer, Require,
     TokenInfo, emulator::Fault,
 };
 
@@ -73,7 +73,7 @@ async fn a_handler_refuses_by_the_renderer_and_the_challenge_of_the_layer() {
     assert!(challenge.ends_with("scope=\"a b\""), "{challenge}");
     assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
     let by_layer = bench.api_with(|layer| {
-        layer.realm("api").renderer(ProblemDetails).require(RequireScopes::all(["a", "b"]))
+        layer.realm("api").renderer(ProblemDetails).require(Require::scopes(["a", "b"]))
     });
     assert_eq!(by_layer.get(&token).await, answer, "as the layer itself refuses");
 
@@ -163,7 +163,7 @@ async fn a_refusal_of_a_handler_neither_rotates_nor_extends_the_token() {
     let bench = Bench::new().await;
     let extending = bench
         .layer()
-        .refresh(Refresh::extend().when_below(200 * SECOND).to(600 * SECOND))
+        .extend_lifetime(ExtendLifetime::new().when_below(200 * SECOND).to(600 * SECOND))
         .build()
         .unwrap();
     let api = Protected::with_routes(&extending, refusing());
@@ -180,7 +180,7 @@ async fn a_refusal_of_a_handler_neither_rotates_nor_extends_the_token() {
 #[tokio::test]
 async fn the_challenge_of_a_handler_is_of_the_scheme_of_the_request() {
     let bench = Bench::new().await;
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     let api = Protected::with_routes(&auth, Router::new().route("/", get(scope)));
     let holder = Holder::at(&bench, api).await;
     let answer = holder.get().await;
@@ -248,7 +248,7 @@ fn telling<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Protected {
     let routes = refusing()
         .route("/token", get(|_: TokenInfo| async {}))
         .route("/any", any(scope))
-        .route("/read", get(async || "in").route_layer(RequireScopes::all(["read"])))
+        .route("/read", get(async || "in").route_layer(Require::scopes(["read"])))
         .route("/else", get(async || "in").route_layer(Require::audience(["https://else"])));
     Protected::with_routes(auth, routes)
 }
@@ -267,7 +267,7 @@ async fn a_renderer_sees_the_request_and_the_token() {
         assert_eq!(api.get_at("/else", &token).await.body, "/else nobody");
         assert_eq!(api.get_at("/forbidden", &token).await.body, of_handler);
     }
-    let demanding = bench.layer().require(RequireScopes::all(["read"])).renderer(Telling);
+    let demanding = bench.layer().require(Require::scopes(["read"])).renderer(Telling);
     let demanding = telling(&demanding.build().unwrap());
     assert_eq!(demanding.get_at("/", &token).await.body, "/ alice");
     let optional = telling(&bench.layer().optional().renderer(Telling).build().unwrap());

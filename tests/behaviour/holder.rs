@@ -31,7 +31,7 @@ impl<'b> Holder<'b> {
         dpop: impl FnOnce(Dpop) -> Dpop,
         layer: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
     ) -> Self {
-        let api = bench.api_with(|settings| layer(settings.dpop(dpop(Dpop::at(ORIGIN)))));
+        let api = bench.api_with(|settings| layer(settings.dpop(dpop(Dpop::for_origin(ORIGIN)))));
         Self::at(bench, api).await
     }
 

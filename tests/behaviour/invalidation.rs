@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tower_authlete::{AuthHandle, CachePolicy, Refresh, emulator::Api};
+use tower_authlete::{AuthHandle, CachePolicy, ExtendLifetime, emulator::Api};
 
 use crate::{
     holder::Holder,
@@ -196,9 +196,10 @@ async fn nor_those_while_a_call_is_made() {
 #[tokio::test]
 async fn nor_those_while_a_token_is_extended() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).wait();
     // Without a cache, a request whose extension was disturbed would ask once more.
-    let api = bench.api_with(|layer| layer.cache(CachePolicy::disabled()).refresh(refresh));
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::disabled()).extend_lifetime(extension));
     let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     let hold = bench.authlete.hold(Api::TokenUpdate);
     let request = api.spawn_get(&token);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tower_authlete::{
-    Refresh,
+    ExtendLifetime,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
@@ -116,8 +116,8 @@ async fn a_stranger_does_not_keep_issued_tokens_out_of_the_cache() {
 async fn the_longest_life_of_an_issued_token_begins_with_its_issue() {
     let bench = Bench::new().await;
     let server = Server::with(&bench, |layer| {
-        let refresh = Refresh::extend().when_below(600 * SECOND).to(900 * SECOND);
-        layer.refresh(refresh.never_beyond(3600 * SECOND).wait())
+        let extension = ExtendLifetime::new().when_below(600 * SECOND).to(900 * SECOND);
+        layer.extend_lifetime(extension.never_beyond(3600 * SECOND).wait())
     });
     // Its life is 3600 s, and so is that of the refreshed token.
     let (_, used) = server.tokens(PASSWORD).await;

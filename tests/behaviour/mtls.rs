@@ -25,7 +25,7 @@ use tokio_rustls::{
     },
 };
 use tower::{Layer, service_fn};
-use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, PeerAddr, Refresh};
+use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, ExtendLifetime, PeerAddr};
 
 use crate::support::{Answer, Bench, Protected, SECOND, send, wrong_settings};
 
@@ -439,9 +439,9 @@ async fn a_request_without_the_certificate_leaves_the_holders_entry_as_it_is() {
 #[tokio::test]
 async fn a_request_without_the_certificate_starts_no_background_call() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND);
     let settings = bench.layer().client_certificates(ClientCertificates::from_connection());
-    let api = Protected::new(&settings.refresh(refresh).build().unwrap());
+    let api = Protected::new(&settings.extend_lifetime(extension).build().unwrap());
     let get = presents(&bench).await;
     assert_eq!(get(&api, true).await, StatusCode::OK);
     // An admitted request would extend the token now.

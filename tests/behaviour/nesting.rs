@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{Router, body::Body, extract::Request, routing::get};
 use http::{HeaderName, StatusCode};
 use tower_authlete::{
-    AuthLayer, HeaderToken, Properties, RequireScopes, Scopes, TokenInfo, emulator::Api,
+    AuthLayer, HeaderToken, Properties, Require, Scopes, TokenInfo, emulator::Api,
 };
 
 use crate::{
@@ -31,7 +31,7 @@ async fn nested(optional: bool) -> Nested {
     let inner_auth = if optional { layer.optional() } else { layer }.build().unwrap();
     let router = Router::new()
         .route("/", get(seen))
-        .route("/write", get(seen).route_layer(RequireScopes::all(["write"])))
+        .route("/write", get(seen).route_layer(Require::scopes(["write"])))
         .layer(inner_auth)
         .layer(outer_auth.clone());
     Nested { outer, inner, outer_auth, router }
@@ -101,7 +101,7 @@ async fn the_nearest_layer_refuses_in_its_own_style() {
     let outer_auth = outer.layer().strip_credentials().realm("outer").build().unwrap();
     let inner_auth = inner.layer().token_source(HeaderToken::new(INNER)).realm("inner");
     let router = Router::new()
-        .route("/write", get(seen).route_layer(RequireScopes::all(["write"])))
+        .route("/write", get(seen).route_layer(Require::scopes(["write"])))
         .layer(inner_auth.build().unwrap())
         .layer(outer_auth.clone());
     let nested = Nested { outer, inner, outer_auth, router };

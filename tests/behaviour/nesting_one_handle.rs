@@ -7,7 +7,7 @@ use axum::{extract::Request, middleware};
 use http::{HeaderValue, header};
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, CachePolicy, Dpop, MessageSignatures, Refresh, Rotation,
+    AccessTokenRotation, AuthLayer, CachePolicy, Dpop, ExtendLifetime, MessageSignatures,
     api::TokenRevokeRequest,
     emulator::{Api, Fault},
     resilience::Breaker,
@@ -22,7 +22,7 @@ use crate::{
 
 /// A layer that accepts proofs.
 fn proving(bench: &Bench) -> AuthLayer {
-    bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap()
+    bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap()
 }
 
 /// Nested layers, between which the token is revoked here, or revoked elsewhere and forgotten here.
@@ -68,8 +68,10 @@ fn after_calls(
 
 /// A layer, and a holder whose token has a stale entry after an outage.
 async fn stale(bench: &Bench) -> (AuthLayer, Holder<'_>) {
-    let layer =
-        bench.layer().dpop(Dpop::at(ORIGIN)).cache(CachePolicy::new().stale_if_error(600 * SECOND));
+    let layer = bench
+        .layer()
+        .dpop(Dpop::for_origin(ORIGIN))
+        .cache(CachePolicy::new().stale_if_error(600 * SECOND));
     let auth = layer.resilience(resilience().breaker(Breaker::disabled())).build().unwrap();
     let holder = Holder::at(bench, Protected::new(&auth)).await;
     assert_eq!(holder.get().await.status, OK);
@@ -82,7 +84,7 @@ async fn stale(bench: &Bench) -> (AuthLayer, Holder<'_>) {
 
 /// Appends a header to responses, for counting.
 fn signatures() -> MessageSignatures {
-    MessageSignatures::at(ORIGIN).signer(|_, _, response| {
+    MessageSignatures::for_origin(ORIGIN).signer(|_, _, response| {
         response.headers.append("signature", HeaderValue::from_static("x"));
         Ok(())
     })
@@ -143,8 +145,9 @@ async fn an_inner_layer_uses_the_result_of_a_revalidation() {
 #[tokio::test]
 async fn an_inner_layer_uses_the_result_of_an_extension() {
     let bench = Arc::new(Bench::new().await);
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND).wait();
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(1800 * SECOND).wait();
+    let auth =
+        bench.layer().dpop(Dpop::for_origin(ORIGIN)).extend_lifetime(extension).build().unwrap();
     let nested = after_calls(&bench, &auth, &auth, Api::TokenUpdate, 1);
     let holder = Holder::at(&bench, nested).await;
     let holder = holder.with_token(|token| token.expires_in(8 * SECOND)).await;
@@ -195,8 +198,9 @@ async fn three_layers_take_one_proof() {
 #[tokio::test]
 async fn an_inner_layer_does_not_send_a_proof_that_was_sent_in_the_background() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
-    let auth: AuthLayer = bench.layer().dpop(Dpop::at(ORIGIN)).refresh(refresh).build().unwrap();
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND);
+    let auth: AuthLayer =
+        bench.layer().dpop(Dpop::for_origin(ORIGIN)).extend_lifetime(extension).build().unwrap();
     let holder = Holder::at(&bench, Protected::new(&auth)).await;
     let holder = holder.with_token(|token| token.expires_in(15 * SECOND)).await;
     assert_eq!(holder.get().await.status, OK);
@@ -208,7 +212,7 @@ async fn an_inner_layer_does_not_send_a_proof_that_was_sent_in_the_background() 
 #[tokio::test]
 async fn nested_layers_send_one_nonce() {
     let bench = Bench::new().await;
-    let dpop = Dpop::at(ORIGIN).nonces("k".repeat(32), 60 * SECOND);
+    let dpop = Dpop::for_origin(ORIGIN).nonces("k".repeat(32), 60 * SECOND);
     let auth: AuthLayer = bench.layer().dpop(dpop).build().unwrap();
     let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     let refused = holder.get().await;
@@ -222,7 +226,7 @@ async fn nested_layers_send_one_nonce() {
 #[tokio::test]
 async fn nested_layers_send_one_new_value() {
     let bench = Bench::new().await;
-    for rotation in [rotation(), Rotation::in_cookie("token").every(20 * SECOND)] {
+    for rotation in [rotation(), AccessTokenRotation::in_cookie("token").every(20 * SECOND)] {
         let auth = bench.layer().rotate(rotation).build().unwrap();
         let api = Protected::nested(&auth, &auth.bypass_cache());
         let token = bench.authlete.token().subject("alice").issue().await;

@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, MalformedCredentials, Refresh, Refusal, Renderer, RequestHead,
-    Require, TokenSource, emulator::Api,
+    AuthLayer, AuthLayerBuilder, ExtendLifetime, MalformedCredentials, Refusal, Renderer,
+    RequestHead, Require, TokenSource, emulator::Api,
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};
@@ -192,8 +192,8 @@ async fn a_panic_in_a_call_counts_as_a_failure() {
 async fn a_panic_in_an_extension_leaves_none_in_flight() {
     let (bench, fuse) = (Bench::new().await, Fuse::default());
     let it = fuse.clone();
-    let refresh = Refresh::extend().when(move |_| it.holds());
-    let api = Protected::new(&narrow(&bench).refresh(refresh).build().unwrap());
+    let extension = ExtendLifetime::new().when(move |_| it.holds());
+    let api = Protected::new(&narrow(&bench).extend_lifetime(extension).build().unwrap());
     let token = bench.authlete.token().expires_in(100 * SECOND).issue().await;
     fuse.set(1);
     assert_eq!(api.get(&token).await.status, OK, "only the extension was lost");
@@ -209,10 +209,10 @@ async fn a_panic_in_an_extension_fails_no_request() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     for waits in [true, false] {
-        let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
-        let refresh = refresh.never_beyond(100 * SECOND).when(|_| panic!("as it should"));
-        let refresh = if waits { refresh.wait() } else { refresh };
-        let api = bench.api_with(|layer| layer.refresh(refresh));
+        let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND);
+        let extension = extension.never_beyond(100 * SECOND).when(|_| panic!("as it should"));
+        let extension = if waits { extension.wait() } else { extension };
+        let api = bench.api_with(|layer| layer.extend_lifetime(extension));
         for _known_or_not in 0..2 {
             assert_eq!(api.get(&token).await.status, OK);
         }

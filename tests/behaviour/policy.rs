@@ -6,7 +6,7 @@ use axum::{Router, routing::get};
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, ProblemDetails, Require, RequireScopes,
+    AuthLayer, ProblemDetails, Require,
     emulator::{Api, Fault},
 };
 
@@ -31,7 +31,7 @@ fn layer(bench: &Bench, require: Require) -> Protected {
 async fn missing_scopes_are_403_with_the_scopes_it_takes() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().scopes(["a"]).issue().await;
-    let require = RequireScopes::all(["a", "b"]);
+    let require = Require::scopes(["a", "b"]);
     for api in [route(&bench, require.clone()), layer(&bench, require)] {
         let answer = api.get(&token).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
@@ -43,7 +43,7 @@ async fn missing_scopes_are_403_with_the_scopes_it_takes() {
 #[tokio::test]
 async fn any_of_several_scopes_can_do() {
     let bench = Bench::new().await;
-    let api = route(&bench, RequireScopes::any(["a", "b"]));
+    let api = route(&bench, Require::any_scope(["a", "b"]));
     for (scopes, status) in [
         (&["a"][..], StatusCode::OK),
         (&["b", "c"], StatusCode::OK),
@@ -123,8 +123,8 @@ async fn a_subject_or_a_predicate_can_be_required() {
 #[tokio::test]
 async fn requirements_of_the_layer_are_combined() {
     let bench = Bench::new().await;
-    let api = bench
-        .api_with(|layer| layer.require(RequireScopes::all(["a"])).require(Require::subject()));
+    let api =
+        bench.api_with(|layer| layer.require(Require::scopes(["a"])).require(Require::subject()));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::FORBIDDEN);
     let token = bench.authlete.token().scopes(["a"]).issue().await;
@@ -148,7 +148,7 @@ async fn a_route_refuses_as_its_layer_does() {
 async fn a_route_without_a_layer_around_it_is_500() {
     let bench = Bench::new().await;
     let router =
-        Router::new().route("/", get(|| async { "in" }).route_layer(RequireScopes::all(["a"])));
+        Router::new().route("/", get(|| async { "in" }).route_layer(Require::scopes(["a"])));
     let api = Protected { router, ..bench.api() };
     let token = bench.authlete.token().scopes(["a"]).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -172,7 +172,7 @@ async fn optional_lets_requests_without_credentials_pass_and_no_others() {
 #[tokio::test]
 async fn requirements_of_an_optional_layer_apply_to_presented_tokens() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.optional().require(RequireScopes::all(["write"])));
+    let api = bench.api_with(|layer| layer.optional().require(Require::scopes(["write"])));
     let answer = api.send(&[]).await;
     assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody"));
     for (scope, status) in [("write", StatusCode::OK), ("read", StatusCode::FORBIDDEN)] {
@@ -207,7 +207,7 @@ async fn a_route_without_cache_checks_the_certificate_binding() {
 async fn a_route_without_cache_uses_the_settings_of_its_layer() {
     let bench = Bench::new().await;
     let alice = Require::when("for alice", |token| token.scopes().contains("read"));
-    let auth = bench.layer().require(RequireScopes::any(["read", "all"])).build().unwrap();
+    let auth = bench.layer().require(Require::any_scope(["read", "all"])).build().unwrap();
     let router = Router::new().route("/", get(|| async { "in" }).route_layer(alice));
     let api = Protected::with_routes(&auth, router);
     let token = issued_as(&bench, &auth, json!({ "scopes": [] })).await;

@@ -6,7 +6,8 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayerBuilder, Dpop, JwtKeys, JwtPrecheck, Precheck, Refresh, TokenSource, emulator::Fault,
+    AuthLayerBuilder, Dpop, ExtendLifetime, JwtKeys, JwtPrecheck, Precheck, TokenSource,
+    emulator::Fault,
 };
 
 use crate::{
@@ -258,7 +259,7 @@ async fn signatures_are_not_looked_at_again_while_the_token_is_known() {
 async fn a_precheck_is_made_of_tokens_that_come_with_a_proof() {
     let service = Signing::new().await;
     let precheck = JwtPrecheck::new(&service.keys).known_keys_only();
-    let dpop = Dpop::at("https://api.example.com");
+    let dpop = Dpop::for_origin("https://api.example.com");
     let api = service.bench.api_with(|layer| layer.precheck(precheck).dpop(dpop));
     let holder = Key::es256();
     let prove = async |token: &str| -> Answer {
@@ -298,7 +299,8 @@ async fn an_expired_jwt_is_introspected_where_its_token_may_be_valid() {
     assert!(!service.is_asked(&service.api(|jwt| jwt), &past("a")).await);
     assert!(service.is_asked(&service.api(JwtPrecheck::ignore_expiry), &past("b")).await);
     let precheck = JwtPrecheck::new(&service.keys);
-    let extends = |layer: AuthLayerBuilder| layer.refresh(Refresh::extend()).precheck(precheck);
+    let extends =
+        |layer: AuthLayerBuilder| layer.extend_lifetime(ExtendLifetime::new()).precheck(precheck);
     assert!(service.is_asked(&service.bench.api_with(extends), &past("c")).await);
     let patient = service.api(|jwt| jwt.leeway(Duration::from_secs(NOW)));
     assert!(service.is_asked(&patient, &past("d")).await);

@@ -8,7 +8,7 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
-use tower_authlete::{AuthLayer, RequireScopes, emulator::Api};
+use tower_authlete::{AuthLayer, Require, emulator::Api};
 
 use crate::support::Bench;
 
@@ -50,7 +50,7 @@ async fn a_service_is_called_when_it_was_polled_ready_on_a_miss_and_on_a_hit() {
     let token = bench.authlete.token().scopes(["read"]).issue().await;
     let mut service = ServiceBuilder::new()
         .layer(bench.layer().optional().build().unwrap())
-        .layer(RequireScopes::all(["read"]))
+        .layer(Require::scopes(["read"]))
         .service(Strict::default());
     for (request, status) in [
         (request(&token), StatusCode::OK),

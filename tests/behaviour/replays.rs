@@ -13,7 +13,7 @@ use crate::{
 #[tokio::test]
 async fn a_proof_is_good_once_however_the_path_is_spelt() {
     let bench = Bench::new().await;
-    let auth: AuthLayer = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth: AuthLayer = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     let user = get(async |Path(id): Path<String>| id);
     let api = Protected::with_routes(&auth, Router::new().route("/users/{id}", user));
     let holder = Holder::at(&bench, api).await;
@@ -34,7 +34,7 @@ async fn a_proof_is_good_once_however_the_path_is_spelt() {
 async fn a_proof_is_good_once_however_the_proxy_spells_the_host() {
     let bench = Bench::new().await;
     let origin = Origin::x_forwarded_by(["10.0.0.0/8"], ["api.example.com"]);
-    let holder = Holder::with(&bench, |_| Dpop::at(origin), |layer| layer).await;
+    let holder = Holder::with(&bench, |_| Dpop::for_origin(origin), |layer| layer).await;
     let proof = holder.proof(json!({}));
     let mut passed = Vec::new();
     for host in [

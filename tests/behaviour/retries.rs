@@ -10,7 +10,7 @@ use std::{
 
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Check, Dpop, Refresh,
+    AuthLayer, AuthLayerBuilder, CheckApi, Dpop, ExtendLifetime,
     api::{ErrorKind, IntrospectionRequest, TokenUpdateRequest},
     emulator::{Api, Fault},
     resilience::{Breaker, Retry},
@@ -101,7 +101,7 @@ async fn a_revocation_that_cannot_succeed_is_not_retried() {
 async fn a_check_by_an_update_that_changes_nothing_is_retried() {
     for fault in faults() {
         let bench = Bench::new().await;
-        let api = retrying_once(&bench, |layer| layer.check(Check::Update));
+        let api = retrying_once(&bench, |layer| layer.check(CheckApi::Update));
         let token = bench.authlete.token().issue().await;
         bench.authlete.fault(fault.times(1));
         assert_eq!(api.get(&token).await.status, OK);
@@ -113,8 +113,8 @@ async fn a_check_by_an_update_that_changes_nothing_is_retried() {
 async fn an_extension_to_an_absolute_expiry_is_retried() {
     for fault in faults() {
         let bench = Bench::new().await;
-        let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
-        let api = retrying_once(&bench, |layer| layer.refresh(refresh));
+        let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).wait();
+        let api = retrying_once(&bench, |layer| layer.extend_lifetime(extension));
         let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
         bench.authlete.fault(fault.on(Api::TokenUpdate).times(1));
         assert_eq!(api.get(&token).await.status, OK);
@@ -226,7 +226,8 @@ async fn a_proof_that_was_never_sent_is_sent_by_a_retry() {
     });
     // Nobody listens there.
     let authlete = authlete.base_url("http://127.0.0.1:1").build().unwrap();
-    let auth = AuthLayer::builder(authlete).clock(bench.clock.clone()).dpop(Dpop::at(ORIGIN));
+    let auth =
+        AuthLayer::builder(authlete).clock(bench.clock.clone()).dpop(Dpop::for_origin(ORIGIN));
     let api = Protected::new(
         &auth
             .resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO)))

@@ -8,7 +8,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayer, CachePolicy, MemoryReplays, ProofId, Remembering, ReplayStore,
+    AuthLayer, CachePolicy, MemoryReplays, ProofId, ProofUseFuture, ReplayStore,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
@@ -219,11 +219,11 @@ struct Slow {
 }
 
 impl ReplayStore for Slow {
-    fn remember(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> Remembering<'_> {
+    fn record_use(&self, proof: ProofId, until: SystemTime, now: SystemTime) -> ProofUseFuture<'_> {
         Box::pin(async move {
             self.asked.notify_one();
             self.go.notified().await;
-            self.replays.remember(proof, until, now).await
+            self.replays.record_use(proof, until, now).await
         })
     }
 }

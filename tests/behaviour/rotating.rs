@@ -1,4 +1,4 @@
-//! Rotation: tokens in use get new values at intervals.
+//! AccessTokenRotation: tokens in use get new values at intervals.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use futures_util::{future::join_all, poll};
 use http::{Request, StatusCode, Version, header};
 use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, BreakerState, CachePolicy, CookieToken, JwtKeys, JwtPrecheck, Precheck,
-    RequireScopes, Rotation,
+    AccessTokenRotation, AuthLayerBuilder, BreakerState, CachePolicy, CookieToken, JwtKeys,
+    JwtPrecheck, Precheck, Require,
     emulator::{Api, Fault},
     resilience::Breaker,
 };
@@ -123,7 +123,7 @@ async fn a_rotation_that_fails_leaves_the_old_value_as_it_is() {
 async fn a_cookie_can_carry_the_new_value() {
     let bench = Bench::new().await;
     let settings = |layer: AuthLayerBuilder| {
-        let rotation = Rotation::in_cookie("token").every(20 * SECOND);
+        let rotation = AccessTokenRotation::in_cookie("token").every(20 * SECOND);
         layer.token_source(CookieToken::new("token")).rotate(rotation)
     };
     let auth = settings(bench.layer()).build().unwrap();
@@ -144,7 +144,7 @@ async fn a_cookie_can_carry_the_new_value() {
 async fn a_refusal_by_trailers_rotates_nothing() {
     let bench = Bench::new().await;
     let auth = bench.layer().rotate(rotation()).build().unwrap();
-    let route = post(|| async {}).route_layer(RequireScopes::all(["write"]));
+    let route = post(|| async {}).route_layer(Require::scopes(["write"]));
     let router = Router::new().route("/call", route).route("/", get(|| async {}));
     let api = Protected::with_routes(&auth, router);
     let token = bench.authlete.token().issue().await;
@@ -163,7 +163,7 @@ async fn a_refusal_by_trailers_rotates_nothing() {
 async fn an_old_value_is_accepted_for_all_of_the_overlap_whatever_is_cached() {
     for max_age in [Duration::ZERO, 5 * SECOND, 60 * SECOND] {
         let bench = Bench::new().await;
-        let rotation = Rotation::in_header(NEW).every(60 * SECOND).overlap(30 * SECOND);
+        let rotation = AccessTokenRotation::in_header(NEW).every(60 * SECOND).overlap(30 * SECOND);
         let api = bench.api_with(|layer| layer.max_age(max_age).rotate(rotation));
         let old = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
         api.get(&old).await;
@@ -211,7 +211,7 @@ async fn wrong_settings_of_rotations_are_refused() {
         (rotation().every(Duration::ZERO), "rotate.every"),
         (rotation().overlap(20 * SECOND), "rotate.overlap"),
         (rotation().every(600 * SECOND).overlap(61 * SECOND), "rotate.overlap"),
-        (Rotation::in_cookie("a b"), "rotate.in_cookie"),
+        (AccessTokenRotation::in_cookie("a b"), "rotate.in_cookie"),
     ] {
         let error = bench.layer().rotate(rotation).build().unwrap_err();
         assert_eq!(wrong_settings(&error), [name]);

@@ -6,7 +6,7 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use http::{Method, Request, StatusCode};
-use tower_authlete::{AuthHandle, AuthLayer, CachePolicy, Require, RequireScopes, TokenInfo};
+use tower_authlete::{AuthHandle, AuthLayer, CachePolicy, Require, TokenInfo};
 
 use crate::support::{Answer, Bench, OK, Protected, SECOND, UNAUTHORIZED, send};
 
@@ -20,7 +20,7 @@ fn open_and_closed(auth: &AuthLayer) -> (Protected, AuthHandle) {
     let open = Router::new()
         .route("/open", get(name))
         .route("/open/account", get(name).route_layer(Require::authenticated()))
-        .route("/open/read", get(name).route_layer(RequireScopes::all(["read"])))
+        .route("/open/read", get(name).route_layer(Require::scopes(["read"])))
         .layer(auth.optional());
     let closed = Router::new().route("/closed", get(name)).layer(auth.clone());
     let handle = auth.handle();
@@ -75,7 +75,7 @@ async fn an_optional_route_still_refuses_wrong_credentials() {
 #[tokio::test]
 async fn an_optional_route_asks_of_a_token_what_its_layer_requires() {
     let bench = Bench::new().await;
-    let auth = bench.layer().require(RequireScopes::all(["write"])).build().unwrap();
+    let auth = bench.layer().require(Require::scopes(["write"])).build().unwrap();
     let (api, _) = open_and_closed(&auth);
     assert_eq!(api.send_at("/open", &[]).await.body, "nobody");
     for (scope, status) in [("write", OK), ("read", StatusCode::FORBIDDEN)] {
@@ -112,11 +112,11 @@ async fn authenticated_without_a_layer_is_500() {
 }
 
 fn read() -> Require {
-    RequireScopes::all(["read"])
+    Require::scopes(["read"])
 }
 
 fn write() -> Require {
-    RequireScopes::all(["write"])
+    Require::scopes(["write"])
 }
 
 async fn request(api: &Protected, method: Method, token: &str) -> Answer {

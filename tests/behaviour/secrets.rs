@@ -267,7 +267,7 @@ async fn settings_show_no_secret() {
         format!("{:?}", builder().service_access_token(MARK)),
         format!("{:?}", builder().service_api_secret(MARK).root_certificate_pem(MARK)),
         format!("{:?}", builder().build().map_err(|error| error.to_string())),
-        format!("{:?}", Dpop::at("https://example.com").nonces(MARK, SECOND)),
+        format!("{:?}", Dpop::for_origin("https://example.com").nonces(MARK, SECOND)),
         format!("{:?}", DelegateLayer::new(authlete.clone())),
         format!("{:?} {:?} {tokens:?}", sessions, store),
         format!("{:?}", Decision::create(token.clone())),

@@ -1,11 +1,18 @@
 //! A wrong setting fails when the layer is built.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
+use tower::{Layer, Service};
 use tower_authlete::{
-    AuthLayerBuilder, Authlete, CachePolicy, Check, ClientCertificates, Dpop, MessageSignatures,
-    Origin, Refresh, RequireScopes, Rotation,
+    AccessTokenRotation, AuthLayerBuilder, AuthService, Authlete, CachePolicy, CheckApi,
+    ClientCertificates, Dpop, ExtendLifetime, MessageSignatures, Origin, Require, RequireService,
+    delegate::{DelegateLayer, DelegateService},
     endpoint::{Limits, TokenEndpoint},
     resilience::{Breaker, Resilience},
     session::{MemoryStore, SessionLayer},
@@ -45,8 +52,8 @@ async fn a_wrong_setting_is_named() {
         ("cache.max_entries", |layer| cache(layer, |it| it.max_entries(0))),
         ("cache.negative_max_entries", |layer| cache(layer, |it| it.negative_max_entries(0))),
         ("message_signatures", |layer| {
-            let signatures = MessageSignatures::at("https://api.example.com");
-            layer.check(Check::Update).message_signatures(signatures)
+            let signatures = MessageSignatures::for_origin("https://api.example.com");
+            layer.check(CheckApi::Update).message_signatures(signatures)
         }),
         ("resilience.breaker.after", |layer| calls(layer, |it| it.breaker(Breaker::after(0)))),
         ("resilience.breaker.pause", |layer| {
@@ -73,19 +80,20 @@ fn all_wrong(layer: AuthLayerBuilder) -> AuthLayerBuilder {
     let cache = CachePolicy::new().max_entries(0).negative_max_age(DAY + SECOND);
     let breaker = Breaker::after(0).pause(Duration::ZERO);
     let resilience = Resilience::new().deadline(Duration::ZERO).breaker(breaker);
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(SECOND);
-    let rotation = Rotation::in_cookie("s3cr3t name").every(Duration::ZERO);
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(SECOND);
+    let rotation = AccessTokenRotation::in_cookie("s3cr3t name").every(Duration::ZERO);
     let hosts = ["s3cr3t/", "api.example.com", "*"];
-    let dpop =
-        Dpop::at(Origin::forwarded_by(["nowhere"], hosts)).algorithms([]).nonces("s3cr3t", SECOND);
+    let dpop = Dpop::for_origin(Origin::forwarded_by(["nowhere"], hosts))
+        .algorithms([])
+        .nonces("s3cr3t", SECOND);
     layer
         .cache(cache)
         .resilience(resilience)
-        .refresh(refresh)
+        .extend_lifetime(extension)
         .rotate(rotation)
         .dpop(dpop)
         .client_certificates(ClientCertificates::from_client_cert_header(["s3cr3t"]))
-        .message_signatures(MessageSignatures::at("s3cr3t"))
+        .message_signatures(MessageSignatures::for_origin("s3cr3t"))
         .realm("s3cr3t\n")
 }
 
@@ -99,16 +107,16 @@ async fn all_wrong_settings_are_told_at_once() {
         "resilience.deadline",
         "resilience.breaker.after",
         "resilience.breaker.pause",
-        "refresh.to",
+        "extend_lifetime.to",
         "rotate.every",
         "rotate.in_cookie",
         // A proxy and two hosts.
-        "dpop.at",
-        "dpop.at",
-        "dpop.at",
+        "dpop.for_origin",
+        "dpop.for_origin",
+        "dpop.for_origin",
         "dpop.algorithms",
         "dpop.nonces",
-        "message_signatures.at",
+        "message_signatures.for_origin",
         "client_certificates",
         "realm",
     ];
@@ -209,10 +217,13 @@ async fn a_layer_need_not_let_checks_wait() {
 async fn the_longest_durations_are_accepted() {
     let bench = Bench::new().await;
     let forever = Duration::MAX;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).never_beyond(forever);
-    let layer =
-        bench.layer().refresh(refresh.wait()).resilience(resilience().deadline(86_400 * SECOND));
-    let rotation = Rotation::in_header(NEW).every(forever);
+    let extension =
+        ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND).never_beyond(forever);
+    let layer = bench
+        .layer()
+        .extend_lifetime(extension.wait())
+        .resilience(resilience().deadline(86_400 * SECOND));
+    let rotation = AccessTokenRotation::in_header(NEW).every(forever);
     let api = Protected::new(&layer.rotate(rotation).build().unwrap());
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
@@ -229,5 +240,40 @@ async fn a_realm_with_quotes_stays_in_its_quotes() {
 #[test]
 #[should_panic(expected = "is no scope")]
 fn a_scope_that_is_none_is_found_when_the_router_is_built() {
-    let _ = RequireScopes::any(["read", "wr\"ite"]);
+    let _ = Require::any_scope(["read", "wr\"ite"]);
+}
+
+/// A service to be found inside of others.
+#[derive(Debug, Clone, PartialEq)]
+struct Inner(u8);
+
+impl Service<Request<()>> for Inner {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(())))
+    }
+}
+
+#[tokio::test]
+async fn services_give_access_to_the_one_inside() {
+    let bench = Bench::new().await;
+    let mut auth: AuthService<Inner, _> = bench.layer().build().unwrap().layer(Inner(0));
+    let mut require: RequireService<Inner> = Require::scopes(["read"]).layer(Inner(0));
+    let layer = DelegateLayer::new(bench.authlete.authlete());
+    let mut delegate: DelegateService<Inner> = layer.layer(Inner(0));
+    for inner in [auth.get_mut(), require.get_mut(), delegate.get_mut()] {
+        inner.0 += 1;
+    }
+    for inner in [auth.get_ref(), require.get_ref(), delegate.get_ref()] {
+        assert_eq!(*inner, Inner(1));
+    }
+    let inner = [auth.into_inner(), require.into_inner(), delegate.into_inner()];
+    assert_eq!(inner, [Inner(1), Inner(1), Inner(1)]);
 }

@@ -10,8 +10,8 @@ use tokio::{
     net::TcpListener,
 };
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Authlete, CachePolicy, MalformedCredentials, Refresh, RequestHead,
-    TokenSource, emulator::Api,
+    AuthLayer, AuthLayerBuilder, Authlete, CachePolicy, ExtendLifetime, MalformedCredentials,
+    RequestHead, TokenSource, emulator::Api,
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, resilience};
@@ -21,8 +21,8 @@ use crate::support::{Bench, OK, Protected, SECOND, resilience};
 fn marked(layer: AuthLayerBuilder) -> (AuthLayerBuilder, Weak<()>) {
     let mark = Arc::new(());
     let (left, of_work) = (Arc::downgrade(&mark), mark.clone());
-    let refresh = Refresh::extend().when(move |_| Arc::strong_count(&of_work) > 0);
-    (layer.refresh(refresh).token_source(Marked(mark)), left)
+    let extension = ExtendLifetime::new().when(move |_| Arc::strong_count(&of_work) > 0);
+    (layer.extend_lifetime(extension).token_source(Marked(mark)), left)
 }
 
 struct Marked(#[expect(dead_code, reason = "it is only kept")] Arc<()>);

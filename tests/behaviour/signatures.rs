@@ -11,7 +11,7 @@ use tower_authlete::{MessageSignatures, api::IntrospectionRequest};
 use crate::support::{Bench, ORIGIN, Protected, send};
 
 fn signing() -> MessageSignatures {
-    MessageSignatures::at(ORIGIN).signer(|token, _request, response| {
+    MessageSignatures::for_origin(ORIGIN).signer(|token, _request, response| {
         let subject = token.subject().ok_or("no subject")?;
         response.headers.insert("signature", HeaderValue::from_str(subject)?);
         Ok(())
@@ -53,7 +53,7 @@ async fn responses_are_signed_for_tokens_that_take_it() {
 async fn without_a_signer_a_token_that_requires_signed_responses_is_refused() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
-    let unsigning = MessageSignatures::at(ORIGIN);
+    let unsigning = MessageSignatures::for_origin(ORIGIN);
     for api in [bench.api(), bench.api_with(|layer| layer.message_signatures(unsigning))] {
         for _ in 0..2 {
             assert_eq!(api.get(&token).await.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -143,7 +143,7 @@ async fn a_header_that_is_not_utf8_is_not_told_as_something_else() {
 async fn the_signer_sees_the_request_that_it_answers() {
     let bench = Bench::new().await;
     let signatures =
-        MessageSignatures::at("https://example.com/api").signer(|_, request, response| {
+        MessageSignatures::for_origin("https://example.com/api").signer(|_, request, response| {
             let signature = request.headers.get("signature").ok_or("no signature")?.to_str()?;
             // RFC 9421 §2.4: components of the request.
             let base = format!("{} {} {signature}", request.method, request.uri);

@@ -15,9 +15,7 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn,
     util::BoxCloneSyncService,
 };
-use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, ProblemDetails, Rejection, RequireScopes, TokenInfo,
-};
+use tower_authlete::{AuthLayer, AuthLayerBuilder, ProblemDetails, Rejection, Require, TokenInfo};
 use tower_http::{
     compression::{CompressionBody, CompressionLayer},
     cors::CorsLayer,
@@ -34,14 +32,14 @@ fn routes() -> Router {
     Router::new()
         .route("/", get(async |_: TokenInfo| LONG))
         .route("/refuse", get(async || Rejection::forbidden("by the handler")))
-        .route("/read", get(async || LONG).route_layer(RequireScopes::all(["read"])))
+        .route("/read", get(async || LONG).route_layer(Require::scopes(["read"])))
 }
 
 /// The same without axum; `body` makes the bodies.
 fn plain<B: Default + Send + 'static>(
     body: fn(Full<Bytes>) -> B,
 ) -> impl Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone {
-    let read = RequireScopes::all(["read"])
+    let read = Require::scopes(["read"])
         .layer(service_fn(move |_| async move { Ok(Response::new(body(LONG.into()))) }));
     service_fn(move |request: Request<Body>| {
         let read = read.clone();

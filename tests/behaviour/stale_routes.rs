@@ -78,7 +78,7 @@ async fn the_bound_of_a_route_holds_for_a_proof_that_the_outer_layer_has_sent() 
     let auth = bench
         .layer()
         .cache(CachePolicy::new().stale_if_error(600 * SECOND))
-        .dpop(Dpop::at(ORIGIN))
+        .dpop(Dpop::for_origin(ORIGIN))
         .build()
         .unwrap();
     let inside = [

@@ -17,8 +17,8 @@ use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthHandle, AuthLayer, AuthLayerBuilder, Clock, ConfigError, Renderer, RequireScopes, Rotation,
-    TokenInfo,
+    AccessTokenRotation, AuthHandle, AuthLayer, AuthLayerBuilder, Clock, ConfigError, Renderer,
+    Require, TokenInfo,
     api::{IntrospectionRequest, TokenRevokeRequest},
     emulator::{Api, Emulator, Hold},
     resilience::{Resilience, Retry},
@@ -114,12 +114,12 @@ pub(crate) fn resilience() -> Resilience {
 }
 
 /// Rotation after 20 s, with the new value in [`NEW`].
-pub(crate) fn rotation() -> Rotation {
-    Rotation::in_header(NEW).every(20 * SECOND)
+pub(crate) fn rotation() -> AccessTokenRotation {
+    AccessTokenRotation::in_header(NEW).every(20 * SECOND)
 }
 
 /// An API, and a token of which the next use causes a rotation.
-pub(crate) async fn due(bench: &Bench, rotation: Rotation) -> (Protected, String) {
+pub(crate) async fn due(bench: &Bench, rotation: AccessTokenRotation) -> (Protected, String) {
     let api = bench.api_with(|layer| layer.rotate(rotation));
     let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
     let answer = api.get(&token).await;
@@ -165,8 +165,8 @@ impl Protected {
     pub(crate) fn new<R: Renderer<Body>>(auth: &AuthLayer<R>) -> Self {
         let router = Router::new()
             .route("/", get(subject))
-            .route("/read", get(subject).route_layer(RequireScopes::all(["read"])))
-            .route("/write", get(subject).route_layer(RequireScopes::all(["write"])))
+            .route("/read", get(subject).route_layer(Require::scopes(["read"])))
+            .route("/write", get(subject).route_layer(Require::scopes(["write"])))
             .layer(auth.clone());
         Self { router, handle: auth.handle() }
     }

@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 use http::StatusCode;
-use tower_authlete::{Require, RequireScopes, Scopes, TokenInfo, axum::TokenProperties, testing};
+use tower_authlete::{Require, Scopes, TokenInfo, axum::TokenProperties, testing};
 
 use crate::support::{Answer, Bench, OK, Protected, UNAUTHORIZED, send};
 
@@ -20,7 +20,7 @@ async fn name(token: Option<TokenInfo>) -> String {
 fn routes() -> Router {
     Router::new()
         .route("/", get(name))
-        .route("/read", get(name).route_layer(RequireScopes::all(["read"])))
+        .route("/read", get(name).route_layer(Require::scopes(["read"])))
         .route("/known", get(name).route_layer(Require::authenticated()))
         .route("/scopes", get(async |scopes: Scopes| scopes.to_string()))
         .route(

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{CachePolicy, 
-    AuthLayer, AuthLayerBuilder, Authlete, Clock, Dpop, MemoryReplays, RequireScopes, TokenInfo,
+    AuthLayer, AuthLayerBuilder, Authlete, Clock, Dpop, MemoryReplays, Require, TokenInfo,
     api::RequestBody,
 };
 
@@ -80,7 +80,7 @@ fn hit_of_many_tokens(requests: u64) {
 fn hit_with_proof(requests: u64) {
     // The time that the keys' proofs are made at.
     let clock = Clock::frozen(UNIX_EPOCH + Duration::from_secs(2_000_000_000));
-    let dpop = Dpop::at("https://api.example.com").replay_store(MemoryReplays::new(10_000));
+    let dpop = Dpop::for_origin("https://api.example.com").replay_store(MemoryReplays::new(10_000));
     let key = Key::es256();
     let request = |_| {
         let proof = key.proof_for(&token(0), json!({}));
@@ -91,7 +91,7 @@ fn hit_with_proof(requests: u64) {
 }
 
 fn refusal_scopes(requests: u64) {
-    let layer = auth().require(RequireScopes::all(["reports.write"]));
+    let layer = auth().require(Require::scopes(["reports.write"]));
     behind(layer).count(requests, StatusCode::FORBIDDEN, |_| good(0));
 }
 
@@ -207,7 +207,7 @@ fn behind(
 }
 
 fn auth() -> AuthLayerBuilder {
-    let layer = AuthLayer::builder(authlete()).require(RequireScopes::all(["reports.read"]));
+    let layer = AuthLayer::builder(authlete()).require(Require::scopes(["reports.read"]));
     layer.max_age(MAX_AGE).cache(CachePolicy::new().negative_max_age(MAX_AGE))
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::StatusCode;
-use tower_authlete::{AuthLayer, ConfigError, RequireScopes, emulator::Emulator};
+use tower_authlete::{AuthLayer, ConfigError, Require, emulator::Emulator};
 
 use crate::contender::{Answer, Contender, SCOPE, router};
 
@@ -38,7 +38,7 @@ pub(crate) fn contender<A: Answer>(
     tokens: &Tokens,
 ) -> Result<Contender, ConfigError> {
     let layer = AuthLayer::builder(emulator.authlete()).max_age(MAX_AGE);
-    let layer = layer.require(RequireScopes::all([SCOPE])).build()?;
+    let layer = layer.require(Require::scopes([SCOPE])).build()?;
     Ok(Contender::new("tower-authlete", router::<A>().layer(layer), &tokens.good)
         .refuses("rubbish", StatusCode::UNAUTHORIZED)
         .refuses(&tokens.expired, StatusCode::UNAUTHORIZED)

@@ -7,7 +7,7 @@ use tonic::{
     service::{LayerExt, interceptor::InterceptedService},
     transport::Server,
 };
-use tower_authlete::{AuthLayer, RequireScopes, TokenInfo};
+use tower_authlete::{AuthLayer, Require, TokenInfo};
 
 use crate::proto::{
     ReadRequest, Receipt, Report,
@@ -20,7 +20,7 @@ use crate::proto::{
 /// If it fails.
 pub async fn serve(listener: TcpListener, auth: AuthLayer) -> Result<(), tonic::transport::Error> {
     // All of a service's methods take this scope.
-    let reports = RequireScopes::all(["reports.read"]).named_layer(ReportsServer::new(Archive));
+    let reports = Require::scopes(["reports.read"]).named_layer(ReportsServer::new(Archive));
     // An interceptor goes around that: its responses have a body of another type.
     let reports = InterceptedService::new(reports, users_only);
     Server::builder()

@@ -8,7 +8,7 @@ use rmcp::transport::{
     streamable_http_server::session::never::NeverSessionManager,
 };
 use tower_authlete::{
-    AuthLayer, Authlete, ConfigError, ProtectedResource, RequireScopes, endpoint::TokenEndpoint,
+    AuthLayer, Authlete, ConfigError, ProtectedResource, Require, endpoint::TokenEndpoint,
 };
 
 use crate::{metadata, tools::Notes};
@@ -27,7 +27,7 @@ pub fn app(url: &str, authlete: Authlete) -> Result<Router, ConfigError> {
         .protected_resource(&resource)
         // A token that was issued for another server is no good here.
         .require(resource.audience())
-        .require(RequireScopes::all(["notes.read"]))
+        .require(Require::scopes(["notes.read"]))
         .build()?;
     let token = TokenEndpoint::new(authlete, &auth.handle());
     let server = metadata::server(url);

@@ -21,15 +21,18 @@ use crate::{
     api::TokenUpdateRequest,
     at_once,
     authlete::{Authlete, Token, VALUES},
+    cache::CachePolicy,
     clock::Clock,
     introspect::{Presented, Remote},
-    lifecycle::{Lifecycle, LifecycleParts, Lineages, PendingRotation, Refresh, Rotation},
+    lifecycle::{
+        AccessTokenRotation, ExtendLifetime, Lifecycle, LifecycleParts, Lineages, PendingRotation,
+    },
     observe::LogLimit,
     proof::{Proof, Prover, Settings},
     rejection::{Refuser, Rejection},
     resilience::Deadline,
     store::{
-        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, Limits, PendingCheck,
+        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, PendingCheck,
         TokenStore, epoch::Epochs,
     },
     token::{Facts, TokenInfo},
@@ -80,17 +83,14 @@ impl Flag {
 
 /// A store without calls.
 pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
-    let limits = Limits {
-        max_age,
-        max_entries: 1,
-        negative_max_age: max_age,
-        negative_max_entries: 1,
-        stale: Duration::ZERO,
-        ahead: None,
-    };
+    let policy = CachePolicy::new()
+        .max_age(max_age)
+        .max_entries(1)
+        .negative_max_age(max_age)
+        .negative_max_entries(1);
     set_up(|| {
         let epochs = Arc::new(Epochs::new());
-        let store = TokenStore::new(key_space("access"), clock.clone(), limits, epochs, 10);
+        let store = TokenStore::new(key_space("access"), clock.clone(), policy, epochs, 10);
         let store = Arc::new(store);
         for token in VALUES.into_iter().chain([&**NEIGHBOUR]) {
             let key = store.key(token);
@@ -106,8 +106,8 @@ pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
 
 impl Layer {
     fn build(
-        refresh: Option<Refresh>,
-        rotation: Option<Rotation>,
+        extension: Option<ExtendLifetime>,
+        rotation: Option<AccessTokenRotation>,
         max_age: Duration,
         deadline: Duration,
     ) -> Arc<Self> {
@@ -124,12 +124,12 @@ impl Layer {
             refuser: Refuser,
             deadline: AGE,
             precheck: None,
-            extends: refresh.is_some(),
+            extends: extension.is_some(),
         };
         let parts = LifecycleParts {
             store: store.clone(),
             remote,
-            lineages: Lineages::new(refresh.as_ref()),
+            lineages: Lineages::new(extension.as_ref()),
             clock: clock.clone(),
             log,
             refuser: Refuser,
@@ -139,7 +139,7 @@ impl Layer {
             authlete,
             store,
             verifier: Arc::new(verifier),
-            lifecycle: Lifecycle::new(parts, key_space("refresh"), refresh, rotation),
+            lifecycle: Lifecycle::new(parts, key_space("refresh"), extension, rotation),
             clock,
             disturbed: Flag::default(),
             least: Register::new(Facts::default()),
@@ -163,7 +163,7 @@ impl Layer {
 
     /// One that extends the token, which is about to expire.
     pub(crate) fn extending() -> Arc<Self> {
-        Self::build(Some(refresh()), None, AGE, AGE)
+        Self::build(Some(extension()), None, AGE, AGE)
     }
 
     /// One that knows the token, and gives it another value when it is used. The old one is accepted for
@@ -175,7 +175,7 @@ impl Layer {
 
     /// One that does both.
     pub(crate) fn extending_and_rotating() -> Arc<Self> {
-        Self::build(Some(refresh()), Some(rotation()), AGE, AGE).used()
+        Self::build(Some(extension()), Some(rotation()), AGE, AGE).used()
     }
 
     /// One whose token has been in use for so long that it is due for another value.
@@ -235,12 +235,14 @@ impl Layer {
 /// How long a value is in use.
 const EVERY: Duration = Duration::from_secs(2);
 
-fn rotation() -> Rotation {
-    Rotation::in_header(HeaderName::from_static("x-new-token")).every(EVERY).overlap(EVERY / 2)
+fn rotation() -> AccessTokenRotation {
+    AccessTokenRotation::in_header(HeaderName::from_static("x-new-token"))
+        .every(EVERY)
+        .overlap(EVERY / 2)
 }
 
-fn refresh() -> Refresh {
-    Refresh::extend().when_below(4 * AGE).to(10 * AGE)
+fn extension() -> ExtendLifetime {
+    ExtendLifetime::new().when_below(4 * AGE).to(10 * AGE)
 }
 
 /// What the explorations do.

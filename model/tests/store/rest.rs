@@ -6,13 +6,10 @@ pub(crate) mod api {
     use crate::token::Facts;
 
     /// Of settings that are wrong.
-    #[derive(Debug)]
-    pub(crate) struct ConfigError;
+    pub(crate) struct Problems;
 
-    impl ConfigError {
-        pub(crate) fn new(_: &str, _: impl Into<String>, _: &str) -> Self {
-            Self
-        }
+    impl Problems {
+        pub(crate) fn add(&mut self, _: &str, _: impl Into<String>, _: &str) {}
     }
 
     /// Why a call failed: it was not sent.
@@ -271,7 +268,7 @@ pub(crate) mod proof {
 
     #[derive(Default)]
     pub(crate) struct Settings {
-        pub(crate) always_remote: bool,
+        pub(crate) verify_remotely: bool,
     }
 
     /// Takes all proofs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{super::auth::AuthLayer, AuthLayerBuilder};
 use crate::{
     api::{ConfigError, Problems},
-    introspect::{Check, Introspector},
+    introspect::{CheckApi, Introspector},
     lifecycle::{Lifecycle, LifecycleParts, Lineages},
     observe::LogLimit,
     precheck::Precheck,
@@ -49,8 +49,8 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     fn validate_lifecycle(&self, problems: &mut Problems) {
-        if let Some(refresh) = &self.refresh {
-            refresh.validate(problems);
+        if let Some(extension) = &self.extension {
+            extension.validate(problems);
         }
         let Some(rotation) = &self.rotation else { return };
         rotation.validate(problems);
@@ -62,20 +62,21 @@ impl<R> AuthLayerBuilder<R> {
 
     fn validate_proofs(&mut self, problems: &mut Problems) {
         // `/auth/token/update` verifies neither proofs nor signatures.
-        let by_update = self.check == Check::Update;
-        let problem = "together with Check::Update";
+        let by_update = self.check == CheckApi::Update;
+        let problem = "together with CheckApi::Update";
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &mut self.dpop {
             dpop.validate(problems);
             if by_update {
-                let remedy = "check by Check::Introspection: an update does not verify proofs";
+                let remedy = "check by CheckApi::Introspection: an update does not verify proofs";
                 problems.add("dpop", problem, remedy);
             }
         }
         if let Some(signatures) = &mut self.options.proofs.signatures {
             signatures.validate(problems);
             if by_update {
-                let remedy = "check by Check::Introspection: an update does not verify signatures";
+                let remedy =
+                    "check by CheckApi::Introspection: an update does not verify signatures";
                 problems.add("message_signatures", problem, remedy);
             }
         }
@@ -86,12 +87,12 @@ impl<R> AuthLayerBuilder<R> {
 
     /// Builds without validation.
     pub(super) fn finish(self) -> AuthLayer<R> {
-        let Self { authlete, check, clock, cache, refresh, rotation, resilience, .. } = self;
+        let Self { authlete, check, clock, cache, extension, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: cache.stale_if_error };
         let variant = Variant { freshness, optional: self.options.optional };
         let api = match check {
-            Check::Introspection => "introspection",
-            Check::Update => "update",
+            CheckApi::Introspection => "introspection",
+            CheckApi::Update => "update",
         };
         let keys = |kind| KeySpace::new(&authlete.identity(), api, kind);
         let epochs = Arc::new(Epochs::new());
@@ -103,20 +104,20 @@ impl<R> AuthLayerBuilder<R> {
         let store = Arc::new(store);
         let refuser = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs);
         let (deadline, extends, refresh_keys) =
-            (resilience.deadline, refresh.is_some(), keys("refresh"));
+            (resilience.deadline, extension.is_some(), keys("refresh"));
         let introspector =
             Introspector::new(authlete, check, resilience, refuser.clone(), log.clone());
         let introspector = Arc::new(introspector);
         let parts = LifecycleParts {
             store: store.clone(),
             remote: introspector.clone(),
-            lineages: Lineages::new(refresh.as_ref()),
+            lineages: Lineages::new(extension.as_ref()),
             clock: clock.clone(),
             log: log.clone(),
             refuser: refuser.clone(),
             deadline,
         };
-        let lifecycle = Lifecycle::new(parts, refresh_keys, refresh, rotation);
+        let lifecycle = Lifecycle::new(parts, refresh_keys, extension, rotation);
         let verifier = Verifier {
             store,
             remote: introspector.clone(),

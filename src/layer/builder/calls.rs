@@ -3,14 +3,14 @@
 use super::AuthLayerBuilder;
 use crate::{
     clock::Clock,
-    introspect::Check,
-    lifecycle::{Refresh, Rotation},
+    introspect::CheckApi,
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
     resilience::Resilience,
 };
 
 impl<R> AuthLayerBuilder<R> {
-    /// The API that checks tokens. Default: [`Check::Introspection`].
-    pub fn check(self, check: Check) -> Self {
+    /// The API that checks tokens. Default: [`CheckApi::Introspection`].
+    pub fn check(self, check: CheckApi) -> Self {
         Self { check, ..self }
     }
 
@@ -27,12 +27,12 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// Extends the life of tokens in use. Default: off.
-    pub fn refresh(self, refresh: Refresh) -> Self {
-        Self { refresh: Some(refresh), ..self }
+    pub fn extend_lifetime(self, extension: ExtendLifetime) -> Self {
+        Self { extension: Some(extension), ..self }
     }
 
     /// Gives tokens in use new values at intervals. Default: off.
-    pub fn rotate(self, rotation: Rotation) -> Self {
+    pub fn rotate(self, rotation: AccessTokenRotation) -> Self {
         Self { rotation: Some(rotation), ..self }
     }
 }

@@ -15,8 +15,8 @@ use crate::{
     api::Authlete,
     cache::CachePolicy,
     clock::Clock,
-    introspect::Check,
-    lifecycle::{Refresh, Rotation},
+    introspect::CheckApi,
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
     proof::ProofSettings,
     rejection::{EmptyBody, challenge::Challenges},
     request::Options,
@@ -40,11 +40,11 @@ impl AuthLayer {
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthLayerBuilder<R = EmptyBody> {
     authlete: Authlete,
-    check: Check,
+    check: CheckApi,
     clock: Clock,
     cache: CachePolicy,
-    refresh: Option<Refresh>,
-    rotation: Option<Rotation>,
+    extension: Option<ExtendLifetime>,
+    rotation: Option<AccessTokenRotation>,
     resilience: Resilience,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
@@ -65,13 +65,13 @@ impl AuthLayerBuilder {
             challenges: Challenges::default(),
             proofs: ProofSettings::default(),
         };
-        let (check, clock) = (Check::default(), Clock::system());
+        let (check, clock) = (CheckApi::default(), Clock::system());
         Self {
             authlete,
             check,
             clock,
             cache: CachePolicy::new(),
-            refresh: None,
+            extension: None,
             rotation: None,
             resilience: Resilience::new(),
             #[cfg(feature = "dpop")]

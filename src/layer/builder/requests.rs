@@ -102,7 +102,7 @@ impl<R> AuthLayerBuilder<R> {
             check: self.check,
             clock: self.clock,
             cache: self.cache,
-            refresh: self.refresh,
+            extension: self.extension,
             rotation: self.rotation,
             resilience: self.resilience,
             #[cfg(feature = "dpop")]

@@ -4,7 +4,7 @@ use http::{StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::json;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayerBuilder, CachePolicy, Dpop, Refresh,
+    AuthLayerBuilder, CachePolicy, Dpop, ExtendLifetime,
     api::{TokenUpdateAction, TokenUpdateRequest},
     emulator::{Api, Fault},
 };
@@ -189,8 +189,8 @@ async fn an_update_keeps_a_bound_token_bound() {
 #[tokio::test]
 async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
-    let holder = Holder::with(&bench, |dpop| dpop, |layer| layer.refresh(refresh)).await;
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND);
+    let holder = Holder::with(&bench, |dpop| dpop, |layer| layer.extend_lifetime(extension)).await;
     let holder = holder.with_token(|token| token.expires_in(15 * SECOND)).await;
     holder.get().await;
     bench.clock.advance(6 * SECOND);
@@ -202,9 +202,10 @@ async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
 #[tokio::test]
 async fn an_extension_refuses_no_other_request_of_the_token_in_flight() {
     let bench = Bench::new().await;
-    let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
-    let settings =
-        |layer: AuthLayerBuilder| layer.cache(CachePolicy::disabled()).refresh(refresh.wait());
+    let extension = ExtendLifetime::new().when_below(10 * SECOND).to(30 * SECOND);
+    let settings = |layer: AuthLayerBuilder| {
+        layer.cache(CachePolicy::disabled()).extend_lifetime(extension.wait())
+    };
     let holder = Holder::with(&bench, |dpop| dpop, settings).await;
     let holder = holder.with_token(|token| token.expires_in(5 * SECOND)).await;
     let (update, extended) = (bench.authlete.hold(Api::TokenUpdate), Notify::new());

@@ -16,7 +16,7 @@ use crate::{
 #[tokio::test]
 async fn every_proof_can_be_sent_to_authlete() {
     let bench = Bench::new().await;
-    let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
+    let holder = Holder::with(&bench, Dpop::verify_remotely, |layer| layer).await;
     for asked in 1..=3 {
         assert_eq!(holder.get().await.status, StatusCode::OK);
         assert_eq!(bench.introspections(), asked);
@@ -25,9 +25,9 @@ async fn every_proof_can_be_sent_to_authlete() {
 }
 
 #[tokio::test]
-async fn with_always_remote_a_request_does_not_join_the_call_of_another() {
+async fn with_remote_verification_a_request_does_not_join_the_call_of_another() {
     let bench = Bench::new().await;
-    let holder = Holder::with(&bench, Dpop::always_remote, |layer| layer).await;
+    let holder = Holder::with(&bench, Dpop::verify_remotely, |layer| layer).await;
     let mut waiting = Box::pin(holder.get());
     assert!(waiting.as_mut().now_or_never().is_none());
     bench.authlete.arrived(Api::Introspection, 1).await;
@@ -103,7 +103,7 @@ async fn invalidations_of_other_tokens_refuse_no_request_in_flight() {
 #[tokio::test]
 async fn a_nested_layer_without_cache_uses_the_same_proof() {
     let bench = Bench::new().await;
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     assert_eq!(holder.get().await.status, StatusCode::OK);
     let proof = holder.proof(json!({}));
@@ -114,7 +114,7 @@ async fn a_nested_layer_without_cache_uses_the_same_proof() {
 #[tokio::test]
 async fn a_nested_layer_without_cache_calls_once_for_a_request() {
     let bench = Bench::new().await;
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     for asked in 1..=3 {
         assert_eq!(holder.get().await.status, StatusCode::OK);
@@ -127,7 +127,7 @@ async fn a_nested_layer_without_cache_calls_once_for_a_request() {
 #[tokio::test]
 async fn a_nested_layer_without_cache_waits_for_a_revalidation_in_flight() {
     let bench = Bench::new().await;
-    let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     let outer = Protected::new(&auth);
     let nested = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     for good in [true, false] {
@@ -151,10 +151,10 @@ async fn a_nested_layer_without_cache_waits_for_a_revalidation_in_flight() {
 async fn a_layer_of_another_handle_checks_the_proof_again() {
     let (bench, other) = (Bench::new().await, Bench::new().await);
     let holder = Holder::new(&bench).await;
-    let outer = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let outer = bench.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap();
     for inner in [
-        other.layer().dpop(Dpop::at(ORIGIN)).build().unwrap(),
-        bench.layer().dpop(Dpop::at("https://other.example")).build().unwrap(),
+        other.layer().dpop(Dpop::for_origin(ORIGIN)).build().unwrap(),
+        bench.layer().dpop(Dpop::for_origin("https://other.example")).build().unwrap(),
     ] {
         let api = Protected::nested(&outer, &inner);
         let request = holder.request("/", &holder.proof(json!({})));

@@ -11,11 +11,11 @@ use crate::{
 };
 
 fn by_forwarded() -> Dpop {
-    Dpop::at(Origin::forwarded_by(["10.0.0.0/8"], ["api.example.com"]))
+    Dpop::for_origin(Origin::forwarded_by(["10.0.0.0/8"], ["api.example.com"]))
 }
 
 fn by_x_forwarded(hosts: &[&str]) -> Dpop {
-    Dpop::at(Origin::x_forwarded_by(["10.0.0.0/8"], hosts.iter().copied()))
+    Dpop::for_origin(Origin::x_forwarded_by(["10.0.0.0/8"], hosts.iter().copied()))
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn paths_with_dot_segments_are_refused() {
     let bench = Bench::new().await;
     let (prefixed, plain) = ("https://example.com/api", "https://example.com");
     for origin in [prefixed, plain] {
-        let holder = Holder::with(&bench, |_| Dpop::at(origin), |layer| layer).await;
+        let holder = Holder::with(&bench, |_| Dpop::for_origin(origin), |layer| layer).await;
         let at = async |path: &str, url: &str| {
             holder.present_at(path, &holder.proof(json!({ "htu": url }))).await
         };

@@ -217,21 +217,21 @@ async fn no_url_in_a_proof_panics() {
 async fn wrong_settings_of_dpop_are_refused() {
     let bench = Bench::new().await;
     let wrong = [
-        Dpop::at("api.example.com"),
-        Dpop::at(ORIGIN).algorithms([]),
-        Dpop::at(ORIGIN).window(Duration::ZERO),
-        Dpop::at(ORIGIN).window(601 * SECOND),
-        Dpop::at(ORIGIN).nonces("short", SECOND),
-        Dpop::at("https://api.example.com/a/../b"),
-        Dpop::at("https://api.example.com/a/%2E%2e/b"),
-        Dpop::at(Origin::forwarded_by(["x"], ["api.example.com"])),
-        Dpop::at(Origin::forwarded_by(["10.0.0.1"], Vec::<String>::new())),
-        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["https://api.example.com"])),
-        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["api.example.com/"])),
-        Dpop::at(Origin::forwarded_by(["10.0.0.1"], ["a.example", "user@api.example.com"])),
-        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], ["*.example.com"])),
-        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], ["api.example.com:99999"])),
-        Dpop::at(Origin::x_forwarded_by(["10.0.0.1"], [""])),
+        Dpop::for_origin("api.example.com"),
+        Dpop::for_origin(ORIGIN).algorithms([]),
+        Dpop::for_origin(ORIGIN).iat_tolerance(Duration::ZERO),
+        Dpop::for_origin(ORIGIN).iat_tolerance(601 * SECOND),
+        Dpop::for_origin(ORIGIN).nonces("short", SECOND),
+        Dpop::for_origin("https://api.example.com/a/../b"),
+        Dpop::for_origin("https://api.example.com/a/%2E%2e/b"),
+        Dpop::for_origin(Origin::forwarded_by(["x"], ["api.example.com"])),
+        Dpop::for_origin(Origin::forwarded_by(["10.0.0.1"], Vec::<String>::new())),
+        Dpop::for_origin(Origin::forwarded_by(["10.0.0.1"], ["https://api.example.com"])),
+        Dpop::for_origin(Origin::forwarded_by(["10.0.0.1"], ["api.example.com/"])),
+        Dpop::for_origin(Origin::forwarded_by(["10.0.0.1"], ["a.example", "user@api.example.com"])),
+        Dpop::for_origin(Origin::x_forwarded_by(["10.0.0.1"], ["*.example.com"])),
+        Dpop::for_origin(Origin::x_forwarded_by(["10.0.0.1"], ["api.example.com:99999"])),
+        Dpop::for_origin(Origin::x_forwarded_by(["10.0.0.1"], [""])),
     ];
     for dpop in wrong {
         let shown = format!("{dpop:?}");
@@ -242,6 +242,7 @@ async fn wrong_settings_of_dpop_are_refused() {
         );
         assert!(!shown.contains("short"), "{shown}");
     }
-    let update = bench.layer().check(tower_authlete::Check::Update).dpop(Dpop::at(ORIGIN));
+    let update =
+        bench.layer().check(tower_authlete::CheckApi::Update).dpop(Dpop::for_origin(ORIGIN));
     assert_eq!(wrong_settings(&update.build().unwrap_err()), ["dpop"]);
 }

@@ -6,7 +6,7 @@ use axum::Router;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, CachePolicy, Require, RequireScopes,
+    AuthLayer, AuthLayerBuilder, CachePolicy, Require,
     api::{GrantType, TokenCreateRequest},
     emulator::{Api, Fault},
     endpoint::{Decision, TokenEndpoint},
@@ -91,7 +91,7 @@ async fn a_requirement_of_a_missing_fact_is_introspected() {
                 .route("/", axum::routing::get(|| async {}).route_layer(Require::acr(["gold"])))
                 .route(
                     "/read",
-                    axum::routing::get(|| async {}).route_layer(RequireScopes::all(["read"])),
+                    axum::routing::get(|| async {}).route_layer(Require::scopes(["read"])),
                 )
                 .layer(auth);
         }

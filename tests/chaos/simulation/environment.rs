@@ -8,8 +8,7 @@ use std::{
 use axum::{Router, routing::get};
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{
-    AuthHandle, AuthLayer, Authlete, Clock, RequireScopes, TokenInfo, api::ApiVersion,
-    emulator::Emulator,
+    AuthHandle, AuthLayer, Authlete, Clock, Require, TokenInfo, api::ApiVersion, emulator::Emulator,
 };
 
 use super::{
@@ -176,7 +175,7 @@ fn clock(time_scale: TimeScale) -> Clock {
 
 pub(super) fn routes() -> Router {
     SCOPES.iter().fold(Router::new().route("/", get(subject)), |router, scope| {
-        let guarded = get(subject).route_layer(RequireScopes::all([*scope]));
+        let guarded = get(subject).route_layer(Require::scopes([*scope]));
         router.route(&format!("/{scope}"), guarded)
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{
-    AuthLayerBuilder, CachePolicy, Check, ClientCertificates, Dpop, Refresh, RequireScopes,
-    Rotation,
+    AccessTokenRotation, AuthLayerBuilder, CachePolicy, CheckApi, ClientCertificates, Dpop,
+    ExtendLifetime, Require,
     resilience::{Breaker, Resilience, Retry},
 };
 
@@ -134,27 +134,29 @@ impl Settings {
     pub(crate) fn apply(&self, layer: AuthLayerBuilder, time_scale: TimeScale) -> AuthLayerBuilder {
         let mut layer = layer.cache(self.cache(time_scale)).resilience(self.resilience(time_scale));
         if let Some(waits) = self.extends {
-            let refresh =
-                Refresh::extend().when_below(time_scale.seconds(60)).to(time_scale.seconds(LIFE));
-            let refresh = refresh.never_beyond(time_scale.seconds(self.never_beyond));
-            layer = layer.refresh(if waits { refresh.wait() } else { refresh });
+            let extension = ExtendLifetime::new()
+                .when_below(time_scale.seconds(60))
+                .to(time_scale.seconds(LIFE));
+            let extension = extension.never_beyond(time_scale.seconds(self.never_beyond));
+            layer = layer.extend_lifetime(if waits { extension.wait() } else { extension });
         }
         if let Some(overlap) = self.rotates {
-            let rotation = Rotation::in_header(NEW_TOKEN).every(time_scale.seconds(self.every));
+            let rotation =
+                AccessTokenRotation::in_header(NEW_TOKEN).every(time_scale.seconds(self.every));
             layer = layer.rotate(rotation.overlap(time_scale.seconds(overlap)));
         }
         if self.by_update {
-            layer = layer.check(Check::Update);
+            layer = layer.check(CheckApi::Update);
         }
         if self.dpop {
             let window = Duration::from_secs(self.window.into());
-            layer = layer.dpop(Dpop::at(ORIGIN).window(window));
+            layer = layer.dpop(Dpop::for_origin(ORIGIN).iat_tolerance(window));
         }
         if self.certificates {
             layer = layer.client_certificates(ClientCertificates::from_connection());
         }
         if let Some(scope) = self.requires {
-            layer = layer.require(RequireScopes::all([SCOPES[scope]]));
+            layer = layer.require(Require::scopes([SCOPES[scope]]));
         }
         if self.optional { layer.optional() } else { layer }
     }

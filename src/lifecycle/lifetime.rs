@@ -34,24 +34,32 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 /// At most 64 tokens are extended at a time; further ones with a later request. After a failure, a token
 /// is not tried again before a quarter of `when_below` has passed.
 ///
+/// | setting | unit | default | bounds |
+/// |---|---|---|---|
+/// | [`when_below`](Self::when_below) | duration | 5 minutes | more than 0 |
+/// | [`to`](Self::to) | duration | 30 minutes | more than `when_below` |
+/// | [`never_beyond`](Self::never_beyond) | duration | 12 hours | at least `to` |
+/// | [`when`](Self::when) | test of a token | all tokens | |
+/// | [`wait`](Self::wait) | | off | |
+///
 /// ```
 /// use std::time::Duration;
-/// use tower_authlete::{AuthLayer, Refresh};
+/// use tower_authlete::{AuthLayer, ExtendLifetime};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-/// let refresh = Refresh::extend()
+/// let extension = ExtendLifetime::new()
 ///     .when_below(minutes(5))
 ///     .to(minutes(30))
 ///     .never_beyond(minutes(12 * 60))
 ///     .when(|token| token.scopes().contains("session"));
-/// let auth = AuthLayer::builder(authlete).refresh(refresh).build()?;
+/// let auth = AuthLayer::builder(authlete).extend_lifetime(extension).build()?;
 /// # let _ = auth;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Refresh {
+pub struct ExtendLifetime {
     pub(super) when_below: Duration,
     pub(super) to: Duration,
     pub(super) never_beyond: Duration,
@@ -59,10 +67,10 @@ pub struct Refresh {
     chooses: Option<Chooses>,
 }
 
-impl Refresh {
+impl ExtendLifetime {
     /// Extends tokens with less than 5 minutes left to 30 minutes, for 12 hours at most.
     #[must_use]
-    pub fn extend() -> Self {
+    pub fn new() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             when_below: minutes(5),
@@ -118,7 +126,11 @@ impl Refresh {
     pub(super) fn is_chosen(&self, token: &TokenInfo, log: &LogLimit) -> bool {
         let Some(chooses) = &self.chooses else { return true };
         catch_unwind(AssertUnwindSafe(|| chooses(token))).unwrap_or_else(|_| {
-            limited!(error, log, "`Refresh::when` panicked; the access token is not extended");
+            limited!(
+                error,
+                log,
+                "`ExtendLifetime::when` panicked; the access token is not extended"
+            );
             false
         })
     }
@@ -126,7 +138,7 @@ impl Refresh {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         if self.when_below.is_zero() {
             let remedy = "give the rest of a token's life below which it is extended";
-            problems.add("refresh.when_below", "0", remedy);
+            problems.add("extend_lifetime.when_below", "0", remedy);
         }
         if self.to <= self.when_below {
             let problem = format!(
@@ -135,7 +147,7 @@ impl Refresh {
                 self.when_below.as_millis()
             );
             let remedy = "give more than when_below, or every request would extend the token";
-            problems.add("refresh.to", problem, remedy);
+            problems.add("extend_lifetime.to", problem, remedy);
         }
         if self.never_beyond < self.to {
             let problem = format!(
@@ -144,14 +156,20 @@ impl Refresh {
                 self.to.as_millis()
             );
             let remedy = "give the longest life of a token, which is not less than `to`";
-            problems.add("refresh.never_beyond", problem, remedy);
+            problems.add("extend_lifetime.never_beyond", problem, remedy);
         }
     }
 }
 
-impl fmt::Debug for Refresh {
+impl Default for ExtendLifetime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ExtendLifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refresh")
+        f.debug_struct("ExtendLifetime")
             .field("when_below", &self.when_below)
             .field("to", &self.to)
             .field("never_beyond", &self.never_beyond)
