@@ -62,7 +62,7 @@ impl<R> AuthLayer<R> {
     /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
     /// # async fn handler() {}
     /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .stale_if_error(Duration::from_secs(600))
+    ///     .cache(tower_authlete::CachePolicy::new().stale_if_error(Duration::from_secs(600)))
     ///     .build()?;
     /// let strict = auth.stale_if_error(Duration::ZERO);
     /// let app = Router::new()
