@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use crate::{
     lifecycle::Rotating,
+    rejection::Refused,
     request::{Admission, Admitted, Finish, OnResponse, Outcome},
     verify::{Resolved, Resolving},
 };
@@ -139,11 +140,14 @@ where
                     waiting.decide(resolved)
                 }
                 StateProjection::Admitted { response, admitted, then } => {
-                    let response = ready!(response.poll(context))?;
-                    let response = match admitted.take() {
-                        Some(admitted) => admitted.render(response),
-                        None => response,
-                    };
+                    let mut response = ready!(response.poll(context))?;
+                    // In place, so that a usual response is not moved.
+                    if admitted.is_some()
+                        && let Some(rejection) = Refused::take_returned(&mut response)
+                        && let Some(admitted) = admitted.take()
+                    {
+                        response = admitted.render(&rejection, response);
+                    }
                     let Some(then) = then.take() else { return Poll::Ready(Ok(response)) };
                     let (rotation, finish) = then.start(&response);
                     let answered = Answered { response, finish };

@@ -4,7 +4,7 @@ use http::{Request, Response, header::CONTENT_LENGTH};
 
 use crate::{
     credentials::{RequestHead, Scheme},
-    rejection::{self, Protocol, Refusal, Refused, Refuser, Rejection, Renderer},
+    rejection::{self, Protocol, Refusal, Refuser, Rejection, Renderer},
     token::TokenInfo,
 };
 
@@ -43,19 +43,10 @@ impl Admitted {
         Self { caller, scheme: Scheme::Bearer, head: head(renderer, request) }
     }
 
-    /// Renders the [`Rejection`] of the response, if a handler returned one. No layer outside does so
-    /// again.
-    #[inline]
-    pub(crate) fn render<ResB: 'static>(self, mut response: Response<ResB>) -> Response<ResB> {
-        match Refused::take_returned(&mut response) {
-            Some(rejection) => self.render_returned(&rejection, response),
-            None => response,
-        }
-    }
-
-    /// Headers, status and extensions that were added to the response on its way stay.
+    /// Renders the rejection that a handler returned. Headers, status and extensions that were added to the
+    /// response stay.
     #[cold]
-    fn render_returned<ResB: 'static>(
+    pub(crate) fn render<ResB: 'static>(
         self,
         rejection: &Rejection,
         response: Response<ResB>,
