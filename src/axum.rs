@@ -1,6 +1,6 @@
 //! Extractors for axum: [`TokenInfo`], [`Scopes`] and [`Properties`], and `Option`s of them.
 //!
-//! Behind an [`optional`](crate::AuthLayerBuilder::optional) layer, a request without a token is 401, or
+//! Behind an [`optional`](crate::layer::AuthLayerBuilder::optional) layer, a request without a token is 401, or
 //! `None` for an `Option`. Without a layer, both are 500.
 
 use axum_core::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// There is nothing to extract: 401 without a token, 500 without a layer. The response is rendered by the
-/// layer's [`Renderer`](crate::Renderer).
+/// layer's [`Renderer`](crate::rejection::Renderer).
 #[derive(Debug)]
 pub struct ExtractError(Box<Response<Body>>);
 

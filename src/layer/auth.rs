@@ -84,7 +84,7 @@ impl<R> AuthLayer<R> {
     ///
     /// | request | |
     /// |---|---|
-    /// | without credentials | passes without a [`TokenInfo`](crate::TokenInfo), whatever the layer [requires](crate::AuthLayerBuilder::require) |
+    /// | without credentials | passes without a [`TokenInfo`](crate::TokenInfo), whatever the layer [requires](crate::layer::AuthLayerBuilder::require) |
     /// | with a valid token | passes if the token meets what the layer requires; otherwise 401 or 403 |
     /// | with an unknown, expired or revoked token, or malformed credentials | 401 or 400, as ever: a client that presents a token learns that it has to renew it |
     ///

@@ -40,7 +40,7 @@ pub(crate) fn render<B>(
 /// ```
 /// use axum::body::Body;
 /// use http::Response;
-/// use tower_authlete::{AuthLayer, Rejection};
+/// use tower_authlete::{AuthLayer, rejection::Rejection};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let auth = AuthLayer::builder(authlete)
