@@ -61,9 +61,8 @@ impl<R> AuthLayer<R> {
     /// # use axum::{Router, routing::{get, post}};
     /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
     /// # async fn handler() {}
-    /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .stale_if_error(Duration::from_secs(600))
-    ///     .build()?;
+    /// let cache = tower_authlete::CachePolicy::new().stale_if_error(Duration::from_secs(600));
+    /// let auth = tower_authlete::AuthLayer::builder(authlete).cache(cache).build()?;
     /// let strict = auth.stale_if_error(Duration::ZERO);
     /// let app = Router::new()
     ///     .route("/reports", get(handler))
