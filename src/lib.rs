@@ -107,6 +107,9 @@ pub mod resilience;
 pub mod session;
 mod single_flight;
 mod store;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 pub mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]

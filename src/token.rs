@@ -25,10 +25,12 @@ use crate::{
 };
 
 mod answers;
+mod builder;
 mod internal;
 mod interner;
 mod sets;
 
+pub use self::builder::TokenInfoBuilder;
 pub(crate) use self::interner::Interner;
 use self::sets::Holds;
 pub use self::sets::{Properties, PropertiesError, Scopes};
@@ -100,6 +102,19 @@ impl TokenInfo {
     fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
+    }
+
+    /// Facts of your own, for unit tests. Extractors and requirements accept them only from a layer, or by
+    /// the functions of the module `testing` (feature `test-util`).
+    ///
+    /// ```
+    /// use tower_authlete::TokenInfo;
+    ///
+    /// let token = TokenInfo::builder().subject("alice").scopes(["read"]).build();
+    /// assert!(token.scopes().contains("read"));
+    /// ```
+    pub fn builder() -> TokenInfoBuilder {
+        TokenInfoBuilder::default()
     }
 
     /// Whether these facts are stale: older than `max_age`, because Authlete could not be asked. See

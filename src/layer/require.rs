@@ -11,7 +11,7 @@ use crate::{
     accessors::inner_service_accessors,
     authorize::{Require, RequireDetails},
     credentials::RequestHead,
-    request::{RouteIntrospection, check, refuse::refuse_inside},
+    request::{Admission, RouteIntrospection, check, refuse::refuse_inside},
 };
 
 impl<S> Layer<S> for Require {
@@ -57,7 +57,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
-            return AuthFuture::admitted(self.inner.call(request), None);
+            let admission = Admission { admitted: None, then: None };
+            return AuthFuture::admitted(self.inner.call(request), admission);
         };
         // The answer that issued a token does not tell all facts.
         let Some(route) = RouteIntrospection::take(request.extensions_mut(), &self.require) else {

@@ -48,13 +48,13 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (mut state, verdict) = match self.auth.begin(&request) {
             Begin::Anonymous => {
-                self.auth.admit_anonymous(&mut request);
-                return AuthFuture::admitted(self.inner.call(request), None);
+                let admission = self.auth.admit_anonymous(&mut request);
+                return AuthFuture::admitted(self.inner.call(request), admission);
             }
             Begin::Ready(mut state, resolved) => {
                 match self.auth.decide(&mut request, &mut state, resolved) {
-                    Outcome::Admit(then) => {
-                        return AuthFuture::admitted(self.inner.call(request), then);
+                    Outcome::Admit(admission) => {
+                        return AuthFuture::admitted(self.inner.call(request), admission);
                     }
                     Outcome::Refuse(response) => return AuthFuture::refused(response),
                     Outcome::Wait(verdict) => (state, verdict),

@@ -9,9 +9,10 @@ use super::{
     authorize::{Conditions, authorize, lacks_facts},
     context::AuthContext,
     extract::extract,
-    outcome::Outcome,
+    outcome::{Admission, Outcome},
     prove::{begin_with_proof, presented},
     refuse::refuse,
+    returned::Admitted,
     settings::{Settings, Variant},
     state::{Begin, RequestState},
 };
@@ -120,14 +121,13 @@ impl<R> Authenticator<R> {
         let (certificate, signs) = (state.certificate.as_ref(), options.proofs.signs_responses());
         let require = options.require.as_ref();
         let Resolved { verdict, check, needs_refresh } = resolved;
-        let verdict =
-            verdict.and_then(|token| authorize(token, certificate, signs, require, verifier));
         let token = match verdict {
             Ok(token) => token,
-            Err(rejection) => {
-                return Outcome::Refuse(refuse(&self.settings, request, state.scheme, &rejection));
-            }
+            Err(rejection) => return self.refuse(request, state, &rejection, None),
         };
+        if let Err(rejection) = authorize(&token, certificate, signs, require, verifier) {
+            return self.refuse(request, state, &rejection, Some(&token));
+        }
         let presented = state.presented_unless_extended();
         let extension =
             presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
@@ -144,6 +144,19 @@ impl<R> Authenticator<R> {
                 it,
             )),
         }
+    }
+
+    fn refuse<B, ResB>(
+        &self,
+        request: &Request<B>,
+        state: &RequestState,
+        rejection: &Rejection,
+        token: Option<&TokenInfo>,
+    ) -> Outcome<ResB>
+    where
+        R: Renderer<ResB>,
+    {
+        Outcome::Refuse(refuse(&self.settings, request, state.scheme, rejection, token))
     }
 
     /// What follows from the authorization of a request that is more than a usual hit: its token is
@@ -172,7 +185,7 @@ impl<R> Authenticator<R> {
         let signs = self.settings.options.proofs.signs_responses();
         let conditions = Conditions::new(&self.settings, state.certificate, signs);
         let verifier = self.settings.verifier.clone();
-        Box::new(move |token| conditions.authorize(token, &verifier).is_ok())
+        Box::new(move |token| conditions.authorize(&token, &verifier).is_ok())
     }
 
     /// The verdict on a token once it has been extended.
@@ -197,13 +210,18 @@ impl<R> Authenticator<R> {
     }
 
     /// Admits a request without a token.
-    pub(crate) fn admit_anonymous<B, ResB: 'static>(&self, request: &mut Request<B>)
+    pub(crate) fn admit_anonymous<B, ResB: 'static>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Admission<ResB>
     where
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
         verifier.refuser.add_renderer::<ResB>(renderer);
         AuthContext::insert_anonymous(request.extensions_mut(), verifier);
+        let admitted = Admitted::anonymous(verifier.refuser.clone(), &**renderer, request);
+        Admission { admitted: Some(admitted), then: None }
     }
 }
 

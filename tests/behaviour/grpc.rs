@@ -6,7 +6,7 @@ use tower_authlete::{
     AuthLayer, ProblemDetails, Require, TokenInfo,
     emulator::Fault,
     proof::MessageSignatures,
-    rejection::{Rejection, Renderer},
+    rejection::{Refusal, Renderer},
 };
 
 use crate::support::{Answer, Bench, NEW, Protected, SECOND, rotation, send};
@@ -144,7 +144,8 @@ async fn a_refusal_by_trailers_gives_the_token_no_new_value() {
 #[tokio::test]
 async fn a_refusal_that_is_rendered_as_200_gives_the_token_no_new_value() {
     let bench = Bench::new().await;
-    let disguised = |_: &Rejection, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
+    let disguised =
+        |_: &Refusal<'_>, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
     let layer = bench.layer().rotate(rotation()).renderer(disguised);
     let api = protected(&layer.build().unwrap());
     let token = bench.authlete.token().issue().await;

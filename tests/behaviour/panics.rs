@@ -15,7 +15,7 @@ use tower_authlete::{
     emulator::Api,
     layer::AuthLayerBuilder,
     lifecycle::ExtendLifetime,
-    rejection::{Rejection, Renderer},
+    rejection::{Refusal, Renderer},
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};
@@ -50,7 +50,7 @@ impl TokenSource for Fuse {
 }
 
 impl Renderer<Body> for Fuse {
-    fn render(&self, _: &Rejection, head: Response<()>) -> Response<Body> {
+    fn render(&self, _: &Refusal<'_>, head: Response<()>) -> Response<Body> {
         self.blow();
         head.map(|()| Body::empty())
     }

@@ -9,7 +9,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
     ProblemDetails, Require,
     emulator::Fault,
-    rejection::{Reason, Rejection},
+    rejection::{Reason, Refusal},
 };
 
 use crate::support::Bench;
@@ -134,8 +134,8 @@ async fn problem_details_have_the_facts_of_the_challenge() {
 async fn a_renderer_can_replace_all_of_it() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        layer.renderer(|rejection: &Rejection, _: Response<()>| {
-            assert_eq!(rejection.reason(), Reason::NoCredentials);
+        layer.renderer(|refusal: &Refusal<'_>, _: Response<()>| {
+            assert_eq!(refusal.rejection.reason(), Reason::NoCredentials);
             let mut response = Response::new(Body::from("go away"));
             *response.status_mut() = StatusCode::IM_A_TEAPOT;
             response

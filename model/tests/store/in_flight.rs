@@ -15,8 +15,8 @@ use crate::{
     verdict::Verdict,
 };
 
-fn asks_awake(layer: &Arc<Layer>) -> JoinHandle<Verdict> {
-    beside(layer, |layer| layer.ask_awake())
+fn asks_once(layer: &Arc<Layer>) -> JoinHandle<Verdict> {
+    beside(layer, |layer| layer.ask_once())
 }
 
 #[test]
@@ -46,9 +46,20 @@ fn nothing_from_before_an_invalidation_is_told_after_it() {
 fn nor_to_who_waits() {
     explore("ask, invalidate", Some(3), || {
         let layer = Layer::new();
-        let other = asks_awake(&layer);
+        let other = asks_once(&layer);
         layer.change_and_invalidate();
         learns(other);
+        assert!(layer.look().is_ok());
+    });
+}
+
+#[test]
+fn nor_to_who_revalidates() {
+    explore("revalidate, invalidate", Some(3), || {
+        let layer = Layer::warm();
+        let other = beside(&layer, |layer| layer.revalidate());
+        layer.change_and_invalidate();
+        let _ = other.join().unwrap();
         assert!(layer.look().is_ok());
     });
 }
@@ -57,7 +68,7 @@ fn nor_to_who_waits() {
 fn nor_to_who_joined() {
     explore("ask, join, invalidate", Some(2), || {
         let layer = Layer::new();
-        let others = [asks_awake(&layer), asks_awake(&layer)];
+        let others = [asks_once(&layer), asks_once(&layer)];
         layer.change_and_invalidate();
         others.into_iter().for_each(learns);
         assert!(layer.look().is_ok());
@@ -68,7 +79,7 @@ fn nor_to_who_joined() {
 fn nor_without_a_cache() {
     explore("ask, invalidate, no cache", Some(2), || {
         let layer = Layer::without_cache();
-        let others = [looks(&layer), asks_awake(&layer)];
+        let others = [looks(&layer), asks_once(&layer)];
         layer.change_and_invalidate();
         others.into_iter().for_each(learns);
     });
@@ -76,9 +87,9 @@ fn nor_without_a_cache() {
 
 #[test]
 fn nor_after_everything_was_invalidated() {
-    explore("look, invalidate all", Some(2), || {
+    explore("look, invalidate all", Some(3), || {
         let layer = Layer::new();
-        let other = asks_awake(&layer);
+        let other = asks_once(&layer);
         layer.change_and_invalidate_all();
         assert!(layer.look().is_ok());
         learns(other);
@@ -105,7 +116,7 @@ fn nor_what_expires() {
 fn a_revoked_token_stays_revoked() {
     explore("look, revoke", Some(3), || {
         let layer = Layer::new();
-        let other = asks_awake(&layer);
+        let other = asks_once(&layer);
         layer.revoke(TOKEN);
         assert!(layer.look().is_err());
         let _ = other.join().unwrap();

@@ -32,7 +32,7 @@ fn what_was_told_before_a_token_was_issued_is_not_told_after_it() {
     explore("ask, issue", Some(3), || {
         let layer = unissued();
         // Not checked: that the token does not exist is no end.
-        let other = beside(&layer, |layer| layer.ask_unchecked());
+        let other = beside(&layer, |layer| layer.look_unchecked());
         issue(&layer);
         assert!(layer.look().is_ok());
         let _ = other.join().unwrap();
@@ -49,7 +49,7 @@ fn nor_after_it_was_invalidated_since_it_was_issued_elsewhere() {
     ] {
         explore(name, Some(3), move || {
             let layer = unissued();
-            let other = beside(&layer, |layer| layer.ask_unchecked());
+            let other = beside(&layer, |layer| layer.look_unchecked());
             layer.authlete.issue();
             event(&layer);
             assert!(layer.look().is_ok());
@@ -101,7 +101,7 @@ fn a_token_that_is_revoked_when_it_is_issued_is_not_known() {
             let other = beside(&layer, |layer| issue(&layer));
             event(&layer);
             other.join().unwrap();
-            assert!(layer.ask_unchecked().is_err() || !layer.token().is_revoked);
+            assert!(layer.look_unchecked().is_err() || !layer.token().is_revoked);
         });
     }
 }

@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
@@ -98,6 +99,7 @@ pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
             store.invalidate(key);
         }
         store.invalidate_issues();
+        store.begin_issue();
         store
     })
 }
@@ -214,9 +216,19 @@ impl Layer {
         self.store.look_up(token, Binding::BEARER, self.clock.moment()).1
     }
 
-    fn resolve(&self, presented: &Arc<Presented>, fresh: bool) -> Resolved {
+    fn resolve(&self, presented: &Arc<Presented>, fresh: bool) -> (Resolved, Facts) {
         let freshness = Freshness { fresh, stale: Duration::ZERO };
-        block_on(self.verifier.clone().resolve(presented.clone(), freshness))
+        self.wait(self.verifier.clone().resolve(presented.clone(), freshness))
+    }
+
+    /// What comes of a future, and what was gone when it was polled for the last time: what is invalidated
+    /// before that must not be told.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> (T, Facts) {
+        let mut future = pin!(future);
+        block_on(poll_fn(|context| {
+            let gone = self.gone.get();
+            future.as_mut().poll(context).map(|told| (told, gone))
+        }))
     }
 }
 
@@ -251,6 +263,11 @@ impl Layer {
         verdict
     }
 
+    fn told_by(&self, (resolved, gone): (Resolved, Facts), mut least: Facts) -> Verdict {
+        least.raise(gone);
+        self.told(resolved.verdict, least)
+    }
+
     /// Tells what is cached.
     fn cached(&self, verdict: Verdict, least: Facts) -> Verdict {
         let extended = verdict.map_or(u64::MAX, |token| token.facts.extended);
@@ -258,6 +275,7 @@ impl Layer {
         self.told(verdict, least)
     }
 
+    /// What must not be told from now on.
     pub(crate) fn gone_by_now(&self) -> Facts {
         self.gone.get()
     }
@@ -277,19 +295,20 @@ impl Layer {
         let least = self.least.get();
         match self.look_up(value) {
             Some(hit) => self.cached(hit.verdict, least),
-            None => self.told(self.resolve(&self.presented(value), false).verdict, least),
+            None => self.told_by(self.resolve(&self.presented(value), false), least),
         }
     }
 
     /// The same by a request that needs all facts.
     pub(crate) fn ask(self: &Arc<Self>, fresh: bool) -> Verdict {
         let least = self.least.get();
-        self.told(self.resolve(&self.presented(TOKEN), fresh).verdict, least)
+        self.told_by(self.resolve(&self.presented(TOKEN), fresh), least)
     }
 
-    /// The same without a look at what it may be told.
-    pub(crate) fn ask_unchecked(&self) -> Verdict {
-        self.resolve(&self.presented(TOKEN), false).verdict
+    /// As a request does, without a look at what it may be told.
+    pub(crate) fn look_unchecked(&self) -> Verdict {
+        let asked = || self.resolve(&self.presented(TOKEN), false).0.verdict;
+        self.look_up(TOKEN).map_or_else(asked, |hit| hit.verdict)
     }
 
     /// The same, with a certificate.
@@ -297,7 +316,7 @@ impl Layer {
         let least = self.least.get();
         let binding = Binding { certificate: Some([1; 32]), ..Binding::BEARER };
         let presented = Arc::new(Presented::new(self.key(), binding, TOKEN));
-        self.told(self.resolve(&presented, false).verdict, least)
+        self.told_by(self.resolve(&presented, false), least)
     }
 
     /// The same, with a proof. What is invalidated before the proof is used up must not be told.
@@ -322,8 +341,7 @@ impl Layer {
     /// The same twice, by two layers of which the inner one goes by the check of the outer one. What is
     /// invalidated before the inner one looks must not be told by it.
     pub(crate) fn ask_by_two_layers(self: &Arc<Self>) -> Verdict {
-        let least = self.least.get();
-        let Resolved { verdict, check, .. } = self.resolve(&self.presented(TOKEN), false);
+        let (Resolved { verdict, check, .. }, least) = self.resolve(&self.presented(TOKEN), false);
         let verdict = self.told(verdict, least);
         let (Ok(token), Some(check)) = (&verdict, check) else { return verdict };
         let least = self.gone.get();
@@ -355,19 +373,24 @@ impl Layer {
         }
     }
 
-    /// Asks as one that is polled at once when its check is complete. What is invalidated before it looks at
-    /// the verdict must not be told.
-    pub(crate) fn ask_awake(self: &Arc<Self>) -> Verdict {
+    /// Waits for the verdict of a check, which is led or joined.
+    pub(crate) fn ask_once(self: &Arc<Self>) -> Verdict {
         let least = self.least.get();
         let check = match self.check(AtLeast::Cached) {
             Ok(check) => check,
             Err(verdict) => return self.told(verdict, least),
         };
-        block_on(check.outcome());
-        let least = self.gone.get();
-        match block_on(check.verdict()) {
-            Some(verdict) => self.told(verdict, least),
-            None => self.ask(false),
+        match self.wait(check.verdict()) {
+            (Some(verdict), gone) => self.told(verdict, gone),
+            (None, _) => self.ask(false),
+        }
+    }
+
+    /// Asks again in the background, and waits for the verdict.
+    pub(crate) fn revalidate(self: &Arc<Self>) -> Verdict {
+        let check = self.verifier.revalidate(&self.presented(TOKEN)).unwrap();
+        match self.wait(Verifier::wait(check)) {
+            (Resolved { verdict, .. }, gone) => self.told(verdict, gone),
         }
     }
 
@@ -396,8 +419,9 @@ impl Layer {
     pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Verdict {
         let (least, presented) = (self.least.get(), self.presented(TOKEN));
         let hit = (!fresh).then(|| self.look_up(TOKEN)).flatten();
-        let resolved = hit.map_or_else(|| self.resolve(&presented, fresh), Resolved::from);
-        let (verdict, check) = (self.told(resolved.verdict, least), resolved.check);
+        let hit = hit.map(|hit| (Resolved::from(hit), least));
+        let (resolved, gone) = hit.unwrap_or_else(|| self.resolve(&presented, fresh));
+        let (verdict, check) = (self.told(resolved.verdict, gone), resolved.check);
         let Ok(token) = verdict else { return verdict };
         let presented = self.verifier.by_current_value(&presented);
         let watch = Arc::new(Watch { knew: AtomicU64::new(u64::MAX), ..Watch::default() });

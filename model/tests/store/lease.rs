@@ -76,7 +76,7 @@ fn nor_what_an_outer_layer_was_told_before() {
 fn an_invalidation_of_another_token_of_the_shard_costs_no_call() {
     explore("ask, ask, invalidate another", Some(2), || {
         let layer = Layer::new();
-        let others = [looks(&layer), beside(&layer, |layer| layer.ask_awake())];
+        let others = [looks(&layer), beside(&layer, |layer| layer.ask_once())];
         layer.invalidate_neighbour();
         others.into_iter().for_each(learns);
         assert!(layer.look().is_ok());

@@ -30,7 +30,7 @@ fn all_learn_the_same_value() {
         let other = beside(&layer, |layer| layer.rotate());
         assert_eq!(layer.rotate().as_deref(), Some(NEW));
         assert_eq!(other.join().unwrap().as_deref(), Some(NEW));
-        assert!(layer.look().is_ok() && layer.look_at(NEW).is_ok());
+        assert!(layer.look_at(NEW).is_ok() && layer.look().is_ok());
     });
 }
 
@@ -167,14 +167,13 @@ fn an_extension_that_comes_too_late_for_the_old_value_ends_no_alias() {
     for (name, by_update) in [("extend, rotate", false), ("extend, update the value", true)] {
         explore(name, Some(2), move || {
             let layer = Layer::extending_and_rotating();
-            let other = beside(&layer, |layer| layer.extend(false));
-            if by_update {
-                layer.update_value();
-            } else {
-                assert_eq!(layer.rotate().as_deref(), Some(NEW));
-                assert!(layer.has_alias() && layer.look().is_ok());
-            }
-            let _ = other.join().unwrap();
+            let extends = beside(&layer, |layer| layer.extend(false));
+            let renews = beside(&layer, move |layer| match by_update {
+                true => layer.update_value(),
+                false => assert_eq!(layer.rotate().as_deref(), Some(NEW)),
+            });
+            let _ = extends.join().unwrap();
+            renews.join().unwrap();
             assert!(by_update || (layer.has_alias() && layer.look().is_ok()));
             assert!(layer.look_at(NEW).is_ok());
         });

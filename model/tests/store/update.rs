@@ -12,7 +12,7 @@ fn nothing_from_before_is_told_after_an_update() {
     {
         explore(name, Some(2), move || {
             let layer = new();
-            let other = looks(&layer);
+            let other = beside(&layer, |layer| layer.ask_once());
             layer.update();
             assert!(layer.look().is_ok());
             learns(other);
