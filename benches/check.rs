@@ -19,7 +19,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{
-    AuthLayer, Clock, Dpop, MemoryReplays, Require, TokenInfo, emulator::Emulator,
+    AuthLayer, Dpop, Require, TokenInfo, clock::Clock, emulator::Emulator, proof::MemoryReplays,
 };
 
 #[allow(dead_code)]

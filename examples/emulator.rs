@@ -10,7 +10,7 @@
 use std::{error::Error, time::Duration};
 
 use clap::Parser;
-use tower_authlete::{ApiVersion, emulator::Emulator};
+use tower_authlete::{api::ApiVersion, emulator::Emulator};
 
 /// An in-memory Authlete: its token APIs, for development.
 #[derive(Parser)]

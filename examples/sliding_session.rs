@@ -9,8 +9,9 @@ use std::{convert::Infallible, error::Error, time::Duration};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, ExtendLifetime,
+    AuthLayer,
     emulator::{Api, Emulator},
+    lifecycle::ExtendLifetime,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

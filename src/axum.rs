@@ -1,7 +1,7 @@
 //! Extractors for axum: [`TokenInfo`], [`Scopes`], [`Properties`] and [`TokenProperties`], and `Option`s of
 //! them. Handlers refuse by [`Rejection`].
 //!
-//! Behind an [`optional`](crate::AuthLayerBuilder::optional) layer, a request without a token is 401, or
+//! Behind an [`optional`](crate::layer::AuthLayerBuilder::optional) layer, a request without a token is 401, or
 //! `None` for an `Option`. Without a layer, both are 500.
 
 use std::{fmt, sync::LazyLock};
@@ -55,7 +55,7 @@ impl<T> fmt::Debug for TokenProperties<T> {
 }
 
 /// There is nothing to extract: 401 without a token, 403 if its properties are not of the type, 500 without a
-/// layer. The response is rendered by the layer's [`Renderer`](crate::Renderer).
+/// layer. The response is rendered by the layer's [`Renderer`](crate::rejection::Renderer).
 #[derive(Debug)]
 pub struct ExtractError(Box<Inner>);
 

@@ -46,7 +46,7 @@ use crate::{api::Problems, clock::DAY};
 /// A positive answer says that a token is valid; a negative one that it is unknown, expired or revoked.
 ///
 /// # Errors
-/// A value out of bounds is an error when the layer is [built](crate::AuthLayerBuilder::build), which
+/// A value out of bounds is an error when the layer is [built](crate::layer::AuthLayerBuilder::build), which
 /// names the setting, such as `cache.max_age`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "settings do nothing until they are given to a layer"]

@@ -1,4 +1,17 @@
 //! The time of day and the monotonic time, which tests can move.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use tower_authlete::{AuthLayer, Authlete, clock::Clock};
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let clock = Clock::frozen(SystemTime::now());
+//! let auth = AuthLayer::builder(authlete).clock(clock.clone()).build()?;
+//! clock.advance(Duration::from_secs(60));
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
     fmt,
@@ -22,7 +35,7 @@ pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_authlete::Clock;
+/// use tower_authlete::clock::Clock;
 ///
 /// let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
 /// clock.advance(Duration::from_secs(60));

@@ -35,12 +35,12 @@
 //!    request. Too few scopes are 403, too weak an authentication is 401.
 //! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
 //!
-//! Where the layer is [`optional`](AuthLayerBuilder::optional), a request without credentials passes without
+//! Where the layer is [`optional`](layer::AuthLayerBuilder::optional), a request without credentials passes without
 //! any of this.
 //!
 //! # What is cached
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
-//! [`max_age`](AuthLayerBuilder::max_age); a bad one for
+//! [`max_age`](layer::AuthLayerBuilder::max_age); a bad one for
 //! [`negative_max_age`](CachePolicy::negative_max_age), in a pool of its own; a failure not at
 //! all. In an outage, and only if it is [allowed](CachePolicy::stale_if_error), a good answer serves
 //! beyond its age. If calls fail one after another, none is made for [a while](resilience::Breaker).
@@ -48,6 +48,20 @@
 //! another, nor for a bearer.
 //!
 //! `SECURITY.md` of the package lists all that is kept, and every limit, with its number ("Sizes and bounds").
+//!
+//! # Where things are
+//! | module | |
+//! |---|---|
+//! | [`layer`] | the layer, its settings and its handle |
+//! | [`require`] | requirements of tokens |
+//! | [`cache`], [`resilience`] | how answers are cached, and how calls are made that may fail |
+//! | [`lifecycle`] | longer lives and new values for tokens in use |
+//! | [`proof`] | DPoP, client certificates, signatures |
+//! | [`credentials`], [`precheck`] | where tokens are found, and what they look like |
+//! | [`token`], [`rejection`] | the facts of tokens, and refusals |
+//! | [`metadata`] | protected resource metadata (RFC 9728) |
+//! | [`session`], [`endpoint`], [`delegate`] | sessions of browsers, endpoints, outbound calls |
+//! | [`api`], [`clock`] | the client of Authlete, and the time |
 //!
 //! # Features
 //! | feature | | |
@@ -59,6 +73,7 @@
 //! | `session` | default | sessions of browsers, whose tokens are held here |
 //! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
 //! | `metrics` | | counters for the `metrics` facade: refused, calls, degraded, full, precheck |
+//! | `test-util` | | requests that count as admitted, for unit tests; part of `emulator` |
 //! | `emulator` | | an in-memory Authlete, for development and tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
@@ -70,22 +85,23 @@ mod authorize;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 pub mod cache;
-mod clock;
-mod credentials;
+pub mod clock;
+pub mod credentials;
 pub mod delegate;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
 mod introspect;
-mod layer;
-mod lifecycle;
-mod metadata;
+pub mod layer;
+pub mod lifecycle;
+pub mod metadata;
 mod observe;
-mod precheck;
-mod proof;
-mod rejection;
+pub mod precheck;
+pub mod proof;
+pub mod rejection;
 mod request;
+pub mod require;
 pub mod resilience;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
@@ -95,7 +111,7 @@ mod store;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod testing;
-mod token;
+pub mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[path = "../tests/untrusted/mod.rs"]
@@ -103,29 +119,17 @@ pub mod untrusted;
 mod verdict;
 mod verify;
 
-#[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-pub use self::precheck::{JwtKeys, JwtPrecheck};
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
-pub use self::proof::{
-    Dpop, DpopAlgorithm, MemoryReplays, ProofId, ProofUse, ProofUseFuture, ReplayStore,
-};
+#[doc(inline)]
+pub use self::proof::Dpop;
+#[doc(inline)]
 pub use self::{
-    api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
-    authorize::{Require, RequireDetails},
+    api::{Authlete, ConfigError},
     cache::CachePolicy,
-    clock::Clock,
-    credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
-    introspect::CheckApi,
-    layer::{AuthFuture, AuthHandle, AuthLayer, AuthLayerBuilder, AuthService, RequireService},
-    lifecycle::{AccessTokenRotation, ExtendLifetime},
-    metadata::{MetadataService, ProtectedResource, ProtectedResourceBuilder},
-    precheck::Precheck,
-    proof::{
-        ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
-    },
-    rejection::{EmptyBody, ProblemDetails, Reason, Refusal, Rejection, Renderer},
-    resilience::{BreakerState, Health, Resilience},
-    token::{Properties, PropertiesError, Scopes, TokenInfo, TokenInfoBuilder},
+    layer::{AuthHandle, AuthLayer},
+    rejection::ProblemDetails,
+    require::Require,
+    resilience::Resilience,
+    token::{Properties, Scopes, TokenInfo},
 };

@@ -1,4 +1,12 @@
 //! Protected resource metadata (RFC 9728).
+//!
+//! ```
+//! use tower_authlete::metadata::ProtectedResource;
+//!
+//! let resource = ProtectedResource::builder("https://api.example.com").name("Reports").build()?;
+//! assert_eq!(resource.path(), "/.well-known/oauth-protected-resource");
+//! # Ok::<(), tower_authlete::ConfigError>(())
+//! ```
 
 use std::{
     convert::Infallible,
@@ -32,7 +40,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// ```
 /// use axum::Router;
-/// use tower_authlete::{AuthLayer, ProtectedResource};
+/// use tower_authlete::{AuthLayer, metadata::ProtectedResource};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let resource = ProtectedResource::builder("https://api.example.com/reports")

@@ -1,4 +1,15 @@
 //! Whether a token can be one of the service's: any other is refused without a call.
+//!
+//! ```
+//! use tower_authlete::{AuthLayer, Authlete, precheck::Precheck};
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let random = Precheck::base64url().and(Precheck::length(43..=43));
+//! let auth = AuthLayer::builder(authlete).precheck(random).build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
     fmt,
@@ -20,7 +31,7 @@ pub use self::jwt::{JwtKeys, JwtPrecheck};
 /// [`Precheck::when`]: they must not block.
 ///
 /// ```
-/// use tower_authlete::{AuthLayer, Precheck};
+/// use tower_authlete::{AuthLayer, precheck::Precheck};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// // Random strings as Authlete makes them, or those of an old server.
@@ -92,7 +103,7 @@ impl Precheck {
     /// All characters of a token, including those of a prefix, are among these.
     ///
     /// ```
-    /// use tower_authlete::Precheck;
+    /// use tower_authlete::precheck::Precheck;
     ///
     /// let hex = Precheck::alphabet(('0'..='9').chain('a'..='f'));
     /// ```

@@ -1,4 +1,12 @@
 //! The facts of an access token.
+//!
+//! ```
+//! use tower_authlete::TokenInfo;
+//!
+//! fn greet(token: &TokenInfo) -> String {
+//!     format!("hello {}", token.subject().unwrap_or("stranger"))
+//! }
+//! ```
 
 use std::{
     fmt,
@@ -33,7 +41,7 @@ pub use self::sets::{Properties, PropertiesError, Scopes};
 /// handlers it is also an extractor.
 ///
 /// Which facts there are depends on the API that they come from: `/auth/introspection` has them all;
-/// `/auth/token/update` ([`CheckApi::Update`](crate::CheckApi::Update)) has only
+/// `/auth/token/update` ([`CheckApi::Update`](crate::layer::CheckApi::Update)) has only
 /// [`scopes`](Self::scopes), [`properties`](Self::properties), [`expires_at`](Self::expires_at),
 /// [`authorization_details`](Self::authorization_details) and [`token_type`](Self::token_type). The
 /// answers that issue a token (`/auth/token`, `/auth/token/issue`, `/auth/token/create`) lack

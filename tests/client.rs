@@ -24,11 +24,11 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 use tower_authlete::{
-    ApiVersion, Authlete, AuthleteBuilder,
+    Authlete,
     api::{
-        Error, ErrorKind, IntrospectionRequest, RevocationRequest, TokenCreateRequest,
-        TokenFailRequest, TokenIssueRequest, TokenListRequest, TokenRequest, TokenRevokeRequest,
-        TokenUpdateRequest,
+        ApiVersion, AuthleteBuilder, Error, ErrorKind, IntrospectionRequest, RevocationRequest,
+        TokenCreateRequest, TokenFailRequest, TokenIssueRequest, TokenListRequest, TokenRequest,
+        TokenRevokeRequest, TokenUpdateRequest,
     },
 };
 

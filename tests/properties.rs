@@ -20,7 +20,8 @@ use proptest::{collection::vec, option::weighted, prelude::*, sample::select};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, Authlete, CookieToken, TokenInfo,
+    AuthLayer, Authlete, TokenInfo,
+    credentials::CookieToken,
     resilience::{Resilience, Retry},
 };
 

@@ -54,7 +54,7 @@ pub enum ErrorKind {
         column: usize,
     },
     /// The response is larger (bytes) than
-    /// [`max_response_size`](crate::AuthleteBuilder::max_response_size).
+    /// [`max_response_size`](crate::api::AuthleteBuilder::max_response_size).
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
 }

@@ -17,7 +17,7 @@ type Test = Arc<dyn Fn(&AuthzDetailsElement) -> bool + Send + Sync>;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use tower_authlete::{Require, RequireDetails, };
+/// use tower_authlete::{Require, require::RequireDetails};
 ///
 /// #[derive(Deserialize)]
 /// struct Payment {

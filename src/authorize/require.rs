@@ -7,12 +7,12 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 /// A requirement that a token has to meet. It is evaluated from the token's facts on every request,
 /// also when these come from the cache.
 ///
-/// It applies to all requests of a layer by [`AuthLayerBuilder::require`](crate::AuthLayerBuilder::require),
+/// It applies to all requests of a layer by [`AuthLayerBuilder::require`](crate::layer::AuthLayerBuilder::require),
 /// or is itself a layer for a route inside the [`AuthLayer`](crate::AuthLayer), whose renderer and
 /// realm it uses.
 ///
 /// A fact that a token lacks meets no requirement. As a layer for a route, it refuses requests
-/// without a token with 401, also inside an [`optional`](crate::AuthLayerBuilder::optional) layer. A
+/// without a token with 401, also inside an [`optional`](crate::layer::AuthLayerBuilder::optional) layer. A
 /// requirement of the `optional` layer itself is for requests with a token.
 ///
 /// ```
@@ -187,10 +187,10 @@ impl Require {
     /// The token passes a test of yours. Refused with 403 and the description, which goes to the
     /// client. An `error_description` holds visible ASCII without `"` and `\` (RFC 6750 §3): in the
     /// challenge, `"` becomes `'`, and any other illegal character `?`.
-    /// [`Rejection::description`](crate::Rejection::description) is unchanged.
+    /// [`Rejection::description`](crate::rejection::Rejection::description) is unchanged.
     ///
     /// The test is called with all facts of an introspection: if a token is known only by the answer that
-    /// issued it, Authlete is asked first. [`CheckApi::Update`](crate::CheckApi::Update) provides fewer facts: a
+    /// issued it, Authlete is asked first. [`CheckApi::Update`](crate::layer::CheckApi::Update) provides fewer facts: a
     /// test must not pass there because a fact is missing.
     ///
     /// ```

@@ -1,4 +1,14 @@
 //! What a request presents: where its access token is, and whether it is well formed.
+//!
+//! ```
+//! use tower_authlete::{AuthLayer, Authlete, credentials::CookieToken};
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let auth = AuthLayer::builder(authlete).token_source(CookieToken::new("token")).build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -26,7 +36,7 @@ pub(crate) static DPOP: HeaderName = HeaderName::from_static("dpop");
 /// should not.
 ///
 /// ```
-/// use tower_authlete::{MalformedCredentials, RequestHead, TokenSource};
+/// use tower_authlete::credentials::{MalformedCredentials, RequestHead, TokenSource};
 ///
 /// /// `Sec-WebSocket-Protocol: bearer, <token>`
 /// struct WebSocketProtocol;
@@ -105,7 +115,7 @@ fn after(scheme: Scheme, rest: &[u8]) -> Result<AccessToken<'_>, MalformedCreden
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_authlete::HeaderToken;
+/// use tower_authlete::credentials::HeaderToken;
 ///
 /// let place = HeaderToken::new(HeaderName::from_static("x-access-token"));
 /// ```

@@ -48,7 +48,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// valid for at most `life` (5 minutes by default), since they are not revoked at Authlete.
 ///
 /// If the inbound token is revoked elsewhere, this server learns of it within the layer's
-/// [`max_age`](crate::AuthLayerBuilder::max_age). A token that is created just before that expires `life`
+/// [`max_age`](crate::layer::AuthLayerBuilder::max_age). A token that is created just before that expires `life`
 /// later, so that other services accept calls for at most `max_age` and `life` together: 6 minutes by
 /// default.
 ///

@@ -20,7 +20,7 @@ use crate::{api::Problems, clock::DAY};
 /// | size of a body | 64 KiB, fixed | 413 |
 ///
 /// Each endpoint has limits of its own, which its clones share. If the client's
-/// [transport](crate::AuthleteBuilder::transport) limits concurrent calls, that limit must exceed the sum
+/// [transport](crate::api::AuthleteBuilder::transport) limits concurrent calls, that limit must exceed the sum
 /// of `max_in_flight` of all endpoints, so that checks never wait behind them. Otherwise give the endpoints
 /// an [`Authlete`](crate::Authlete) of their own.
 ///

@@ -24,7 +24,7 @@ use crate::{
 /// So is the access token that was issued with a refresh token, if it was issued by a
 /// [`TokenEndpoint`](super::TokenEndpoint) of this process.
 ///
-/// [`AccessTokenRotation`](crate::AccessTokenRotation) gives a token new values. If a request names an old value, the newest is
+/// [`AccessTokenRotation`](crate::lifecycle::AccessTokenRotation) gives a token new values. If a request names an old value, the newest is
 /// revoked too, within one minute after the rotation that made it. Later it is not known any more, and the
 /// token stays valid: [`AuthHandle::revoke`] revokes it.
 ///

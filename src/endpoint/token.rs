@@ -50,7 +50,7 @@ type DecideFn = Box<dyn Fn(TokenResponse) -> DecisionFuture + Send + Sync>;
 /// invalidated.
 ///
 /// The layer remembers the access tokens of 100 000 refresh tokens. A replaced access token of any other
-/// refresh token is refused within [`max_age`](crate::AuthLayerBuilder::max_age).
+/// refresh token is refused within [`max_age`](crate::layer::AuthLayerBuilder::max_age).
 ///
 /// # Failures
 ///
@@ -109,7 +109,7 @@ impl TokenEndpointBuilder {
 
     /// Where to find the certificates by which clients authenticate, and to which Authlete binds the
     /// tokens that it issues (RFC 8705 §2, §3). The layer needs the
-    /// [same setting](crate::AuthLayerBuilder::client_certificates). Default: nowhere.
+    /// [same setting](crate::layer::AuthLayerBuilder::client_certificates). Default: nowhere.
     pub fn client_certificates(mut self, certificates: ClientCertificates) -> Self {
         self.settings.certificates = Some(certificates);
         self

@@ -61,9 +61,8 @@ impl<R> AuthLayer<R> {
     /// # use axum::{Router, routing::{get, post}};
     /// # fn app(authlete: tower_authlete::Authlete) -> Result<Router, tower_authlete::ConfigError> {
     /// # async fn handler() {}
-    /// let auth = tower_authlete::AuthLayer::builder(authlete)
-    ///     .cache(tower_authlete::CachePolicy::new().stale_if_error(Duration::from_secs(600)))
-    ///     .build()?;
+    /// let cache = tower_authlete::CachePolicy::new().stale_if_error(Duration::from_secs(600));
+    /// let auth = tower_authlete::AuthLayer::builder(authlete).cache(cache).build()?;
     /// let strict = auth.stale_if_error(Duration::ZERO);
     /// let app = Router::new()
     ///     .route("/reports", get(handler))
@@ -84,7 +83,7 @@ impl<R> AuthLayer<R> {
     ///
     /// | request | |
     /// |---|---|
-    /// | without credentials | passes without a [`TokenInfo`](crate::TokenInfo), whatever the layer [requires](crate::AuthLayerBuilder::require) |
+    /// | without credentials | passes without a [`TokenInfo`](crate::TokenInfo), whatever the layer [requires](crate::layer::AuthLayerBuilder::require) |
     /// | with a valid token | passes if the token meets what the layer requires; otherwise 401 or 403 |
     /// | with an unknown, expired or revoked token, or malformed credentials | 401 or 400, as ever: a client that presents a token learns that it has to renew it |
     ///

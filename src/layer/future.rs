@@ -19,8 +19,8 @@ use crate::{
 };
 
 pin_project! {
-    /// Response future of [`AuthService`](crate::AuthService) and
-    /// [`RequireService`](crate::RequireService).
+    /// Response future of [`AuthService`](crate::layer::AuthService) and
+    /// [`RequireService`](crate::require::RequireService).
     pub struct AuthFuture<S, B, ResB>
     where
         S: Service<Request<B>>,

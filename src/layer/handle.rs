@@ -14,7 +14,7 @@ use crate::{
 ///
 /// If Authlete accepts a token in two forms, such as a JWT and the opaque string that was issued with it,
 /// each form has a cache entry of its own. What is done by one form takes effect for the other within
-/// [`max_age`](crate::AuthLayerBuilder::max_age), as if it was done by another server.
+/// [`max_age`](crate::layer::AuthLayerBuilder::max_age), as if it was done by another server.
 #[derive(Clone)]
 pub struct AuthHandle {
     pub(crate) lifecycle: Arc<Lifecycle>,
@@ -25,7 +25,7 @@ pub struct AuthHandle {
 impl AuthHandle {
     /// Invalidates the cache entries of a token, by this value, its newest value and the one before: the
     /// next request with it calls Authlete. The response to a call in flight is neither cached nor used. An
-    /// overlap of [rotated](crate::AccessTokenRotation) values ends.
+    /// overlap of [rotated](crate::lifecycle::AccessTokenRotation) values ends.
     pub fn forget(&self, token: &str) {
         self.lifecycle.invalidate(token);
     }

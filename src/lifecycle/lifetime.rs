@@ -44,7 +44,7 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_authlete::{AuthLayer, ExtendLifetime};
+/// use tower_authlete::{AuthLayer, lifecycle::ExtendLifetime};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);

@@ -1,4 +1,23 @@
-//! How long tokens live, and by which values: extension, rotation, issue, update, revocation.
+//! How long tokens live, and by which values: tokens in use get longer lives, and new values.
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::HeaderName;
+//! use tower_authlete::{
+//!     AuthLayer, Authlete,
+//!     lifecycle::{AccessTokenRotation, ExtendLifetime},
+//! };
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let new_token = HeaderName::from_static("x-new-token");
+//! let auth = AuthLayer::builder(authlete)
+//!     .extend_lifetime(ExtendLifetime::new().to(Duration::from_secs(1800)))
+//!     .rotate(AccessTokenRotation::in_header(new_token))
+//!     .build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use crate::{
 /// The client is told the new value in the response that it gets, and has to use it from then on: the
 /// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap), which other
 /// processes do not know of. What they have cached of the old value they use for their
-/// [`max_age`](crate::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
+/// [`max_age`](crate::layer::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
 /// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
 /// with one token cause one rotation, and all of them learn the same new value.
 ///
@@ -36,7 +36,7 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use http::HeaderName;
-/// use tower_authlete::{AuthLayer, AccessTokenRotation};
+/// use tower_authlete::{AuthLayer, lifecycle::AccessTokenRotation};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let rotation = AccessTokenRotation::in_header(HeaderName::from_static("x-new-token"))
@@ -72,7 +72,7 @@ impl AccessTokenRotation {
     }
 
     /// The client gets the new value as this cookie, `HttpOnly; Secure; SameSite=Lax; Path=/`. Use it
-    /// with [`CookieToken`](crate::CookieToken).
+    /// with [`CookieToken`](crate::credentials::CookieToken).
     #[must_use]
     pub fn in_cookie(name: impl Into<String>) -> Self {
         Self::new(Place::Cookie(name.into()))

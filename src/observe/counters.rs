@@ -1,7 +1,7 @@
 //! Counters for the `metrics` facade, with the feature `metrics`; without it they do nothing. No label holds
 //! a token, a subject or a client.
 
-/// A request was refused, for a [`Reason`](crate::Reason) of this name.
+/// A request was refused, for a [`Reason`](crate::rejection::Reason) of this name.
 pub(crate) fn refused(reason: &'static str) {
     count("tower_authlete_refused_total", "reason", reason);
 }

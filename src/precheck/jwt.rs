@@ -42,7 +42,10 @@ const ALGORITHMS: [Algorithm; 9] = [
 /// Authlete also accepts the random strings that it issues with JWTs. If they are in use, allow them:
 ///
 /// ```
-/// use tower_authlete::{AuthLayer, JwtKeys, JwtPrecheck, Precheck};
+/// use tower_authlete::{
+///     AuthLayer,
+///     precheck::{JwtKeys, JwtPrecheck, Precheck},
+/// };
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let keys = JwtKeys::from_json(r#"{ "keys": [{
@@ -96,7 +99,7 @@ impl JwtPrecheck {
     }
 
     /// Does not test the expiry. It is needed if anything extends tokens by `/auth/token/update`, which does
-    /// not change their `exp`. It is implied in layers that [extend tokens](crate::ExtendLifetime) themselves.
+    /// not change their `exp`. It is implied in layers that [extend tokens](crate::lifecycle::ExtendLifetime) themselves.
     #[must_use]
     pub fn ignore_expiry(self) -> Self {
         Self { expiry: false, ..self }

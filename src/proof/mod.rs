@@ -1,5 +1,16 @@
-//! Is the presenter of a token its holder? DPoP proofs (RFC 9449), client certificates (RFC 8705)
+//! Whether the presenter of a token is its holder: DPoP proofs (RFC 9449), client certificates (RFC 8705)
 //! and message signatures (RFC 9421).
+//!
+//! ```
+//! use tower_authlete::{AuthLayer, Authlete, proof::ClientCertificates};
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let certificates = ClientCertificates::from_connection();
+//! let auth = AuthLayer::builder(authlete).client_certificates(certificates).build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 #[cfg(feature = "dpop")]
 mod dpop;

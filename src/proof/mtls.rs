@@ -34,7 +34,7 @@ const REPEATABLE: [&str; 3] = ["By", "URI", "DNS"];
 /// requests. What accepts the connections sets it, after TLS has verified that the client has the key.
 ///
 /// ```
-/// use tower_authlete::ClientCertificate;
+/// use tower_authlete::proof::ClientCertificate;
 ///
 /// # fn peer_certificates() -> Option<Vec<Vec<u8>>> { None }
 /// # let mut request = http::Request::new(());
@@ -107,7 +107,7 @@ impl fmt::Debug for ClientCertificate {
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_authlete::ClientCertificates;
+/// use tower_authlete::proof::ClientCertificates;
 ///
 /// let own_tls = ClientCertificates::from_connection();
 /// let proxy = ClientCertificates::from_client_cert_header(["10.0.0.0/8"]);
@@ -147,7 +147,7 @@ impl ClientCertificates {
     }
 
     /// In the `Client-Cert` header (RFC 9440) of proxies at these addresses or networks (CIDR), as
-    /// [`PeerAddr`](crate::PeerAddr) tells. They must take that header away from what clients send.
+    /// [`PeerAddr`](crate::proof::PeerAddr) tells. They must take that header away from what clients send.
     #[must_use]
     pub fn from_client_cert_header(proxies: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let name = HeaderName::from_static("client-cert");

@@ -28,7 +28,7 @@ use crate::{
 /// which URL that is depends on who reads it (RFC 3986 §6.2.2.3).
 ///
 /// ```
-/// use tower_authlete::Origin;
+/// use tower_authlete::proof::Origin;
 ///
 /// let fixed = Origin::fixed("https://api.example.com");
 /// // Behind a proxy that sends these paths on without their beginning:
@@ -94,7 +94,7 @@ impl Unplaced {
 /// use std::net::SocketAddr;
 ///
 /// use axum::{Router, extract::{ConnectInfo, Request}, middleware::{Next, from_fn}};
-/// use tower_authlete::PeerAddr;
+/// use tower_authlete::proof::PeerAddr;
 ///
 /// // Outside of the layer; the server uses `into_make_service_with_connect_info`.
 /// let app: Router = Router::new().layer(from_fn(

@@ -39,7 +39,7 @@ pub struct SignatureError(#[source] BoxError);
 /// tokens are known without it until they are introspected, unless this setting is there.
 ///
 /// ```
-/// use tower_authlete::{AuthLayer, MessageSignatures};
+/// use tower_authlete::{AuthLayer, proof::MessageSignatures};
 ///
 /// # fn sign(base: &[String], response: &mut http::response::Parts) -> Result<(), std::io::Error> { Ok(()) }
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {

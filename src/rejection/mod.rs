@@ -1,4 +1,14 @@
 //! Refusals: reason, status, challenge and body, shared by the layer, requirements of routes and extractors.
+//!
+//! ```
+//! use tower_authlete::{AuthLayer, Authlete, ProblemDetails};
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let auth = AuthLayer::builder(authlete).renderer(ProblemDetails).build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
 
 pub(crate) mod challenge;
 mod grpc;

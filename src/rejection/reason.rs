@@ -54,7 +54,7 @@ impl Reason {
     /// [`error`](Self::error), every reason has one.
     ///
     /// ```
-    /// use tower_authlete::Reason;
+    /// use tower_authlete::rejection::Reason;
     ///
     /// assert_eq!(Reason::InvalidToken.as_str(), "invalid_token");
     /// assert_eq!(Reason::NoCredentials.as_str(), "no_credentials");

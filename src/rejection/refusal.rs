@@ -22,13 +22,13 @@ const SCOPES: &str = "the access token does not have the scopes that this takes"
 ///
 /// Handlers refuse with one too. It becomes a response by `into()`, and in axum by `IntoResponse`. The
 /// nearest [`AuthLayer`](crate::AuthLayer) outside gives that response the layer's challenge (realm, scheme,
-/// metadata) and renders it by the layer's [`Renderer`](crate::Renderer). It counts as a refusal: the token is neither
+/// metadata) and renders it by the layer's [`Renderer`](crate::rejection::Renderer). It counts as a refusal: the token is neither
 /// extended nor rotated by this request. Status, headers and extensions that are added to the response
 /// on its way stay; its body is replaced. Without a layer, the body stays empty.
 ///
 /// ```
 /// use axum::{extract::Path, http::StatusCode};
-/// use tower_authlete::{Rejection, TokenInfo};
+/// use tower_authlete::{TokenInfo, rejection::Rejection};
 ///
 /// # fn owner_of(_: &str) -> &'static str { "alice" }
 /// async fn delete(Path(note): Path<String>, token: TokenInfo) -> Result<StatusCode, Rejection> {
@@ -97,7 +97,7 @@ impl Rejection {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tower_authlete::Rejection;
+    /// use tower_authlete::rejection::Rejection;
     ///
     /// let rejection =
     ///     Rejection::insufficient_authentication().with_max_age(Duration::from_secs(300));

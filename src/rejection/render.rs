@@ -83,7 +83,7 @@ impl<'r> Refusal<'r> {
 /// ```
 /// use axum::body::Body;
 /// use http::Response;
-/// use tower_authlete::{AuthLayer, Refusal};
+/// use tower_authlete::{AuthLayer, rejection::Refusal};
 ///
 /// # fn example(authlete: tower_authlete::Authlete) -> Result<(), tower_authlete::ConfigError> {
 /// let auth = AuthLayer::builder(authlete)
@@ -132,7 +132,7 @@ impl<B: Default> Renderer<B> for EmptyBody {
 /// Renders refusals as problem details (RFC 9457), for bodies that can be made from bytes, such as
 /// axum's `Body` and `Full<Bytes>`.
 ///
-/// Its members: `title`, `status`, `detail`, and, where they apply, `error` ([`Reason::error`](crate::Reason::error)),
+/// Its members: `title`, `status`, `detail`, and, where they apply, `error` ([`Reason::error`](crate::rejection::Reason::error)),
 /// and `scope`, `acr_values` and `max_age` (s) as in the challenge.
 ///
 /// [`with`](Self::with) is for all other bodies. A body that only a middleware inside can make, such as

@@ -30,7 +30,7 @@ use crate::{
 /// | [`max_waiting`](Self::max_waiting) | checks | 1024 | | 503 at once |
 ///
 /// # Errors
-/// A value out of bounds is an error when the layer is [built](crate::AuthLayerBuilder::build), which
+/// A value out of bounds is an error when the layer is [built](crate::layer::AuthLayerBuilder::build), which
 /// names the setting, such as `resilience.deadline`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "settings do nothing until they are given to a layer"]
@@ -176,10 +176,10 @@ impl Retry {
 /// the defaults, wrong credentials cost 5 calls and then one for each pause. Meanwhile checks are 500 instead of
 /// 503, and no stale answer is used.
 ///
-/// Pauses are measured by the layer's [`clock`](crate::AuthLayerBuilder::clock).
+/// Pauses are measured by the layer's [`clock`](crate::layer::AuthLayerBuilder::clock).
 ///
 /// # Errors
-/// A value out of bounds is an error when the layer is [built](crate::AuthLayerBuilder::build), which
+/// A value out of bounds is an error when the layer is [built](crate::layer::AuthLayerBuilder::build), which
 /// names `resilience.breaker.after` or `resilience.breaker.pause`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "settings do nothing until they are given to a layer"]

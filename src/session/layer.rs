@@ -49,9 +49,9 @@ const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 /// ends at its next use.
 ///
 /// # Rotation
-/// Where the layer inside [rotates](crate::AccessTokenRotation) access tokens, the session gets the new value, and the
+/// Where the layer inside [rotates](crate::lifecycle::AccessTokenRotation) access tokens, the session gets the new value, and the
 /// browser does not: it is stored before the response continues. Give the rotation an
-/// [overlap](crate::AccessTokenRotation::overlap) for requests that are under way with the old value. Other
+/// [overlap](crate::lifecycle::AccessTokenRotation::overlap) for requests that are under way with the old value. Other
 /// processes accept that value for their `max_age`, or respond with 401 if they ask Authlete.
 ///
 /// # Cross-site requests

@@ -110,7 +110,7 @@ impl fmt::Display for Scopes {
 /// assert_eq!(properties.get("plan"), Some("gold"));
 /// let account: Account = properties.deserialize()?;
 /// assert_eq!((account.plan.as_str(), account.seats), ("gold", 5));
-/// # Ok::<(), tower_authlete::PropertiesError>(())
+/// # Ok::<(), tower_authlete::token::PropertiesError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Properties(pub(super) Held<Property>);

@@ -6,13 +6,14 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tower_authlete::{
-    AuthHandle, AuthLayer, AuthLayerBuilder, Authlete,
+    AuthHandle, AuthLayer, Authlete,
     api::{GrantType, TokenAction, TokenCreateRequest, TokenFailReason},
     emulator::Emulator,
     endpoint::{
         Decision, Limits, RevocationEndpoint, RevocationEndpointBuilder, TokenEndpoint,
         TokenEndpointBuilder,
     },
+    layer::AuthLayerBuilder,
 };
 
 use crate::support::{Answer, Bench, Protected, send};

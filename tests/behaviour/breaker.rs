@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use http::{StatusCode, header::RETRY_AFTER};
 use tower_authlete::{
-    AuthLayer, BreakerState, CachePolicy, CheckApi, EmptyBody,
+    AuthLayer, CachePolicy,
     emulator::{Api, Fault},
-    resilience::{Breaker, Retry},
+    layer::CheckApi,
+    rejection::EmptyBody,
+    resilience::{Breaker, BreakerState, Retry},
 };
 use tracing::Level;
 

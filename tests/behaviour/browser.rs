@@ -10,9 +10,11 @@ use http::{HeaderMap, Request};
 use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 use tower_authlete::{
-    AccessTokenRotation, AuthLayer, AuthLayerBuilder, TokenInfo,
+    AuthLayer, TokenInfo,
     api::{Secret, TokenListRequest},
     emulator::{Api, TokenPair},
+    layer::AuthLayerBuilder,
+    lifecycle::AccessTokenRotation,
     session::{
         MemoryStore, Replaced, SessionId, SessionLayer, SessionLayerBuilder, SessionStore,
         SessionTokens, Sessions,

@@ -73,7 +73,7 @@ async fn a_token_that_expires_while_it_is_cached_is_refused() {
 #[tokio::test]
 async fn a_token_that_is_good_but_past_by_our_clock_is_served_and_not_cached() {
     let bench = Bench::new().await;
-    let clock = tower_authlete::Clock::frozen(bench.clock.now() + 7200 * SECOND);
+    let clock = tower_authlete::clock::Clock::frozen(bench.clock.now() + 7200 * SECOND);
     let api = bench.api_with(|layer| layer.clock(clock));
     let token = bench.authlete.token().subject("alice").issue().await;
     for calls in 1..=3 {

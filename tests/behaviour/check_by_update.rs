@@ -5,8 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    CheckApi, Require,
+    Require,
     emulator::{Api, Fault},
+    layer::CheckApi,
 };
 
 use crate::support::Bench;

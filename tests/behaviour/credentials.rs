@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use proptest::prelude::*;
-use tower_authlete::{CookieToken, HeaderToken};
+use tower_authlete::credentials::{CookieToken, HeaderToken};
 
 use crate::support::{Answer, Bench, send};
 

@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    AuthLayer, ExtendLifetime, ProofId, ProofUse, ProofUseFuture, ReplayStore,
+    AuthLayer,
     emulator::{Api, Fault},
+    lifecycle::ExtendLifetime,
+    proof::{ProofId, ProofUse, ProofUseFuture, ReplayStore},
     resilience::{Resilience, Retry},
 };
 

@@ -11,9 +11,11 @@ use http::{Request, StatusCode};
 use serde_json::json;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, CachePolicy, ExtendLifetime, Require, TokenInfo,
+    AuthLayer, CachePolicy, Require, TokenInfo,
     api::{IntrospectionRequest, RequestBody, TokenUpdateRequest},
     emulator::{Api, Fault},
+    layer::AuthLayerBuilder,
+    lifecycle::ExtendLifetime,
     resilience::{Breaker, Retry},
 };
 

@@ -5,9 +5,10 @@ use futures_util::{FutureExt, future::join_all};
 use http::{StatusCode, header::RETRY_AFTER};
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
 use tower_authlete::{
-    AuthLayer, BreakerState, CachePolicy,
+    AuthLayer, CachePolicy,
     emulator::Api,
     endpoint::{RevocationEndpoint, TokenEndpoint},
+    resilience::BreakerState,
 };
 
 use crate::{

@@ -3,8 +3,10 @@
 use axum::{Router, body::Body, routing::any};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use tower_authlete::{
-    AuthLayer, MessageSignatures, ProblemDetails, Refusal, Renderer, Require, TokenInfo,
+    AuthLayer, ProblemDetails, Require, TokenInfo,
     emulator::Fault,
+    proof::MessageSignatures,
+    rejection::{Refusal, Renderer},
 };
 
 use crate::support::{Answer, Bench, NEW, Protected, SECOND, rotation, send};

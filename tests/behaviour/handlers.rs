@@ -14,8 +14,10 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, Dpop, ExtendLifetime, ProblemDetails, Refusal, Rejection, Renderer, Require,
-    TokenInfo, emulator::Fault,
+    AuthLayer, Dpop, ProblemDetails, Require, TokenInfo,
+    emulator::Fault,
+    lifecycle::ExtendLifetime,
+    rejection::{Refusal, Rejection, Renderer},
 };
 
 use crate::{

@@ -6,7 +6,7 @@ use axum::{body::Body, extract::Request};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tower_authlete::{AuthLayerBuilder, Dpop, PeerAddr, emulator::TokenBuilder};
+use tower_authlete::{Dpop, emulator::TokenBuilder, layer::AuthLayerBuilder, proof::PeerAddr};
 
 use crate::{
     keys::{Key, merged},

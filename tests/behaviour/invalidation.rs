@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tower_authlete::{AuthHandle, CachePolicy, ExtendLifetime, emulator::Api};
+use tower_authlete::{AuthHandle, CachePolicy, emulator::Api, lifecycle::ExtendLifetime};
 
 use crate::{
     holder::Holder,

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use tower_authlete::{
-    ExtendLifetime,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
+    lifecycle::ExtendLifetime,
 };
 
 use crate::{

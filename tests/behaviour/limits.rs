@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    BreakerState, CachePolicy,
+    CachePolicy,
     emulator::{Api, Fault},
-    resilience::Breaker,
+    resilience::{Breaker, BreakerState},
 };
 
 use crate::support::{Bench, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
-use tower_authlete::{DpopAlgorithm, ProtectedResource};
+use tower_authlete::{metadata::ProtectedResource, proof::DpopAlgorithm};
 
 use crate::support::{Answer, Bench, Protected, send};
 

@@ -25,7 +25,11 @@ use tokio_rustls::{
     },
 };
 use tower::{Layer, service_fn};
-use tower_authlete::{AuthLayer, ClientCertificate, ClientCertificates, ExtendLifetime, PeerAddr};
+use tower_authlete::{
+    AuthLayer,
+    lifecycle::ExtendLifetime,
+    proof::{ClientCertificate, ClientCertificates, PeerAddr},
+};
 
 use crate::support::{Answer, Bench, Protected, SECOND, send, wrong_settings};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{Router, body::Body, extract::Request, routing::get};
 use http::{HeaderName, StatusCode};
 use tower_authlete::{
-    AuthLayer, HeaderToken, Properties, Require, Scopes, TokenInfo, emulator::Api,
+    AuthLayer, Properties, Require, Scopes, TokenInfo, credentials::HeaderToken, emulator::Api,
 };
 
 use crate::{

@@ -7,9 +7,11 @@ use axum::{extract::Request, middleware};
 use http::{HeaderValue, header};
 use serde_json::json;
 use tower_authlete::{
-    AccessTokenRotation, AuthLayer, CachePolicy, Dpop, ExtendLifetime, MessageSignatures,
+    AuthLayer, CachePolicy, Dpop,
     api::TokenRevokeRequest,
     emulator::{Api, Fault},
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
+    proof::MessageSignatures,
     resilience::Breaker,
 };
 

@@ -10,8 +10,12 @@ use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, ExtendLifetime, MalformedCredentials, Refusal, Renderer,
-    RequestHead, Require, TokenSource, emulator::Api,
+    AuthLayer, Require,
+    credentials::{MalformedCredentials, RequestHead, TokenSource},
+    emulator::Api,
+    layer::AuthLayerBuilder,
+    lifecycle::ExtendLifetime,
+    rejection::{Refusal, Renderer},
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};

@@ -6,8 +6,12 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tower_authlete::{
-    AuthLayerBuilder, Dpop, ExtendLifetime, JwtKeys, JwtPrecheck, Precheck, TokenSource,
+    Dpop,
+    credentials::TokenSource,
     emulator::Fault,
+    layer::AuthLayerBuilder,
+    lifecycle::ExtendLifetime,
+    precheck::{JwtKeys, JwtPrecheck, Precheck},
 };
 
 use crate::{
@@ -347,8 +351,8 @@ struct Anything;
 impl TokenSource for Anything {
     fn token<'r>(
         &self,
-        head: tower_authlete::RequestHead<'r>,
-    ) -> Result<Option<&'r str>, tower_authlete::MalformedCredentials> {
+        head: tower_authlete::credentials::RequestHead<'r>,
+    ) -> Result<Option<&'r str>, tower_authlete::credentials::MalformedCredentials> {
         Ok(head.headers.get("x-token").and_then(|value| value.to_str().ok()))
     }
 }

@@ -6,7 +6,11 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_authlete::{ProblemDetails, Reason, Refusal, Require, emulator::Fault};
+use tower_authlete::{
+    ProblemDetails, Require,
+    emulator::Fault,
+    rejection::{Reason, Refusal},
+};
 
 use crate::support::Bench;
 

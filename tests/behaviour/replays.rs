@@ -3,7 +3,7 @@
 use axum::{Router, extract::Path, routing::get};
 use futures_util::FutureExt;
 use serde_json::json;
-use tower_authlete::{AuthLayer, Dpop, Origin, emulator::Api};
+use tower_authlete::{AuthLayer, Dpop, emulator::Api, proof::Origin};
 
 use crate::{
     holder::Holder,

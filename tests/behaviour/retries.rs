@@ -10,9 +10,11 @@ use std::{
 
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, CheckApi, Dpop, ExtendLifetime,
+    AuthLayer, Dpop,
     api::{ErrorKind, IntrospectionRequest, TokenUpdateRequest},
     emulator::{Api, Fault},
+    layer::{AuthLayerBuilder, CheckApi},
+    lifecycle::ExtendLifetime,
     resilience::{Breaker, Retry},
 };
 

@@ -8,9 +8,10 @@ use std::{
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayer, CachePolicy, MemoryReplays, ProofId, ProofUseFuture, ReplayStore,
+    AuthLayer, CachePolicy,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
+    proof::{MemoryReplays, ProofId, ProofUseFuture, ReplayStore},
 };
 
 use crate::{

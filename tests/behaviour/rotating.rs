@@ -11,10 +11,13 @@ use futures_util::{future::join_all, poll};
 use http::{Request, StatusCode, Version, header};
 use serde_json::json;
 use tower_authlete::{
-    AccessTokenRotation, AuthLayerBuilder, BreakerState, CachePolicy, CookieToken, JwtKeys,
-    JwtPrecheck, Precheck, Require,
+    CachePolicy, Require,
+    credentials::CookieToken,
     emulator::{Api, Fault},
-    resilience::Breaker,
+    layer::AuthLayerBuilder,
+    lifecycle::AccessTokenRotation,
+    precheck::{JwtKeys, JwtPrecheck, Precheck},
+    resilience::{Breaker, BreakerState},
 };
 
 use crate::{

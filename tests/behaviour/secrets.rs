@@ -10,16 +10,18 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tower::service_fn;
 use tower_authlete::{
-    ApiVersion, AuthLayer, Authlete, CachePolicy, ClientCertificate, MalformedCredentials,
+    AuthLayer, Authlete, CachePolicy,
     api::{
-        IntrospectionRequest, IntrospectionResponse, Pair, Property, RequestBody,
+        ApiVersion, IntrospectionRequest, IntrospectionResponse, Pair, Property, RequestBody,
         RevocationRequest, Secret, TokenCreateRequest, TokenCreateResponse, TokenFailRequest,
         TokenIssueRequest, TokenIssueResponse, TokenListRequest, TokenListResponse, TokenRequest,
         TokenResponse, TokenRevokeRequest, TokenUpdateRequest, TokenUpdateResponse,
     },
+    credentials::MalformedCredentials,
     delegate::DelegateLayer,
     emulator::{EmulatorBuilder, Fault},
     endpoint::{Decision, RevocationEndpoint, TokenEndpoint},
+    proof::ClientCertificate,
     resilience::{Breaker, Resilience},
 };
 
@@ -291,8 +293,9 @@ async fn settings_show_no_secret() {
 async fn a_broken_clock_is_warned_of_once() {
     let (log, _guard) = logged();
     let bench = Bench::new().await;
-    let ahead =
-        tower_authlete::Clock::frozen(bench.clock.now() + std::time::Duration::from_secs(7200));
+    let ahead = tower_authlete::clock::Clock::frozen(
+        bench.clock.now() + std::time::Duration::from_secs(7200),
+    );
     let api = bench.api_with(|layer| layer.clock(ahead));
     for _ in 0..3 {
         let token = bench.authlete.token().issue().await;

@@ -10,10 +10,13 @@ use std::{
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 use tower_authlete::{
-    AccessTokenRotation, AuthLayerBuilder, AuthService, Authlete, CachePolicy, CheckApi,
-    ClientCertificates, Dpop, ExtendLifetime, MessageSignatures, Origin, Require, RequireService,
+    Authlete, CachePolicy, Dpop, Require,
     delegate::{DelegateLayer, DelegateService},
     endpoint::{Limits, TokenEndpoint},
+    layer::{AuthLayerBuilder, AuthService, CheckApi},
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
+    proof::{ClientCertificates, MessageSignatures, Origin},
+    require::RequireService,
     resilience::{Breaker, Resilience},
     session::{MemoryStore, SessionLayer},
 };

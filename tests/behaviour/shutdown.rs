@@ -10,8 +10,11 @@ use tokio::{
     net::TcpListener,
 };
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Authlete, CachePolicy, ExtendLifetime, MalformedCredentials,
-    RequestHead, TokenSource, emulator::Api,
+    AuthLayer, Authlete, CachePolicy,
+    credentials::{MalformedCredentials, RequestHead, TokenSource},
+    emulator::Api,
+    layer::AuthLayerBuilder,
+    lifecycle::ExtendLifetime,
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, resilience};

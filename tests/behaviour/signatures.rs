@@ -6,7 +6,7 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
-use tower_authlete::{MessageSignatures, api::IntrospectionRequest};
+use tower_authlete::{api::IntrospectionRequest, proof::MessageSignatures};
 
 use crate::support::{Bench, ORIGIN, Protected, send};
 

@@ -15,7 +15,9 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn,
     util::BoxCloneSyncService,
 };
-use tower_authlete::{AuthLayer, AuthLayerBuilder, ProblemDetails, Rejection, Require, TokenInfo};
+use tower_authlete::{
+    AuthLayer, ProblemDetails, Require, TokenInfo, layer::AuthLayerBuilder, rejection::Rejection,
+};
 use tower_http::{
     compression::{CompressionBody, CompressionLayer},
     cors::CorsLayer,

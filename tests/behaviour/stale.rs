@@ -7,8 +7,9 @@ use futures_util::FutureExt;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, CachePolicy, TokenInfo,
+    CachePolicy, TokenInfo,
     emulator::{Api, Fault},
+    layer::AuthLayerBuilder,
 };
 
 use crate::{

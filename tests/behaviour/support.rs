@@ -17,10 +17,13 @@ use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_authlete::{
-    AccessTokenRotation, AuthHandle, AuthLayer, AuthLayerBuilder, Clock, ConfigError, Renderer,
-    Require, TokenInfo,
+    AuthHandle, AuthLayer, ConfigError, Require, TokenInfo,
     api::{IntrospectionRequest, TokenRevokeRequest},
+    clock::Clock,
     emulator::{Api, Emulator, Hold},
+    layer::AuthLayerBuilder,
+    lifecycle::AccessTokenRotation,
+    rejection::Renderer,
     resilience::{Resilience, Retry},
 };
 

@@ -9,8 +9,8 @@ use http::Request;
 use tokio::sync::Notify;
 use tower::{ServiceExt, util::MapRequest};
 use tower_authlete::{
-    Authlete, AuthleteBuilder,
-    api::{RequestBody, TlsRoots, Transport},
+    Authlete,
+    api::{AuthleteBuilder, RequestBody, TlsRoots, Transport},
 };
 
 use crate::support::{Bench, SECOND};

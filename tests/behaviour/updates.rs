@@ -6,12 +6,13 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tower_authlete::{
-    RequireDetails, TokenInfo,
+    TokenInfo,
     api::{
         AuthzDetails, AuthzDetailsElement, TokenUpdateAction, TokenUpdateRequest,
         TokenUpdateResponse,
     },
     emulator::{Api, Fault},
+    require::RequireDetails,
 };
 
 use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, rotation};

@@ -5,7 +5,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
-use tower_authlete::{ApiVersion, emulator::Emulator};
+use tower_authlete::{api::ApiVersion, emulator::Emulator};
 
 use crate::support::is_good;
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use tower_authlete::{
-    Authlete, Clock,
+    Authlete,
     api::{IntrospectionAction, IntrospectionRequest, IntrospectionResponse, TokenRequest},
+    clock::Clock,
     emulator::Emulator,
 };
 

@@ -15,8 +15,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_authlete::{
-    AuthLayer, Authlete, CachePolicy, Clock, ProblemDetails, TokenInfo,
+    AuthLayer, Authlete, CachePolicy, ProblemDetails, TokenInfo,
     api::{TlsRoots, Transport},
+    clock::Clock,
     resilience::{Resilience, Retry},
 };
 

@@ -12,7 +12,7 @@ use super::{
     shared::{NOW, now},
     signing::{X, sign},
 };
-use crate::{JwtKeys, JwtPrecheck, Precheck};
+use crate::precheck::{JwtKeys, JwtPrecheck, Precheck};
 
 /// Input: a token; or on two lines its header and its claims, which are then signed. A token passes only if
 /// it satisfies RFC 9068 §4, and one that plainly satisfies it passes.

@@ -13,9 +13,12 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{CachePolicy, 
-    AuthLayer, AuthLayerBuilder, Authlete, Clock, Dpop, MemoryReplays, Require, TokenInfo,
+use tower_authlete::{
+    AuthLayer, Authlete, CachePolicy, Dpop, Require, TokenInfo,
     api::RequestBody,
+    clock::Clock,
+    layer::AuthLayerBuilder,
+    proof::MemoryReplays,
 };
 
 #[allow(dead_code)]

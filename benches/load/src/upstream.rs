@@ -17,7 +17,7 @@ use axum::{
 };
 use bytes::Bytes;
 use tokio::{net::TcpListener, sync::Semaphore};
-use tower_authlete::{Authlete, AuthleteBuilder, ConfigError};
+use tower_authlete::{Authlete, ConfigError, api::AuthleteBuilder};
 
 use crate::{
     BoxError,

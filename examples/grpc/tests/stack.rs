@@ -9,7 +9,7 @@ use tonic::{
     server::NamedService,
     service::Routes,
 };
-use tower_authlete::{AuthLayer, ProblemDetails, Rejection, emulator::Emulator};
+use tower_authlete::{AuthLayer, ProblemDetails, emulator::Emulator, rejection::Rejection};
 use tower_layer::Layer;
 use tower_service::Service;
 

@@ -8,7 +8,7 @@ use rmcp::transport::{
     streamable_http_server::session::never::NeverSessionManager,
 };
 use tower_authlete::{
-    AuthLayer, Authlete, ConfigError, ProtectedResource, Require, endpoint::TokenEndpoint,
+    AuthLayer, Authlete, ConfigError, Require, endpoint::TokenEndpoint, metadata::ProtectedResource,
 };
 
 use crate::{metadata, tools::Notes};

@@ -95,7 +95,7 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// Renders the responses to refused requests, for example as
-    /// [`ProblemDetails`](crate::ProblemDetails). Default: [`EmptyBody`](crate::EmptyBody).
+    /// [`ProblemDetails`](crate::ProblemDetails). Default: [`EmptyBody`](crate::rejection::EmptyBody).
     pub fn renderer<R2>(self, renderer: R2) -> AuthLayerBuilder<R2> {
         AuthLayerBuilder {
             authlete: self.authlete,

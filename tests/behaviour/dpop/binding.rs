@@ -4,9 +4,11 @@ use http::{StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::json;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayerBuilder, CachePolicy, Dpop, ExtendLifetime,
+    CachePolicy, Dpop,
     api::{TokenUpdateAction, TokenUpdateRequest},
     emulator::{Api, Fault},
+    layer::AuthLayerBuilder,
+    lifecycle::ExtendLifetime,
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, StatusCode};
 use serde_json::json;
-use tower_authlete::{Clock, Dpop};
+use tower_authlete::{Dpop, clock::Clock};
 
 use crate::{
     holder::{Holder, assert_refused},

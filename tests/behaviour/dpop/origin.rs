@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 use serde_json::json;
-use tower_authlete::{Dpop, Origin, PeerAddr};
+use tower_authlete::{
+    Dpop,
+    proof::{Origin, PeerAddr},
+};
 
 use crate::{
     holder::{Holder, assert_refused},

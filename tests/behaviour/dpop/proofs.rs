@@ -6,7 +6,10 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::StatusCode;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use tower_authlete::{Dpop, DpopAlgorithm, Origin};
+use tower_authlete::{
+    Dpop,
+    proof::{DpopAlgorithm, Origin},
+};
 
 use crate::{
     holder::{Holder, assert_refused},
@@ -243,6 +246,6 @@ async fn wrong_settings_of_dpop_are_refused() {
         assert!(!shown.contains("short"), "{shown}");
     }
     let update =
-        bench.layer().check(tower_authlete::CheckApi::Update).dpop(Dpop::for_origin(ORIGIN));
+        bench.layer().check(tower_authlete::layer::CheckApi::Update).dpop(Dpop::for_origin(ORIGIN));
     assert_eq!(wrong_settings(&update.build().unwrap_err()), ["dpop"]);
 }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
-use tower_authlete::{Dpop, MemoryReplays, emulator::Fault};
+use tower_authlete::{Dpop, emulator::Fault, proof::MemoryReplays};
 
 use crate::{
     holder::{Holder, assert_refused},

@@ -4,9 +4,10 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use serde_json::Value;
 use tower_authlete::{
-    AuthLayer, ClientCertificate, ClientCertificates, PeerAddr,
+    AuthLayer,
     emulator::Emulator,
     endpoint::{RevocationEndpoint, TokenEndpoint},
+    proof::{ClientCertificate, ClientCertificates, PeerAddr},
 };
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_token_is_bound_to_the_certificate_that_its_client_presented() {
-    let clock = tower_authlete::Clock::system();
+    let clock = tower_authlete::clock::Clock::system();
     let authlete = Emulator::builder().clock(clock.clone()).certificate_bound_tokens(true);
     let bench = Bench { authlete: authlete.start().await.unwrap(), clock };
     let certificates = ClientCertificates::from_connection;

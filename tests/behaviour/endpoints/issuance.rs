@@ -6,10 +6,11 @@ use axum::Router;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, CachePolicy, Require,
+    AuthLayer, CachePolicy, Require,
     api::{GrantType, TokenCreateRequest},
     emulator::{Api, Fault},
     endpoint::{Decision, TokenEndpoint},
+    layer::AuthLayerBuilder,
 };
 
 use crate::{

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, StatusCode, header};
 use tower_authlete::{
-    AuthLayer, ClientCertificates,
+    AuthLayer,
     emulator::{Api, Fault},
     endpoint::{Limits, RevocationEndpoint, TokenEndpoint},
+    proof::ClientCertificates,
 };
 use tracing::Level;
 

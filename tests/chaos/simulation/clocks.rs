@@ -6,7 +6,7 @@ use std::{
 };
 
 use rand::RngExt;
-use tower_authlete::Clock;
+use tower_authlete::clock::Clock;
 
 use super::{driver::Driver, holders::Bound, model::Order};
 

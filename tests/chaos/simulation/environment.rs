@@ -8,7 +8,8 @@ use std::{
 use axum::{Router, routing::get};
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{
-    AuthHandle, AuthLayer, Authlete, Clock, Require, TokenInfo, api::ApiVersion, emulator::Emulator,
+    AuthHandle, AuthLayer, Authlete, Require, TokenInfo, api::ApiVersion, clock::Clock,
+    emulator::Emulator,
 };
 
 use super::{

@@ -12,8 +12,9 @@ use axum::Router;
 use rand::{Rng, rngs::StdRng};
 use tower::{BoxError, ServiceBuilder};
 use tower_authlete::{
-    AuthLayer, Authlete, Clock,
+    AuthLayer, Authlete,
     api::Secret,
+    clock::Clock,
     emulator::Emulator,
     session::{
         MemoryStore, Replaced, SessionId, SessionLayer, SessionStore, SessionTokens, Sessions,

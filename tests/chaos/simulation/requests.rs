@@ -7,7 +7,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use rand::RngExt;
 use tower::ServiceExt;
-use tower_authlete::ClientCertificate;
+use tower_authlete::proof::ClientCertificate;
 
 use super::{
     driver::Driver,

@@ -5,8 +5,10 @@ use std::time::Duration;
 use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{
-    AccessTokenRotation, AuthLayerBuilder, CachePolicy, CheckApi, ClientCertificates, Dpop,
-    ExtendLifetime, Require,
+    CachePolicy, Dpop, Require,
+    layer::{AuthLayerBuilder, CheckApi},
+    lifecycle::{AccessTokenRotation, ExtendLifetime},
+    proof::ClientCertificates,
     resilience::{Breaker, Resilience, Retry},
 };
 
