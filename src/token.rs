@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    any::Any,
     fmt,
     num::{NonZeroI64, NonZeroU64},
     sync::Arc,
@@ -20,7 +21,6 @@ use crate::{
         AuthzDetailsElement, GrantType, IntrospectionResponse, Pair, Property, TokenUpdateResponse,
         document::{from_millis, from_seconds},
     },
-    rejection::Refuser,
     store::Key,
 };
 
@@ -76,7 +76,7 @@ struct Facts {
     /// The answer of `/auth/token/update`, if the facts come from there.
     update: Option<Box<TokenUpdateResponse>>,
     /// How code inside the layer that resolved it refuses.
-    refuser: Option<Refuser>,
+    layer: Option<Arc<dyn Any + Send + Sync>>,
     /// If it is stale: when it should have been revalidated (ms since the epoch).
     stale_since: Option<NonZeroU64>,
     /// Whether the facts are those of an introspection or an update, rather than of the answer that issued
@@ -99,11 +99,6 @@ impl Holds<Property> for Facts {
 }
 
 impl TokenInfo {
-    fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
-        change(Arc::make_mut(&mut self.0));
-        self
-    }
-
     /// Facts of your own, for unit tests. Extractors and requirements accept them only from a layer, or by
     /// the functions of the module `testing` (feature `test-util`).
     ///
@@ -115,6 +110,11 @@ impl TokenInfo {
     /// ```
     pub fn builder() -> TokenInfoBuilder {
         TokenInfoBuilder::default()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
     }
 
     /// Whether these facts are stale: older than `max_age`, because Authlete could not be asked. See
@@ -238,6 +238,20 @@ impl TokenInfo {
     #[must_use]
     pub fn update(&self) -> Option<&TokenUpdateResponse> {
         self.0.update.as_deref()
+    }
+}
+
+impl TokenInfoBuilder {
+    /// Builds the facts.
+    #[must_use]
+    pub fn build(self) -> TokenInfo {
+        TokenInfo::new(self.0, None, true)
+    }
+}
+
+impl fmt::Debug for TokenInfoBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clone().build().fmt(f)
     }
 }
 

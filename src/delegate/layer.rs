@@ -19,6 +19,7 @@ use crate::{
     accessors::inner_service_accessors,
     api::{Authlete, GrantType, TokenCreateRequest, document::to_millis},
     clock::Clock,
+    rejection::Refuser,
     store::{Key, KeySpace},
     token::TokenInfo,
 };
@@ -214,7 +215,7 @@ impl DelegateLayer {
         request: &TokenCreateRequest,
         inbound: Option<&TokenInfo>,
     ) -> Key {
-        let origin = inbound.and_then(TokenInfo::origin);
+        let origin = inbound.and_then(|token| Refuser::of(token).zip(token.key()));
         let (layer, token) = origin.map_or((0, [0; 4]), |(refuser, key)| {
             (refuser.id() as i64, key.words().map(u64::cast_signed))
         });

@@ -11,6 +11,7 @@ use crate::{
     },
     clock::{CENTURY, Clock, Moment},
     observe::{LogLimit, limited},
+    rejection::Refuser,
     single_flight::{Call, Join, Leader, SingleFlight},
     store::{Key, Lease},
     token::TokenInfo,
@@ -102,8 +103,8 @@ pub(crate) struct TokenSpec {
 impl TokenSpec {
     /// The lease of the inbound token; `None` without one, or without a layer that it belongs to.
     fn lease(&self) -> Option<Arc<Lease>> {
-        let (refuser, key) = self.inbound.as_ref()?.origin()?;
-        Some(refuser.lease(key))
+        let inbound = self.inbound.as_ref()?;
+        Some(Refuser::of(inbound)?.lease(inbound.key()?))
     }
 }
 

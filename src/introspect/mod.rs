@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -61,7 +61,7 @@ pub(crate) struct Introspector {
     clock: Clock,
     log: LogLimit,
     /// Goes into the facts of tokens.
-    refuser: Refuser,
+    refuser: Arc<Refuser>,
     /// It was logged that Authlete's clock and this one differ.
     clocks_differ: AtomicBool,
     /// The nonce for DPoP proofs that Authlete told last.
@@ -73,7 +73,7 @@ impl Introspector {
         authlete: Authlete,
         check: CheckApi,
         policy: Resilience,
-        refuser: Refuser,
+        refuser: Arc<Refuser>,
         log: LogLimit,
     ) -> Self {
         Self {

@@ -21,7 +21,7 @@ pub(crate) struct LifecycleParts {
     pub(crate) clock: Clock,
     pub(crate) log: LogLimit,
     /// Goes into the facts of tokens.
-    pub(crate) refuser: Refuser,
+    pub(crate) refuser: Arc<Refuser>,
     /// For a check.
     pub(crate) deadline: Duration,
 }

@@ -12,7 +12,6 @@ use super::{
     challenge::{Challenge, Challenges},
     grpc::{GRPC_MESSAGE, GRPC_MESSAGE_NAME, GRPC_STATUS, Protocol},
     reason::Reason,
-    render::Refused,
 };
 use crate::{credentials::Scheme, observe::counters};
 
@@ -314,17 +313,6 @@ impl Rejection {
             headers.extend(HeaderValue::try_from(message).ok().map(|it| (GRPC_MESSAGE_NAME, it)));
             *response.status_mut() = StatusCode::OK;
         }
-        response
-    }
-}
-
-impl<B: Default> From<Rejection> for Response<B> {
-    /// The response of a handler, which the nearest [`AuthLayer`](crate::AuthLayer) outside renders.
-    fn from(rejection: Rejection) -> Self {
-        rejection.note();
-        let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
-        let mut response = head.map(|()| B::default());
-        response.extensions_mut().insert(Refused::returned(rejection));
         response
     }
 }

@@ -4,8 +4,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body_util::Full;
 
-use super::{grpc::GRPC_STATUS, refusal::Rejection};
-use crate::{credentials::RequestHead, token::TokenInfo};
+use super::{
+    challenge::Challenges,
+    grpc::{GRPC_STATUS, Protocol},
+    refusal::Rejection,
+};
+use crate::{
+    credentials::{RequestHead, Scheme},
+    token::TokenInfo,
+};
 
 /// An extension of responses that refuse a request: those of handlers, and those of a layer or extractor
 /// of this crate, if a layer outside watches for it. The status does not tell: for gRPC it is 200, and
@@ -31,6 +38,17 @@ impl Refused {
     /// Whether a response refuses the request.
     pub(crate) fn marks<B>(response: &Response<B>) -> bool {
         response.extensions().get::<Self>().is_some()
+    }
+}
+
+impl<B: Default> From<Rejection> for Response<B> {
+    /// The response of a handler, which the nearest [`AuthLayer`](crate::AuthLayer) outside renders.
+    fn from(rejection: Rejection) -> Self {
+        rejection.note();
+        let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
+        let mut response = head.map(|()| B::default());
+        response.extensions_mut().insert(Refused::returned(rejection));
+        response
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct AuthContext {
 /// [`testing`](crate::testing) inserts it.
 #[cfg(feature = "test-util")]
 #[derive(Clone)]
-pub(crate) struct TestRefuser(Refuser);
+pub(crate) struct TestRefuser(Arc<Refuser>);
 
 #[cfg(feature = "test-util")]
 impl TestRefuser {
@@ -48,7 +48,7 @@ impl TestRefuser {
     }
 
     fn of(extensions: &Extensions) -> Option<&Refuser> {
-        extensions.get::<Self>().map(|Self(refuser)| refuser)
+        extensions.get::<Self>().map(|Self(refuser)| &**refuser)
     }
 }
 
@@ -125,7 +125,7 @@ impl AuthContext {
         match extensions.get::<Self>() {
             Some(context) => Some(&context.verifier.refuser),
             None => {
-                let refuser = extensions.get::<TokenInfo>().and_then(TokenInfo::refuser);
+                let refuser = extensions.get::<TokenInfo>().and_then(Refuser::of);
                 #[cfg(feature = "test-util")]
                 let refuser = refuser.or_else(|| TestRefuser::of(extensions));
                 refuser

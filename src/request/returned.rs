@@ -1,5 +1,7 @@
 //! A [`Rejection`] that a handler returns, rendered as the layer itself refuses.
 
+use std::sync::Arc;
+
 use http::{Request, Response, header::CONTENT_LENGTH};
 
 use crate::{
@@ -18,7 +20,7 @@ pub(crate) struct Admitted {
 
 enum Caller {
     Token(TokenInfo),
-    Anonymous(Refuser),
+    Anonymous(Arc<Refuser>),
 }
 
 impl Admitted {
@@ -35,7 +37,7 @@ impl Admitted {
 
     /// A request without a token, which an optional layer lets pass.
     pub(super) fn anonymous<R: Renderer<ResB>, B, ResB>(
-        refuser: Refuser,
+        refuser: Arc<Refuser>,
         renderer: &R,
         request: &Request<B>,
     ) -> Self {
@@ -52,8 +54,8 @@ impl Admitted {
         response: Response<ResB>,
     ) -> Response<ResB> {
         let (refuser, token) = match &self.caller {
-            Caller::Token(token) => (token.refuser(), Some(token)),
-            Caller::Anonymous(refuser) => (Some(refuser), None),
+            Caller::Token(token) => (Refuser::of(token), Some(token)),
+            Caller::Anonymous(refuser) => (Some(&**refuser), None),
         };
         let Some((refuser, renderer)) = refuser.and_then(|it| Some((it, it.renderer::<ResB>()?)))
         else {

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::{jitter::jittered, policy::Breaker};
+use super::{
+    jitter::jittered,
+    policy::{Breaker, LONGEST_PAUSE},
+};
 use crate::api::Error;
-
-/// The longest pause. Failures whose pause ended longer ago do not count.
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 /// When to retry while another call is the probe.
 const SOON: Duration = Duration::from_secs(1);
@@ -59,7 +59,11 @@ impl Run {
     fn of(packed: u64, now: u64) -> Self {
         let run = Self { failures: packed as u32 & Self::MOST, until: packed >> 16 };
         // Too long ago, or the clock was set back.
-        if u128::from(run.until.abs_diff(now)) > LONGEST.as_millis() { Self::NONE } else { run }
+        if u128::from(run.until.abs_diff(now)) > LONGEST_PAUSE.as_millis() {
+            Self::NONE
+        } else {
+            run
+        }
     }
 
     /// The rest of the pause; `None` if it has ended.
@@ -150,7 +154,7 @@ impl CircuitBreaker {
                 return None;
             }
             let failures = (failures + 1).min(Run::MOST);
-            let pause = self.pause_after(failures).max(retry_after).min(LONGEST);
+            let pause = self.pause_after(failures).max(retry_after).min(LONGEST_PAUSE);
             Some(Run { failures, until: now + pause.as_millis() as u64 }.packed())
         };
         let before = self.run.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
@@ -166,7 +170,7 @@ impl CircuitBreaker {
     /// at the same time.
     fn pause_after(&self, failures: u32) -> Duration {
         let probes = if self.is_open_after(failures) { failures - self.limit } else { 0 };
-        let pause = self.pause.saturating_mul(1 << probes.min(16)).min(LONGEST);
+        let pause = self.pause.saturating_mul(1 << probes.min(16)).min(LONGEST_PAUSE);
         pause / 2 + jittered(pause / 2)
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::breaker;
 use crate::{
     api::{Error, Problems},
     clock::DAY,
 };
+
+/// The longest pause. Failures whose pause ended longer ago do not count.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How calls of Authlete are made that may fail: time, retries, circuit breaker, concurrency.
 ///
@@ -213,7 +215,7 @@ impl Breaker {
             let remedy = "give at least 1, or turn the breaker off by Breaker::disabled()";
             problems.add("resilience.breaker.after", "0", remedy);
         }
-        if self.pause.is_zero() || self.pause > breaker::LONGEST {
+        if self.pause.is_zero() || self.pause > LONGEST_PAUSE {
             let problem = format!("{} ms", self.pause.as_millis());
             let remedy =
                 "give a pause of at most 30 s, or turn the breaker off by Breaker::disabled()";

@@ -28,7 +28,7 @@ impl TokenInfo {
             properties: std::mem::take(&mut known.properties).into_iter().collect(),
             rest: Arc::new(known),
             update: update.map(Box::new),
-            refuser: None,
+            layer: None,
             stale_since: None,
             complete,
             key: None,
@@ -81,7 +81,7 @@ impl TokenInfo {
         let update = update.map(|_| TokenUpdateResponse { access_token: None, ..response.clone() });
         let complete = self.0.complete && detailed;
         Some(Self::new(known, update, complete).with(|facts| {
-            facts.refuser.clone_from(&self.0.refuser);
+            facts.layer.clone_from(&self.0.layer);
             facts.key = self.0.key;
         }))
     }

@@ -2,15 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::TokenInfo;
 use crate::api::{
     AuthzDetails, GrantType, IntrospectionResponse, Pair, Property, document::to_millis,
 };
 
-/// Builds a [`TokenInfo`]; made by [`TokenInfo::builder`]. What is not set is absent.
+/// Builds a [`TokenInfo`](crate::TokenInfo); made by [`TokenInfo::builder`](crate::TokenInfo::builder). What is not set is absent.
 #[derive(Clone, Default)]
 #[must_use = "nothing is built until `build` is called"]
-pub struct TokenInfoBuilder(IntrospectionResponse);
+pub struct TokenInfoBuilder(pub(super) IntrospectionResponse);
 
 impl TokenInfoBuilder {
     fn with(mut self, change: impl FnOnce(&mut IntrospectionResponse)) -> Self {
@@ -89,18 +88,6 @@ impl TokenInfoBuilder {
     pub fn service_attributes(self, attributes: impl IntoIterator<Item = Pair>) -> Self {
         self.with(|facts| facts.service_attributes = attributes.into_iter().collect())
     }
-
-    /// Builds the facts.
-    #[must_use]
-    pub fn build(self) -> TokenInfo {
-        TokenInfo::new(self.0, None, true)
-    }
-}
-
-impl std::fmt::Debug for TokenInfoBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.clone().build().fmt(f)
-    }
 }
 
 #[cfg(test)]
@@ -108,6 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::TokenInfo;
 
     #[test]
     fn what_is_set_is_told_and_nothing_else() {

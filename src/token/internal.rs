@@ -1,6 +1,6 @@
 //! What layers, caches and responses need of a token beside its public facts.
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{any::Any, num::NonZeroU64, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Extensions;
@@ -10,29 +10,25 @@ use super::{
     interner::Interner,
     sets::{Held, Properties, Scopes},
 };
-use crate::{
-    rejection::Refuser,
-    store::{Key, Thumbprint},
-};
+use crate::store::{Key, Thumbprint};
 
 impl TokenInfo {
-    /// With the refuser of the layer that resolved it, and the token's key there.
-    pub(crate) fn guarded(self, refuser: &Refuser, key: &Key) -> Self {
+    /// With the layer that resolved it, and its key there.
+    pub(crate) fn guarded<L: Any + Send + Sync>(self, layer: &Arc<L>, key: &Key) -> Self {
         self.with(|facts| {
-            facts.refuser = Some(refuser.clone());
+            facts.layer = Some(layer.clone());
             facts.key = Some(*key);
         })
     }
 
-    /// The refuser of the layer that resolved it, and the token's key there: by both, a token that is derived
-    /// from this one takes its lease.
-    pub(crate) fn origin(&self) -> Option<(&Refuser, Key)> {
-        self.refuser().zip(self.0.key)
+    /// What the layer that resolved it has left for what is inside.
+    pub(crate) fn layer(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.0.layer.as_deref()
     }
 
-    /// The refuser of the layer that resolved it.
-    pub(crate) fn refuser(&self) -> Option<&Refuser> {
-        self.0.refuser.as_ref()
+    /// Its key in the layer that resolved it.
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.0.key
     }
 
     /// As a stale entry, which should have been revalidated at `since` (ms since the epoch).

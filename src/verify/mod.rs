@@ -70,7 +70,7 @@ pub(crate) struct Verifier {
     pub(crate) remote: Arc<dyn Remote>,
     pub(crate) clock: Clock,
     pub(crate) log: LogLimit,
-    pub(crate) refuser: Refuser,
+    pub(crate) refuser: Arc<Refuser>,
     /// For a check.
     pub(crate) deadline: Duration,
     /// What a token has to be like, if that takes more than a look at its characters.

@@ -121,7 +121,7 @@ impl Layer {
             remote: remote.clone(),
             clock: clock.clone(),
             log: log.clone(),
-            refuser: Refuser,
+            refuser: Arc::new(Refuser),
             deadline: AGE,
             precheck: None,
             extends: extension.is_some(),
@@ -132,7 +132,7 @@ impl Layer {
             lineages: Lineages::new(extension.as_ref()),
             clock: clock.clone(),
             log,
-            refuser: Refuser,
+            refuser: Arc::new(Refuser),
             deadline,
         };
         Arc::new(Self {

@@ -381,7 +381,7 @@ pub(crate) mod token {
             self
         }
 
-        pub(crate) fn guarded(self, _: &Refuser, _: &Key) -> Self {
+        pub(crate) fn guarded(self, _: &std::sync::Arc<Refuser>, _: &Key) -> Self {
             self
         }
 
