@@ -66,7 +66,7 @@ fn check(criterion: &mut Criterion) {
     let cached = auth.layer(service_fn(handler));
     let scoped = auth.layer(RequireScopes::all(["reports.read"]).layer(service_fn(handler)));
     let forbidden = auth.layer(RequireScopes::all(["reports.write"]).layer(service_fn(handler)));
-    let fresh = auth.no_cache().layer(service_fn(handler));
+    let fresh = auth.bypass_cache().layer(service_fn(handler));
 
     let good = request(&token);
     let bad = request("rubbish");

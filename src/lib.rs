@@ -41,9 +41,9 @@
 //! # What is cached
 //! Facts, never decisions. A good answer is kept until the token expires, and at most for
 //! [`max_age`](AuthLayerBuilder::max_age); a bad one for
-//! [`negative_max_age`](AuthLayerBuilder::negative_max_age), in a pool of its own; a failure not at
-//! all. In an outage, and only if it is [allowed](AuthLayerBuilder::stale_on_error), a good answer serves
-//! beyond its age. If calls fail one after another, none is made for [a while](AuthLayerBuilder::breaker).
+//! [`negative_max_age`](CachePolicy::negative_max_age), in a pool of its own; a failure not at
+//! all. In an outage, and only if it is [allowed](CachePolicy::stale_if_error), a good answer serves
+//! beyond its age. If calls fail one after another, none is made for [a while](resilience::Breaker).
 //! Keys are digests: the cache holds no token. What was said to the holder of a key is never used for
 //! another, nor for a bearer.
 //!
@@ -68,6 +68,7 @@ mod authorize;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
+pub mod cache;
 mod clock;
 mod credentials;
 pub mod delegate;
@@ -84,12 +85,15 @@ mod precheck;
 mod proof;
 mod rejection;
 mod request;
-mod resilience;
+pub mod resilience;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
 mod single_flight;
 mod store;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod token;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -109,6 +113,7 @@ pub use self::proof::{
 pub use self::{
     api::{ApiVersion, Authlete, AuthleteBuilder, ConfigError},
     authorize::{Require, RequireDetails, RequireScopes},
+    cache::CachePolicy,
     clock::Clock,
     credentials::{CookieToken, HeaderToken, MalformedCredentials, RequestHead, TokenSource},
     introspect::Check,
@@ -119,7 +124,7 @@ pub use self::{
     proof::{
         ClientCertificate, ClientCertificates, MessageSignatures, Origin, PeerAddr, SignatureError,
     },
-    rejection::{EmptyBody, ProblemDetails, Reason, Rejection, Renderer},
-    resilience::{BreakerState, Health},
-    token::{Properties, PropertiesError, Scopes, TokenInfo},
+    rejection::{EmptyBody, ProblemDetails, Reason, Refusal, Rejection, Renderer},
+    resilience::{BreakerState, Health, Resilience},
+    token::{Properties, PropertiesError, Scopes, TokenInfo, TokenInfoBuilder},
 };

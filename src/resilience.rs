@@ -1,7 +1,26 @@
-//! Calls of Authlete with a deadline, a concurrency limit, retries within a budget, and a circuit breaker.
+//! How calls of Authlete are made that may fail: a deadline, a concurrency limit, retries within a budget, and
+//! a circuit breaker.
 //!
-//! The budget is tower's [`TpsBudget`]. tower's other layers do not serve: a check that waits for a permit of
-//! the concurrency limit until its deadline is no failure of Authlete, and tower has no circuit breaker.
+//! ```
+//! use std::time::Duration;
+//! use tower_authlete::{
+//!     AuthLayer, Authlete,
+//!     resilience::{Breaker, Resilience, Retry},
+//! };
+//!
+//! # fn example(authlete: Authlete) -> Result<(), tower_authlete::ConfigError> {
+//! let resilience = Resilience::new()
+//!     .deadline(Duration::from_secs(3))
+//!     .retry(Retry::times(1).backoff(Duration::from_millis(100)))
+//!     .breaker(Breaker::after(5).pause(Duration::from_secs(1)));
+//! let auth = AuthLayer::builder(authlete).resilience(resilience).build()?;
+//! # let _ = auth;
+//! # Ok(())
+//! # }
+//! ```
+
+// The budget is tower's `TpsBudget`. tower's other layers do not serve: a check that waits for a permit of the
+// concurrency limit until its deadline is no failure of Authlete, and tower has no circuit breaker.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -19,8 +38,12 @@ mod jitter;
 mod policy;
 
 pub(crate) use self::health::Availability;
-pub(crate) use self::policy::{ResiliencePolicy, RetryMode};
-pub use self::{breaker::BreakerState, health::Health};
+pub(crate) use self::policy::RetryMode;
+pub use self::{
+    breaker::BreakerState,
+    health::Health,
+    policy::{Breaker, Resilience, Retry},
+};
 use self::{health::HealthRecord, jitter::jittered};
 
 /// The retry budget: within this time, one retry a second and 0.2 retries for each call that succeeds.
@@ -44,7 +67,7 @@ impl Deadline {
 
 /// Makes calls by a policy.
 pub(crate) struct ResilientClient {
-    pub(crate) policy: ResiliencePolicy,
+    pub(crate) policy: Resilience,
     pub(crate) record: HealthRecord,
     /// The permits of the concurrency limit. Never closed.
     in_flight: Semaphore,
@@ -52,13 +75,13 @@ pub(crate) struct ResilientClient {
 }
 
 impl ResilientClient {
-    pub(crate) fn new(policy: ResiliencePolicy) -> Self {
+    pub(crate) fn new(policy: Resilience) -> Self {
         let (span, min_per_second, part) = BUDGET;
         let max_in_flight = policy.max_in_flight.min(Semaphore::MAX_PERMITS);
-        let policy = ResiliencePolicy { max_in_flight, ..policy };
+        let policy = Resilience { max_in_flight, ..policy };
         Self {
             policy,
-            record: HealthRecord::new(&policy),
+            record: HealthRecord::new(policy.breaker),
             in_flight: Semaphore::new(policy.max_in_flight),
             budget: TpsBudget::new(span, min_per_second, part),
         }
@@ -114,8 +137,8 @@ impl ResilientClient {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (began, mut backoff) = (Instant::now(), self.policy.backoff);
-        for _ in 0..self.policy.retries {
+        let (began, mut backoff) = (Instant::now(), self.policy.retry.backoff);
+        for _ in 0..self.policy.retry.times {
             let error = match attempt().await {
                 Ok(answer) => {
                     self.budget.deposit();

@@ -17,10 +17,12 @@ use crate::{
 };
 
 mod answers;
+mod builder;
 mod internal;
 mod interner;
 mod sets;
 
+pub use self::builder::TokenInfoBuilder;
 pub(crate) use self::interner::Interner;
 use self::sets::Holds;
 pub use self::sets::{Properties, PropertiesError, Scopes};
@@ -94,8 +96,21 @@ impl TokenInfo {
         self
     }
 
+    /// Facts of your own, for unit tests. Extractors and requirements accept them only from a layer, or by
+    /// the functions of the module `testing` (feature `test-util`).
+    ///
+    /// ```
+    /// use tower_authlete::TokenInfo;
+    ///
+    /// let token = TokenInfo::builder().subject("alice").scopes(["read"]).build();
+    /// assert!(token.scopes().contains("read"));
+    /// ```
+    pub fn builder() -> TokenInfoBuilder {
+        TokenInfoBuilder::default()
+    }
+
     /// Whether these facts are stale: older than `max_age`, because Authlete could not be asked. See
-    /// [`AuthLayerBuilder::stale_on_error`](crate::AuthLayerBuilder::stale_on_error).
+    /// [`CachePolicy::stale_if_error`](crate::CachePolicy::stale_if_error).
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.0.stale_since.is_some()

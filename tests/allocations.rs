@@ -17,7 +17,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{
-    AuthLayer, Authlete, Properties, RequireScopes, Scopes, TokenInfo, emulator::Emulator,
+    AuthLayer, Authlete, CachePolicy, Properties, RequireScopes, Scopes, TokenInfo,
+    emulator::Emulator,
 };
 
 #[global_allocator]
@@ -97,7 +98,10 @@ fn of_forgotten_tokens(runtime: &tokio::runtime::Runtime) -> isize {
         .service_access_token("service")
         .transport(authlete)
         .build();
-    let auth = AuthLayer::builder(authlete.unwrap()).max_entries(1).build().unwrap();
+    let auth = AuthLayer::builder(authlete.unwrap())
+        .cache(CachePolicy::new().max_entries(1))
+        .build()
+        .unwrap();
     let mut service = auth.layer(service_fn(inner));
     let mut get = |number: u64| {
         let request = Request::builder().header("authorization", format!("Bearer token-{number}"));

@@ -19,7 +19,10 @@ use http_body_util::Full;
 use proptest::{collection::vec, option::weighted, prelude::*, sample::select};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_authlete::{AuthLayer, Authlete, CookieToken, TokenInfo};
+use tower_authlete::{
+    AuthLayer, Authlete, CookieToken, TokenInfo,
+    resilience::{Resilience, Retry},
+};
 
 /// The secret that must not appear anywhere.
 const MARK: &str = "S3cr3tM4rk";
@@ -47,7 +50,7 @@ fn send(request: Request<Body>, status: u16, answer: Bytes) -> Outcome {
         .transport(authlete)
         .build();
     let auth = AuthLayer::builder(authlete.unwrap())
-        .retries(0, std::time::Duration::ZERO)
+        .resilience(Resilience::new().retry(Retry::disabled()))
         .token_source(CookieToken::new("token"));
     let count = passed.clone();
     let inner = service_fn(move |request: Request<Body>| {

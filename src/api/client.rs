@@ -88,9 +88,9 @@ impl Authlete {
     /// | `AUTHLETE_SERVICE_APISECRET` | the service API secret (V2) |
     ///
     /// # Errors
-    /// If a variable is missing or wrong. The error names it, and a remedy.
+    /// If variables are missing or wrong. The error names all of them, each with a remedy.
     pub fn from_env() -> Result<Self, ConfigError> {
-        AuthleteBuilder::from_vars(|name| std::env::var(name).ok())?.build()
+        AuthleteBuilder::from_vars(|name| std::env::var(name).ok()).build()
     }
 
     pub(super) fn new(parts: ClientParts) -> Self {

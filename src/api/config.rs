@@ -11,7 +11,9 @@ use tower_service::Service;
 
 use super::{
     ApiVersion, Authlete, Secret,
-    error::{BoxError, ConfigError, shape},
+    client::ClientParts,
+    config_error::{ConfigError, Problems},
+    error::{BoxError, shape},
     transport::{BoxTransport, RequestBody, TlsRoots, Transport, boxed},
 };
 
@@ -36,7 +38,8 @@ const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthleteBuilder {
     base_url: String,
-    api_version: ApiVersion,
+    /// `Err` if its variable is wrong.
+    api_version: Result<ApiVersion, ConfigError>,
     service_id: String,
     service_access_token: Secret,
     service_api_secret: Secret,
@@ -56,7 +59,7 @@ impl fmt::Debug for AuthleteBuilder {
         let base = self.base().map_or_else(|_| shape(&self.base_url), |base| base.to_string());
         f.debug_struct("AuthleteBuilder")
             .field("base_url", &base)
-            .field("api_version", &self.api_version)
+            .field("api_version", &self.api_version.as_ref().ok())
             .field("service_id", &self.service_id)
             .field("allow_plain_http", &self.allow_plain_http)
             .field("connect_timeout", &self.connect_timeout)
@@ -71,7 +74,7 @@ impl Default for AuthleteBuilder {
     fn default() -> Self {
         Self {
             base_url: String::new(),
-            api_version: ApiVersion::default(),
+            api_version: Ok(ApiVersion::default()),
             service_id: String::new(),
             service_access_token: Secret::default(),
             service_api_secret: Secret::default(),
@@ -89,18 +92,18 @@ impl Default for AuthleteBuilder {
 
 impl AuthleteBuilder {
     /// Settings from environment variables, which `var` looks up.
-    pub(crate) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub(crate) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
         let text = |name| var(name).unwrap_or_default();
-        Ok(Self {
+        Self {
             base_url: text("AUTHLETE_BASE_URL"),
             api_version: var("AUTHLETE_API_VERSION")
                 .filter(|version| !version.is_empty())
-                .map_or(Ok(ApiVersion::default()), |version| version.parse())?,
+                .map_or(Ok(ApiVersion::default()), |version| version.parse()),
             service_id: text("AUTHLETE_SERVICE_APIKEY"),
             service_access_token: text("AUTHLETE_SERVICE_ACCESSTOKEN").into(),
             service_api_secret: text("AUTHLETE_SERVICE_APISECRET").into(),
             ..Self::default()
-        })
+        }
     }
 
     /// The base URL of Authlete, such as `https://us.authlete.com`. Required.
@@ -111,7 +114,7 @@ impl AuthleteBuilder {
 
     /// The version of the API. Default: V3.
     pub fn api_version(mut self, api_version: ApiVersion) -> Self {
-        self.api_version = api_version;
+        self.api_version = Ok(api_version);
         self
     }
 
@@ -191,39 +194,54 @@ impl AuthleteBuilder {
     /// Builds the client.
     ///
     /// # Errors
-    /// If a setting is missing or wrong. The error names it, and a remedy.
+    /// If settings are missing or wrong. The error names all of them, each with a remedy.
     pub fn build(self) -> Result<Authlete, ConfigError> {
-        let base = self.base()?;
-        let credentials = self.credentials()?;
-        positive("connect_timeout", self.connect_timeout)?;
-        positive("deadline", self.deadline)?;
+        let mut problems = Problems::default();
+        let base = problems.take(self.base());
+        let version = problems.take(self.api_version.clone());
+        let credentials = self.credentials(version, &mut problems);
+        positive("connect_timeout", self.connect_timeout, &mut problems);
+        positive("deadline", self.deadline, &mut problems);
         if self.max_response_size == 0 {
-            return Err(ConfigError::new("max_response_size", "0", "give a number of bytes"));
+            problems.add("max_response_size", "0", "give a number of bytes");
         }
         let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
             ConfigError::new("user_agent", shape(&self.user_agent), "use visible ASCII only")
-        })?;
-        let identity = self.identity(&base);
-        let mut root = base.to_string().trim_end_matches('/').to_owned();
-        root.push_str("/api/");
-        if self.api_version == ApiVersion::V3 {
-            root.extend(utf8_percent_encode(&self.service_id, NON_ALPHANUMERIC));
-            root.push('/');
-        }
-        let transport = match self.transport.clone() {
-            Some(transport) => transport,
-            None => boxed(Transport::new(self.roots(&base)?, self.connect_timeout)?),
+        });
+        let user_agent = problems.take(user_agent);
+        let transport = base.as_ref().and_then(|base| problems.take(self.transport_to(base)));
+        let parts = || {
+            let (base, version) = (base?, version?);
+            Some(ClientParts {
+                root: self.root(&base, version),
+                identity: self.identity(&base, version),
+                credentials: credentials?,
+                user_agent: user_agent?,
+                deadline: self.deadline,
+                max_response_size: self.max_response_size,
+                transport: transport?,
+            })
         };
-        Ok(Authlete::new(super::client::ClientParts {
-            // The paths of APIs start with a slash.
-            root: root.trim_end_matches('/').to_owned(),
-            credentials,
-            user_agent,
-            deadline: self.deadline,
-            max_response_size: self.max_response_size,
-            identity,
-            transport,
-        }))
+        let parts = parts();
+        problems.finish(parts).map(Authlete::new)
+    }
+
+    /// What the URLs of all APIs begin with. The paths of APIs start with a slash.
+    fn root(&self, base: &Uri, version: ApiVersion) -> String {
+        let mut root = base.to_string().trim_end_matches('/').to_owned();
+        root.push_str("/api");
+        if version == ApiVersion::V3 {
+            root.push('/');
+            root.extend(utf8_percent_encode(&self.service_id, NON_ALPHANUMERIC));
+        }
+        root
+    }
+
+    fn transport_to(&self, base: &Uri) -> Result<BoxTransport, ConfigError> {
+        match &self.transport {
+            Some(transport) => Ok(transport.clone()),
+            None => Ok(boxed(Transport::new(self.roots(base)?, self.connect_timeout)?)),
+        }
     }
 
     fn base(&self) -> Result<Uri, ConfigError> {
@@ -271,36 +289,40 @@ impl AuthleteBuilder {
         ))
     }
 
-    fn credentials(&self) -> Result<HeaderValue, ConfigError> {
-        present(SERVICE_ID, &self.service_id)?;
-        let value = match self.api_version {
+    /// The `Authorization` of all calls. What is missing depends on the version.
+    fn credentials(
+        &self,
+        version: Option<ApiVersion>,
+        problems: &mut Problems,
+    ) -> Option<HeaderValue> {
+        let service_id = problems.take(present(SERVICE_ID, &self.service_id));
+        match version? {
             ApiVersion::V3 => {
                 let token = self.service_access_token.expose();
-                present(ACCESS_TOKEN, token)?;
-                Authorization::bearer(token).ok().and_then(header)
+                problems.take(present(ACCESS_TOKEN, token))?;
+                let value = Authorization::bearer(token).ok().and_then(header);
+                let remedy = "use the token as Authlete shows it";
+                let wrong = || ConfigError::new(ACCESS_TOKEN, shape(token), remedy);
+                problems.take(value.ok_or_else(wrong))
             }
             ApiVersion::V2 => {
                 let secret = self.service_api_secret.expose();
-                present(API_SECRET, secret)?;
-                if self.service_id.contains(':') {
+                if service_id.is_some() && self.service_id.contains(':') {
                     let remedy = "use the key as Authlete shows it, which has no colon";
-                    return Err(ConfigError::new(SERVICE_ID, "with a colon", remedy));
+                    problems.add(SERVICE_ID, "with a colon", remedy);
                 }
+                problems.take(present(API_SECRET, secret))?;
                 header(Authorization::basic(&self.service_id, secret))
             }
-        };
-        value.ok_or_else(|| {
-            let problem = shape(self.service_access_token.expose());
-            ConfigError::new(ACCESS_TOKEN, problem, "use the token as Authlete shows it")
-        })
+        }
     }
 
     /// See [`Authlete::identity`].
-    fn identity(&self, base: &Uri) -> [u8; 32] {
+    fn identity(&self, base: &Uri, version: ApiVersion) -> [u8; 32] {
         let mut digest = Sha256::new();
         for part in [
             base.to_string().trim_end_matches('/'),
-            &self.api_version.to_string(),
+            &version.to_string(),
             &self.service_id,
             self.service_access_token.expose(),
             self.service_api_secret.expose(),
@@ -333,11 +355,10 @@ fn present(setting: &'static str, value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn positive(setting: &'static str, duration: Duration) -> Result<(), ConfigError> {
+fn positive(setting: &'static str, duration: Duration, problems: &mut Problems) {
     if duration.is_zero() {
-        return Err(ConfigError::new(setting, "0", "give a duration, such as a second"));
+        problems.add(setting, "0", "give a duration, such as a second");
     }
-    Ok(())
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -423,12 +444,14 @@ mod tests {
             "AUTHLETE_SERVICE_APISECRET" => Some("secret".into()),
             _ => None,
         };
-        let builder = AuthleteBuilder::from_vars(var).unwrap();
-        assert_eq!(builder.api_version, ApiVersion::V2);
+        let builder = AuthleteBuilder::from_vars(var);
+        assert_eq!(builder.api_version, Ok(ApiVersion::V2));
         assert!(builder.build().is_ok());
         let wrong = |name: &str| (name == "AUTHLETE_API_VERSION").then(|| "4".into());
-        let error = AuthleteBuilder::from_vars(wrong).expect_err("a wrong version");
-        assert!(error.to_string().contains("AUTHLETE_API_VERSION"));
+        let error = AuthleteBuilder::from_vars(wrong).build().expect_err("a wrong version");
+        // What credentials are missing depends on the version.
+        let settings: Vec<_> = error.iter().map(|it| it.setting()).collect();
+        assert_eq!(settings, [BASE_URL, "api_version (AUTHLETE_API_VERSION)", SERVICE_ID]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Errors of calls and of settings.
+//! Errors of calls.
 
 use std::{fmt, time::Duration};
 
@@ -228,32 +228,6 @@ impl Error {
             ErrorKind::Refused(refusal) => refusal.retry_after,
             _ => None,
         }
-    }
-}
-
-/// A setting is missing or wrong. It names the setting, the shape of its value and a remedy, never the value
-/// itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} is wrong ({problem}): {remedy}")]
-pub struct ConfigError {
-    setting: &'static str,
-    problem: String,
-    remedy: &'static str,
-}
-
-impl ConfigError {
-    pub(crate) fn new(
-        setting: &'static str,
-        problem: impl Into<String>,
-        remedy: &'static str,
-    ) -> Self {
-        Self { setting, problem: problem.into(), remedy }
-    }
-
-    /// The name of the setting: that of the builder's method, with the environment variable if there is one.
-    #[must_use]
-    pub fn setting(&self) -> &str {
-        self.setting
     }
 }
 

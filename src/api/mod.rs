@@ -9,6 +9,7 @@ pub(crate) mod document;
 mod client;
 mod common;
 mod config;
+mod config_error;
 mod error;
 mod introspection;
 mod redact;
@@ -21,11 +22,13 @@ mod token_update;
 mod transport;
 mod version;
 
+pub(crate) use self::config_error::Problems;
 pub use self::{
     client::Authlete,
     common::*,
     config::AuthleteBuilder,
-    error::{ConfigError, Error, ErrorKind, Refusal},
+    config_error::{ConfigError, WrongSetting},
+    error::{Error, ErrorKind, Refusal},
     introspection::*,
     secret::Secret,
     token::*,

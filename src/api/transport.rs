@@ -17,7 +17,7 @@ use hyper_util::{
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
 
-use super::error::{BoxError, ConfigError};
+use super::{config_error::ConfigError, error::BoxError};
 
 /// The body of requests to Authlete.
 pub type RequestBody = Full<Bytes>;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::error::{ConfigError, shape};
+use super::{config_error::ConfigError, error::shape};
 
 /// The version of Authlete's Web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -77,16 +77,18 @@ impl Require {
             Denial::Scopes => {
                 let mut scopes = Vec::new();
                 self.add_scopes(&mut scopes);
-                let description = "the access token does not have the scopes that this takes";
-                Rejection::insufficient_scope(description, Some(scopes.join(" ")))
+                Rejection::insufficient_scope(scopes)
             }
-            Denial::Forbidden(description) => Rejection::insufficient_scope(description, None),
+            Denial::Forbidden(description) => Rejection::denied(description, None),
             Denial::Audience => {
                 Rejection::invalid_token("the access token is for another resource server")
             }
             Denial::Authentication { acr, max_age } => {
-                let acr = (!acr.is_empty()).then(|| acr.join(" "));
-                Rejection::insufficient_user_authentication(acr, max_age)
+                let rejection = Rejection::insufficient_authentication().with_acr_values(acr);
+                match max_age {
+                    Some(age) => rejection.with_max_age(age),
+                    None => rejection,
+                }
             }
         }
     }

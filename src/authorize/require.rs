@@ -12,7 +12,8 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 /// realm it uses.
 ///
 /// A fact that a token lacks meets no requirement. As a layer for a route, it refuses requests
-/// without a token with 401, also inside an [`optional`](crate::AuthLayerBuilder::optional) layer.
+/// without a token with 401, also inside an [`optional`](crate::AuthLayerBuilder::optional) layer. A
+/// requirement of the `optional` layer itself is for requests with a token.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,6 +22,36 @@ use crate::{rejection::challenge::is_text, token::TokenInfo};
 /// // Staff who logged in within the last hour, or a service.
 /// let staff = RequireScopes::all(["admin"]).and(Require::max_auth_age(Duration::from_secs(3600)));
 /// let requirement = staff.or(RequireScopes::all(["internal"]));
+/// ```
+///
+/// # One path, several methods
+/// axum's `MethodRouter::route_layer` goes around all methods that were added *before* it. In
+/// `get(list).route_layer(a).post(create).route_layer(b)`, a GET has to meet `a` and `b`. Put the
+/// requirement on the handler instead:
+///
+/// ```
+/// use axum::{Router, handler::Handler, routing::get};
+/// use tower_authlete::RequireScopes;
+///
+/// # async fn list() {}
+/// # async fn create() {}
+/// let notes = get(list.layer(RequireScopes::all(["notes.read"])))
+///     .post(create.layer(RequireScopes::all(["notes.write"])));
+/// let app: Router = Router::new().route("/notes", notes);
+/// ```
+///
+/// or merge method routers that have their requirements already:
+///
+/// ```
+/// use axum::{Router, routing::{get, post}};
+/// use tower_authlete::RequireScopes;
+///
+/// # async fn list() {}
+/// # async fn create() {}
+/// let notes = get(list)
+///     .route_layer(RequireScopes::all(["notes.read"]))
+///     .merge(post(create).route_layer(RequireScopes::all(["notes.write"])));
+/// let app: Router = Router::new().route("/notes", notes);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Require(Arc<Rule>);
@@ -92,6 +123,29 @@ impl Require {
     #[inline]
     pub(super) fn rule(&self) -> &Rule {
         &self.0
+    }
+
+    /// There is a valid token, of whatever rights. As a layer for a route inside an
+    /// [`optional`](crate::AuthLayer::optional) layer, it refuses requests without one with 401.
+    /// Everywhere else it is met already.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use tower_authlete::{AuthLayer, Require};
+    ///
+    /// # async fn front_page() {}
+    /// # async fn account() {}
+    /// # fn app(authlete: tower_authlete::Authlete) -> Router {
+    /// let app = Router::new()
+    ///     .route("/", get(front_page))
+    ///     .route("/account", get(account).route_layer(Require::authenticated()))
+    ///     .layer(AuthLayer::new(authlete).optional());
+    /// # app
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn authenticated() -> Self {
+        Self::new(Rule::All(Vec::new()))
     }
 
     /// The token was issued for a user: it has a subject. Refused with 403.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{api::ConfigError, clock::DAY};
+use crate::{api::Problems, clock::DAY};
 
 /// Limits of an endpoint's concurrency and of the time that a request may take.
 ///
@@ -77,19 +77,18 @@ impl Limits {
         Self { deadline, ..self }
     }
 
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, problems: &mut Problems) {
         if self.max_in_flight == 0 {
-            return Err(ConfigError::new("limits.max_in_flight", "0", "give at least 1"));
+            problems.add("limits.max_in_flight", "0", "give at least 1");
         }
         for (setting, time) in
             [("limits.body_timeout", self.body_timeout), ("limits.deadline", self.deadline)]
         {
             if time.is_zero() || time > DAY {
                 let problem = format!("{} s", time.as_secs());
-                return Err(ConfigError::new(setting, problem, "give some time, a day at most"));
+                problems.add(setting, problem, "give some time, a day at most");
             }
         }
-        Ok(())
     }
 }
 
@@ -138,16 +137,17 @@ mod tests {
     #[test]
     fn a_wrong_limit_is_named() {
         let limits = Limits::new();
-        for (wrong, setting) in [
+        let wrong = |limits: Limits| Problems::of(|problems| limits.validate(problems));
+        for (it, setting) in [
             (limits.max_in_flight(0), "limits.max_in_flight"),
             (limits.body_timeout(Duration::ZERO), "limits.body_timeout"),
             (limits.deadline(Duration::MAX), "limits.deadline"),
         ] {
-            assert_eq!(wrong.validate().unwrap_err().setting(), setting);
+            assert!(wrong(it).unwrap_err().iter().map(|it| it.setting()).eq([setting]));
         }
         let most = limits.max_in_flight(usize::MAX).max_waiting(usize::MAX);
-        most.validate().unwrap();
+        wrong(most).unwrap();
         assert!(ConcurrencyLimit::new(most).try_admit().is_some());
-        assert!(limits.max_waiting(0).validate().is_ok());
+        assert!(wrong(limits.max_waiting(0)).is_ok());
     }
 }

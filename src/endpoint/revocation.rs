@@ -12,7 +12,7 @@ use super::{
     serve::{Endpoint, EndpointContext, EndpointFuture, EndpointSettings, impl_service, serve},
 };
 use crate::{
-    api::{Authlete, ConfigError, RevocationAction, RevocationRequest, Secret},
+    api::{Authlete, ConfigError, Problems, RevocationAction, RevocationRequest, Secret},
     layer::AuthHandle,
     proof::ClientCertificates,
 };
@@ -73,8 +73,10 @@ impl RevocationEndpointBuilder {
     /// # Errors
     /// If a setting is wrong: `max_in_flight` of 0, a time of zero or of more than a day, or a malformed
     /// address of a proxy.
-    pub fn build(self) -> Result<RevocationEndpoint, ConfigError> {
-        Ok(RevocationEndpoint(Arc::new(RevocationHandler { context: self.0.build()? })))
+    pub fn build(mut self) -> Result<RevocationEndpoint, ConfigError> {
+        Problems::of(|problems| self.0.validate(problems))?;
+        let context = self.0.build_validated();
+        Ok(RevocationEndpoint(Arc::new(RevocationHandler { context })))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     response::{EndpointResponse, error, unavailable},
 };
 use crate::{
-    api::{Authlete, ConfigError},
+    api::{Authlete, Problems},
     layer::{AuthHandle, finish},
     lifecycle::Lifecycle,
     observe::{counters, limited},
@@ -40,12 +40,11 @@ impl EndpointSettings {
         Self { authlete, lifecycle, certificates: None, limits: Limits::new() }
     }
 
-    pub(super) fn build(mut self) -> Result<EndpointContext, ConfigError> {
-        self.limits.validate()?;
+    pub(super) fn validate(&mut self, problems: &mut Problems) {
+        self.limits.validate(problems);
         if let Some(certificates) = &mut self.certificates {
-            certificates.validate()?;
+            certificates.validate(problems);
         }
-        Ok(self.build_validated())
     }
 
     /// Builds without validation, for settings that are known to be valid, such as the defaults.

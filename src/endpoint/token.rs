@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     api::{
-        Authlete, ConfigError, Error, Secret, TokenAction, TokenCreateAction, TokenCreateRequest,
-        TokenCreateResponse, TokenFailAction, TokenFailReason, TokenFailRequest, TokenIssueAction,
-        TokenIssueRequest, TokenRequest, TokenResponse,
+        Authlete, ConfigError, Error, Problems, Secret, TokenAction, TokenCreateAction,
+        TokenCreateRequest, TokenCreateResponse, TokenFailAction, TokenFailReason,
+        TokenFailRequest, TokenIssueAction, TokenIssueRequest, TokenRequest, TokenResponse,
     },
     layer::AuthHandle,
     observe::limited,
@@ -126,7 +126,8 @@ impl TokenEndpointBuilder {
     /// # Errors
     /// If a setting is wrong: a malformed URL, `max_in_flight` of 0, a time of zero or of more than a day,
     /// or a malformed address of a proxy.
-    pub fn build(self) -> Result<TokenEndpoint, ConfigError> {
+    pub fn build(mut self) -> Result<TokenEndpoint, ConfigError> {
+        let mut problems = Problems::default();
         let is_url = |url: &String| {
             let uri = url.parse::<Uri>().ok();
             uri.is_some_and(|it| matches!(it.scheme_str(), Some("http" | "https")))
@@ -134,10 +135,13 @@ impl TokenEndpointBuilder {
         if let Some(wrong) = self.url.as_ref().filter(|url| !is_url(url)) {
             let problem = format!("{} characters, not the URL of a server", wrong.len());
             let remedy = "give the URL that clients use, such as https://as.example.com/token";
-            return Err(ConfigError::new("url", problem, remedy));
+            problems.add("url", problem, remedy);
         }
+        self.settings.validate(&mut problems);
+        problems.finish(Some(()))?;
         let Self { settings, url, decide } = self;
-        Ok(TokenEndpoint(Arc::new(TokenHandler { context: settings.build()?, url, decide })))
+        let context = settings.build_validated();
+        Ok(TokenEndpoint(Arc::new(TokenHandler { context, url, decide })))
     }
 }
 

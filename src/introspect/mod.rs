@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     observe::{LogLimit, counters},
     rejection::{Refuser, Rejection},
-    resilience::{Availability, Health, ResiliencePolicy, ResilientClient, RetryMode},
+    resilience::{Availability, Health, Resilience, ResilientClient, RetryMode},
     verdict::{self, Verdict},
 };
 
@@ -72,7 +72,7 @@ impl Introspector {
     pub(crate) fn new(
         authlete: Authlete,
         check: Check,
-        policy: ResiliencePolicy,
+        policy: Resilience,
         refuser: Refuser,
         log: LogLimit,
     ) -> Self {

@@ -21,7 +21,7 @@ pub(crate) fn of_introspection(response: &IntrospectionResponse, log: &LogLimit)
             Rejection::invalid_token("the access token is unknown, expired or revoked")
         }
         IntrospectionAction::Forbidden => {
-            Rejection::insufficient_scope("the access token does not allow this", None)
+            Rejection::denied("the access token does not allow this", None)
         }
         action => {
             let code = response.result_code.as_deref();

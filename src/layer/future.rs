@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::{
     lifecycle::Rotating,
-    request::{Finish, OnResponse, Outcome},
+    request::{Admission, Admitted, Finish, OnResponse, Outcome},
     verify::{Resolved, Resolving},
 };
 
@@ -39,7 +39,11 @@ pin_project! {
         // The verdict on the token is waited for.
         Pending { verdict: Resolving, waiting: Option<Box<Waiting<S, B, ResB>>> },
         // The inner service answers.
-        Admitted { #[pin] response: S::Future, then: Option<Box<OnResponse<ResB>>> },
+        Admitted {
+            #[pin] response: S::Future,
+            admitted: Option<Admitted>,
+            then: Option<Box<OnResponse<ResB>>>,
+        },
         // The inner service has answered, and the new value of the token is waited for.
         Rotating { rotating: Rotating, answered: Option<Box<Answered<ResB>>> },
         // Empty once it has been polled.
@@ -83,8 +87,9 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
     }
 
     #[inline]
-    pub(super) fn admitted(response: S::Future, then: Option<Box<OnResponse<ResB>>>) -> Self {
-        Self { state: State::Admitted { response, then } }
+    pub(super) fn admitted(response: S::Future, admission: Admission<ResB>) -> Self {
+        let Admission { admitted, then } = admission;
+        Self { state: State::Admitted { response, admitted, then } }
     }
 
     pub(super) fn refused(response: Response<ResB>) -> Self {
@@ -107,9 +112,9 @@ where
 {
     fn decide(mut self: Box<Self>, resolved: Resolved) -> State<S, B, ResB> {
         match (self.decide)(&mut self.request, resolved) {
-            Outcome::Admit(then) => {
+            Outcome::Admit(Admission { admitted, then }) => {
                 let Self { request, mut service, .. } = *self;
-                State::Admitted { response: service.call(request), then }
+                State::Admitted { response: service.call(request), admitted, then }
             }
             Outcome::Wait(verdict) => State::Pending { verdict, waiting: Some(self) },
             Outcome::Refuse(response) => State::Refused { response: Some(Box::new(response)) },
@@ -120,6 +125,7 @@ where
 impl<S, B, ResB> Future for AuthFuture<S, B, ResB>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
+    ResB: 'static,
 {
     type Output = Result<Response<ResB>, S::Error>;
 
@@ -132,8 +138,12 @@ where
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
                     waiting.decide(resolved)
                 }
-                StateProjection::Admitted { response, then } => {
+                StateProjection::Admitted { response, admitted, then } => {
                     let response = ready!(response.poll(context))?;
+                    let response = match admitted.take() {
+                        Some(admitted) => admitted.render(response),
+                        None => response,
+                    };
                     let Some(then) = then.take() else { return Poll::Ready(Ok(response)) };
                     let (rotation, finish) = then.start(&response);
                     let answered = Answered { response, finish };

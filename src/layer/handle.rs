@@ -77,11 +77,11 @@ impl AuthHandle {
     /// call in flight. The revocation is completed even if this future is dropped.
     ///
     /// If a rotation of the token is in flight, its new value is waited for, at most for the time of a
-    /// [check](crate::AuthLayerBuilder::check_deadline). The newest value is known for a minute after a
+    /// [check](crate::resilience::Resilience::deadline). The newest value is known for a minute after a
     /// rotation. Later, Authlete is asked for another new value, by which the token is revoked.
     ///
     /// Other processes accept the token for at most their `max_age`, and in an outage for their
-    /// [`stale_on_error`](crate::AuthLayerBuilder::stale_on_error) more.
+    /// [`stale_if_error`](crate::CachePolicy::stale_if_error) more.
     ///
     /// # Errors
     /// If the call failed or was refused by Authlete. The token is invalidated nevertheless, and a value that

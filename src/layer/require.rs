@@ -10,7 +10,7 @@ use super::future::AuthFuture;
 use crate::{
     authorize::{Require, RequireDetails},
     credentials::RequestHead,
-    request::{RouteIntrospection, check, refuse::refuse_inside},
+    request::{Admission, RouteIntrospection, check, refuse::refuse_inside},
 };
 
 impl<S> Layer<S> for Require {
@@ -52,7 +52,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
-            return AuthFuture::admitted(self.inner.call(request), None);
+            let admission = Admission { admitted: None, then: None };
+            return AuthFuture::admitted(self.inner.call(request), admission);
         };
         // The answer that issued a token does not tell all facts.
         let Some(route) = RouteIntrospection::take(request.extensions_mut(), &self.require) else {

@@ -12,8 +12,7 @@ use tower_service::Service;
 use super::future::AuthFuture;
 use crate::{
     rejection::Renderer,
-    request::{Authenticator, Begin, Outcome, Settings},
-    verify::Freshness,
+    request::{Authenticator, Begin, Outcome, Settings, Variant},
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -23,8 +22,8 @@ pub struct AuthService<S, R> {
 }
 
 impl<S, R> AuthService<S, R> {
-    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { inner, auth: Authenticator::new(settings, freshness) }
+    pub(super) fn new(inner: S, settings: Arc<Settings<R>>, variant: Variant) -> Self {
+        Self { inner, auth: Authenticator::new(settings, variant) }
     }
 }
 
@@ -46,13 +45,13 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (mut state, verdict) = match self.auth.begin(&request) {
             Begin::Anonymous => {
-                self.auth.admit_anonymous(&mut request);
-                return AuthFuture::admitted(self.inner.call(request), None);
+                let admission = self.auth.admit_anonymous(&mut request);
+                return AuthFuture::admitted(self.inner.call(request), admission);
             }
             Begin::Ready(mut state, resolved) => {
                 match self.auth.decide(&mut request, &mut state, resolved) {
-                    Outcome::Admit(then) => {
-                        return AuthFuture::admitted(self.inner.call(request), then);
+                    Outcome::Admit(admission) => {
+                        return AuthFuture::admitted(self.inner.call(request), admission);
                     }
                     Outcome::Refuse(response) => return AuthFuture::refused(response),
                     Outcome::Wait(verdict) => (state, verdict),

@@ -8,7 +8,7 @@ use std::{
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{lineage::remembered, parts::Parts, refresh::Refresh};
+use super::{lineage::remembered, parts::LifecycleParts, refresh::Refresh};
 use crate::{
     api::{Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
     clock::Moment,
@@ -34,7 +34,7 @@ pub(crate) type Admits = Box<dyn Fn(TokenInfo) -> bool + Send + Sync>;
 /// Decides which tokens are extended, and extends each once at a time.
 pub(crate) struct Extender {
     refresh: Refresh,
-    parts: Arc<Parts>,
+    parts: Arc<LifecycleParts>,
     extensions: SingleFlight<Key, Extended>,
     room: Arc<Semaphore>,
     /// When an extension was last attempted. After a failure, the next request does not attempt it again.
@@ -44,7 +44,7 @@ pub(crate) struct Extender {
 }
 
 impl Extender {
-    pub(crate) fn new(refresh: Refresh, parts: Arc<Parts>) -> Self {
+    pub(crate) fn new(refresh: Refresh, parts: Arc<LifecycleParts>) -> Self {
         Self {
             tried: remembered(refresh.when_below),
             introspected: remembered(refresh.when_below),

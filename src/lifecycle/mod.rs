@@ -28,7 +28,7 @@ use self::{extend::Extender, rotate::Rotator};
 pub(crate) use self::{
     extend::{Admits, PendingExtension},
     lineage::Lineages,
-    parts::Parts,
+    parts::LifecycleParts,
     rotate::{PendingRotation, Rotating},
 };
 pub use self::{refresh::Refresh, rotation::Rotation};
@@ -38,7 +38,7 @@ const MAX_PAIRS: u64 = 100_000;
 
 /// The lifecycles of a layer's tokens.
 pub(crate) struct Lifecycle {
-    parts: Arc<Parts>,
+    parts: Arc<LifecycleParts>,
     extender: Option<Arc<Extender>>,
     pub(crate) rotator: Option<Arc<Rotator>>,
     refresh_keys: KeySpace,
@@ -48,7 +48,7 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     pub(crate) fn new(
-        parts: Parts,
+        parts: LifecycleParts,
         refresh_keys: KeySpace,
         refresh: Option<Refresh>,
         rotation: Option<Rotation>,
@@ -101,7 +101,7 @@ impl Lifecycle {
     }
 
     fn invalidate_all_values(&self, key: Key) {
-        let Parts { store, lineages, .. } = &*self.parts;
+        let LifecycleParts { store, lineages, .. } = &*self.parts;
         store.invalidate(key);
         // Only now: an update that has just ended has moved what was known to a newer value.
         lineages.alive(key).skip(1).for_each(|value| store.invalidate(value));

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What extension, rotation, update and revocation are handed.
-pub(crate) struct Parts {
+pub(crate) struct LifecycleParts {
     pub(crate) store: Arc<TokenStore>,
     pub(crate) remote: Arc<dyn Remote>,
     pub(crate) lineages: Lineages,
@@ -26,7 +26,7 @@ pub(crate) struct Parts {
     pub(crate) deadline: Duration,
 }
 
-impl Parts {
+impl LifecycleParts {
     /// What an update, which was answered with success, makes of the facts of a token, which has the value
     /// `new` from then on. It makes nothing known: the answer does not tell what the token is bound to.
     pub(super) fn facts_after(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    api::ConfigError,
+    api::Problems,
     observe::{LogLimit, limited},
     token::TokenInfo,
 };
@@ -24,7 +24,7 @@ type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 ///
 /// Extending an expired token would bring it back to life. So an update follows an introspection that
 /// said that the token is good: that of this request, unless it was longer ago than
-/// [a check](crate::AuthLayerBuilder::check_deadline) may take, or one that is made for it because what is
+/// [a check](crate::resilience::Resilience::deadline) may take, or one that is made for it because what is
 /// cached falls below the threshold. If the layer would not admit the request by what that says, nothing is
 /// extended. It is not sent in the last 500 ms of the token's life, is given up before
 /// half of what is left has passed, and is not repeated after that. Nor is it sent after
@@ -104,7 +104,7 @@ impl Refresh {
     }
 
     /// Lets the request wait until Authlete has been told, so that it sees the new expiry, but no longer
-    /// than three quarters of [a check's time](crate::AuthLayerBuilder::check_deadline), which its check
+    /// than three quarters of [a check's time](crate::resilience::Resilience::deadline), which its check
     /// is part of. What is learnt of the token meanwhile counts: a request that waits is refused if the
     /// token is revoked here, if the introspection tells that it is gone, or if it no longer has what the
     /// layer requires. The requirements of routes are looked at later, so that a request which a route
@@ -123,10 +123,10 @@ impl Refresh {
         })
     }
 
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self, problems: &mut Problems) {
         if self.when_below.is_zero() {
             let remedy = "give the rest of a token's life below which it is extended";
-            return Err(ConfigError::new("refresh.when_below", "0", remedy));
+            problems.add("refresh.when_below", "0", remedy);
         }
         if self.to <= self.when_below {
             let problem = format!(
@@ -135,7 +135,7 @@ impl Refresh {
                 self.when_below.as_millis()
             );
             let remedy = "give more than when_below, or every request would extend the token";
-            return Err(ConfigError::new("refresh.to", problem, remedy));
+            problems.add("refresh.to", problem, remedy);
         }
         if self.never_beyond < self.to {
             let problem = format!(
@@ -144,9 +144,8 @@ impl Refresh {
                 self.to.as_millis()
             );
             let remedy = "give the longest life of a token, which is not less than `to`";
-            return Err(ConfigError::new("refresh.never_beyond", problem, remedy));
+            problems.add("refresh.never_beyond", problem, remedy);
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Revocation of tokens, by any of their values.
 
-use super::{Lifecycle, parts::Parts, rotate::Reservation};
+use super::{Lifecycle, parts::LifecycleParts, rotate::RotationReservation};
 use crate::{
     api::{Error, Secret, TokenUpdateAction, TokenUpdateRequest},
     introspect::Attempts,
@@ -14,13 +14,13 @@ pub(crate) struct RevocableValues {
     pub(crate) values: Vec<Secret>,
     /// By what Authlete names the token, if its value was changed here.
     token_id: Option<String>,
-    _reservations: Vec<Reservation>,
+    _reservations: Vec<RotationReservation>,
 }
 
 impl Lifecycle {
     /// The values of a token that may be good at Authlete, as far as they are known.
     pub(crate) async fn revocable_values(&self, token: &str) -> RevocableValues {
-        let Parts { store, lineages, deadline, .. } = &*self.parts;
+        let LifecycleParts { store, lineages, deadline, .. } = &*self.parts;
         let key = store.key(token);
         let (mut values, mut reservations) = (vec![token.into()], Vec::new());
         if let Some(rotator) = &self.rotator {
@@ -45,7 +45,7 @@ impl Lifecycle {
     /// Revokes the token at Authlete, by whatever value it has now, and ends it here. Tells how many tokens
     /// Authlete revoked.
     pub(crate) async fn revoke(&self, token: &str) -> Result<u64, Error> {
-        let Parts { store, lineages, clock, .. } = &*self.parts;
+        let LifecycleParts { store, lineages, clock, .. } = &*self.parts;
         let key = store.key(token);
         lineages.end(&key, clock.moment());
         let values = self.revocable_values(token).await;

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     lineage::{MAX_REMEMBERED, remembered},
-    parts::Parts,
+    parts::LifecycleParts,
     rotation::Rotation,
     sink::NewValueSink,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Successor {
 
 pub(crate) struct Rotator {
     rotation: Rotation,
-    parts: Arc<Parts>,
+    parts: Arc<LifecycleParts>,
     /// Since when a value is in use.
     first_seen: Cache<Key, Moment>,
     successors: Cache<Key, Arc<Successor>>,
@@ -51,7 +51,7 @@ pub(crate) struct Rotator {
 }
 
 impl Rotator {
-    pub(crate) fn new(rotation: Rotation, parts: Arc<Parts>) -> Self {
+    pub(crate) fn new(rotation: Rotation, parts: Arc<LifecycleParts>) -> Self {
         Self {
             first_seen: remembered(rotation.every.saturating_mul(2)),
             tried: remembered(rotation.every),
@@ -74,7 +74,7 @@ impl Rotator {
 
     /// Keeps a value from getting a successor while the reservation lives, after waiting for one that is
     /// being asked for, until the deadline at most. Reservations do not wait for each other.
-    pub(crate) async fn reserve(&self, key: Key, deadline: &Deadline) -> Reservation {
+    pub(crate) async fn reserve(&self, key: Key, deadline: &Deadline) -> RotationReservation {
         let (reservation, under_way) = {
             let mut rotations = self.rotations.lock();
             (rotations.reserve(key), rotations.under_way(&key))
@@ -103,7 +103,7 @@ impl Rotator {
 }
 
 /// While it lives, a value gets no successor.
-pub(crate) type Reservation = single_flight::Reservation<Key, Rotated>;
+pub(crate) type RotationReservation = single_flight::Reservation<Key, Rotated>;
 
 /// The rotation that an admitted request asks for, if it is answered with success.
 pub(crate) struct PendingRotation {

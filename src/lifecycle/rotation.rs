@@ -8,7 +8,7 @@ use http::{
 };
 
 use crate::{
-    api::{ConfigError, Secret},
+    api::{Problems, Secret},
     store::LONGEST_ALIAS,
 };
 
@@ -92,23 +92,24 @@ impl Rotation {
         Self { overlap, ..self }
     }
 
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self, problems: &mut Problems) {
         if self.every.is_zero() {
             let remedy = "give how long a value of a token is used";
-            return Err(ConfigError::new("rotate.every", "0", remedy));
+            problems.add("rotate.every", "0", remedy);
         }
-        if self.overlap > LONGEST_ALIAS || self.overlap >= self.every {
+        let is_used = !self.every.is_zero();
+        if self.overlap > LONGEST_ALIAS || (is_used && self.overlap >= self.every) {
             let problem = format!("{} ms", self.overlap.as_millis());
             let remedy = "give at most a minute, and less than `every`";
-            return Err(ConfigError::new("rotate.overlap", problem, remedy));
+            problems.add("rotate.overlap", problem, remedy);
         }
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         match &self.place {
             Place::Cookie(name) if name.is_empty() || !name.bytes().all(legal) => {
                 let problem = format!("{} bytes, not a token of RFC 9110", name.len());
-                Err(ConfigError::new("rotate.in_cookie", problem, "use letters, digits, - and _"))
+                problems.add("rotate.in_cookie", problem, "use letters, digits, - and _");
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 

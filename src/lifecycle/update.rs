@@ -1,6 +1,6 @@
 //! Updates of tokens by the application.
 
-use super::{Lifecycle, parts::Parts};
+use super::{Lifecycle, parts::LifecycleParts};
 use crate::{
     api::{Error, TokenUpdateAction, TokenUpdateRequest, TokenUpdateResponse},
     introspect::Attempts,
@@ -13,7 +13,7 @@ impl Lifecycle {
         token: &str,
         request: TokenUpdateRequest,
     ) -> Result<TokenUpdateResponse, Error> {
-        let Parts { store, remote, lineages, clock, .. } = &*self.parts;
+        let LifecycleParts { store, remote, lineages, clock, .. } = &*self.parts;
         let key = store.key(token);
         let update = store.begin_update(key);
         let request = request.access_token(token);

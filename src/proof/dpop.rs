@@ -27,7 +27,7 @@ use super::{
     replay::{MemoryReplays, ProofId, Remembered, ReplayStore},
 };
 use crate::{
-    api::{ConfigError, Secret},
+    api::{Problems, Secret},
     clock::Clock,
     credentials::{self, RequestHead},
     observe::{LogLimit, counters, limited},
@@ -184,31 +184,30 @@ impl Dpop {
         &self.origin
     }
 
-    /// The settings in the form that requests need.
-    pub(crate) fn build(mut self) -> Result<Prover, ConfigError> {
-        self.origin.validate("dpop.at")?;
+    pub(crate) fn validate(&mut self, problems: &mut Problems) {
+        self.origin.validate("dpop.at", problems);
         if self.algorithms.is_empty() {
             let remedy = "give at least one algorithm, or none of this";
-            return Err(ConfigError::new("dpop.algorithms", "none", remedy));
+            problems.add("dpop.algorithms", "none", remedy);
         }
         if self.window < Duration::from_secs(1) || self.window > Duration::from_secs(600) {
             let problem = format!("{} ms", self.window.as_millis());
-            let remedy = "give between 1 s and 10 minutes";
-            return Err(ConfigError::new("dpop.window", problem, remedy));
+            problems.add("dpop.window", problem, "give between 1 s and 10 minutes");
         }
-        let nonces = match &self.nonces {
-            Some((key, life)) => {
-                let length = key.expose().len();
-                if length < 32 || life.as_secs() == 0 {
-                    let problem = format!("a key of {length} bytes for {} s", life.as_secs());
-                    let remedy = "give a key of 32 random bytes or more, and at least a second";
-                    return Err(ConfigError::new("dpop.nonces", problem, remedy));
-                }
-                Some(Nonces::new(key.expose().as_bytes(), *life))
-            }
-            None => None,
-        };
-        Ok(Prover { settings: self, nonces, latest: AtomicU64::new(0) })
+        let Some((key, life)) = &self.nonces else { return };
+        let length = key.expose().len();
+        if length < 32 || life.as_secs() == 0 {
+            let problem = format!("a key of {length} bytes for {} s", life.as_secs());
+            let remedy = "give a key of 32 random bytes or more, and at least a second";
+            problems.add("dpop.nonces", problem, remedy);
+        }
+    }
+
+    /// The settings, which are valid, in the form that requests need.
+    pub(crate) fn build(self) -> Prover {
+        let nonces = self.nonces.as_ref();
+        let nonces = nonces.map(|(key, life)| Nonces::new(key.expose().as_bytes(), *life));
+        Prover { settings: self, nonces, latest: AtomicU64::new(0) }
     }
 }
 
@@ -504,7 +503,7 @@ mod tests {
     fn the_proof_of_rfc_9449() {
         // RFC 9449 §7.1, figure 12.
         let proof = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
-        let prover = Dpop::at("https://resource.example.org").build().unwrap();
+        let prover = Dpop::at("https://resource.example.org").build();
         let purpose = ProofFor {
             method: "GET",
             url: "https://resource.example.org/protectedresource",

@@ -16,7 +16,7 @@ use super::{
     origin::Proxies,
     quoted_list::{self, Malformed},
 };
-use crate::{api::ConfigError, rejection::Rejection, store::Thumbprint};
+use crate::{api::Problems, rejection::Rejection, store::Thumbprint};
 
 /// A longer header is refused unread.
 const MAX_LENGTH: usize = 32 * 1024;
@@ -202,23 +202,22 @@ impl ClientCertificates {
         Self { header: Some(header), xfcc_elements: None }
     }
 
-    pub(crate) fn validate(&mut self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&mut self, problems: &mut Problems) {
         let setting = "client_certificates.xfcc_elements";
         let is_envoy = matches!(self.header, Some(Header { form: Form::Envoy, .. }));
         match self.xfcc_elements {
             Some(0) => {
                 let remedy = "give at least 1: the element of the proxy that the client talks to";
-                return Err(ConfigError::new(setting, "0", remedy));
+                problems.add(setting, "0", remedy);
             }
             Some(_) if !is_envoy => {
                 let remedy = "only ClientCertificates::from_envoy has elements; leave it out";
-                return Err(ConfigError::new(setting, "not of x-forwarded-client-cert", remedy));
+                problems.add(setting, "not of x-forwarded-client-cert", remedy);
             }
             _ => {}
         }
-        match &mut self.header {
-            Some(header) => header.proxies.validate("client_certificates"),
-            None => Ok(()),
+        if let Some(header) = &mut self.header {
+            header.proxies.validate("client_certificates", problems);
         }
     }
 
@@ -304,7 +303,7 @@ mod tests {
 
     fn find(settings: &ClientCertificates, peer: &str, values: &[&str]) -> Result<bool, ()> {
         let mut settings = settings.clone();
-        settings.validate().unwrap();
+        Problems::of(|problems| settings.validate(problems)).unwrap();
         let name = &settings.header.as_ref().unwrap().name;
         let mut headers = HeaderMap::new();
         for value in values {

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use super::quoted_list::{self, Malformed};
 use crate::{
-    api::ConfigError,
+    api::{ConfigError, Problems},
     credentials::{RequestHead, Scheme},
     observe::{LogLimit, limited},
     rejection::Rejection,
@@ -151,7 +151,7 @@ impl Origin {
         })
     }
 
-    pub(crate) fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&mut self, setting: &'static str, problems: &mut Problems) {
         match &mut self.0 {
             Kind::Fixed(url) => {
                 let uri = url.parse::<Uri>().ok();
@@ -163,11 +163,13 @@ impl Origin {
                 let problem = format!("{} characters, not the URL of a server", url.len());
                 let remedy = "give scheme and host as clients know them, such as \
                               https://api.example.com";
-                if legal { Ok(()) } else { Err(ConfigError::new(setting, problem, remedy)) }
+                if !legal {
+                    problems.add(setting, problem, remedy);
+                }
             }
             Kind::Forwarded { proxies, hosts, .. } => {
-                proxies.validate(setting)?;
-                hosts.validate(setting)
+                proxies.validate(setting, problems);
+                hosts.validate(setting, problems);
             }
         }
     }
@@ -241,7 +243,7 @@ impl Hosts {
         Self { given: hosts.into_iter().map(Into::into).collect(), known: Vec::new() }
     }
 
-    fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
+    fn validate(&mut self, setting: &'static str, problems: &mut Problems) {
         let remedy = "name the hosts that clients send requests to, such as api.example.com or \
                       api.example.com:8443";
         let host = |text: &String| {
@@ -251,11 +253,10 @@ impl Hosts {
                 ConfigError::new(setting, problem, remedy)
             })
         };
-        self.known = self.given.iter().map(host).collect::<Result<_, _>>()?;
-        if self.known.is_empty() {
-            return Err(ConfigError::new(setting, "no hosts of this server", remedy));
+        self.known = self.given.iter().filter_map(|text| problems.take(host(text))).collect();
+        if self.given.is_empty() {
+            problems.add(setting, "no hosts of this server", remedy);
         }
-        Ok(())
     }
 
     /// The scheme, and which of them a host is.
@@ -293,7 +294,7 @@ impl Proxies {
         Self { given: proxies.into_iter().map(Into::into).collect(), nets: Vec::new() }
     }
 
-    pub(crate) fn validate(&mut self, setting: &'static str) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&mut self, setting: &'static str, problems: &mut Problems) {
         let net = |text: &String| {
             let address = || text.parse::<IpAddr>().map(IpNet::from);
             text.parse().or_else(|_| address()).map_err(|_| {
@@ -301,12 +302,11 @@ impl Proxies {
                 ConfigError::new(setting, problem, "give addresses or networks such as 10.0.0.0/8")
             })
         };
-        self.nets = self.given.iter().map(net).collect::<Result<_, _>>()?;
-        if self.nets.is_empty() {
+        self.nets = self.given.iter().filter_map(|text| problems.take(net(text))).collect();
+        if self.given.is_empty() {
             let remedy = "name the addresses or networks of your proxies";
-            return Err(ConfigError::new(setting, "no proxies", remedy));
+            problems.add(setting, "no proxies", remedy);
         }
-        Ok(())
     }
 
     /// Whether a request comes from one of them.
@@ -369,7 +369,7 @@ mod tests {
 
     fn proxied() -> Origin {
         let mut origin = Origin::forwarded_by(["10.0.0.0/8", "::1"], HOSTS);
-        origin.validate("origin").unwrap();
+        Problems::of(|problems| origin.validate("origin", problems)).unwrap();
         origin
     }
 
@@ -402,7 +402,7 @@ mod tests {
             ("forwarded", "host=evil.example;proto=https"),
         ];
         let mut origin = Origin::x_forwarded_by(["10.0.0.0/8"], HOSTS);
-        origin.validate("origin").unwrap();
+        Problems::of(|problems| origin.validate("origin", problems)).unwrap();
         assert_eq!(url(&origin, Some("10.1.2.3"), &headers), expected, "the other is not read");
     }
 
@@ -428,6 +428,10 @@ mod tests {
         }
     }
 
+    fn is_wrong(mut origin: Origin) -> bool {
+        Problems::of(|problems| origin.validate("dpop", problems)).is_err()
+    }
+
     #[test]
     fn wrong_settings_are_told() {
         for wrong in [
@@ -440,9 +444,9 @@ mod tests {
             "https://u@a",
             "https://a/..",
         ] {
-            assert!(Origin::fixed(wrong).validate("dpop").is_err(), "{wrong}");
+            assert!(is_wrong(Origin::fixed(wrong)), "{wrong}");
         }
-        assert!(Origin::forwarded_by(["10.0.0.0/33"], HOSTS).validate("dpop").is_err());
-        assert!(Origin::forwarded_by(Vec::<String>::new(), HOSTS).validate("dpop").is_err());
+        assert!(is_wrong(Origin::forwarded_by(["10.0.0.0/33"], HOSTS)));
+        assert!(is_wrong(Origin::forwarded_by(Vec::<String>::new(), HOSTS)));
     }
 }

@@ -10,7 +10,7 @@ use http::{
 use tower::BoxError;
 
 use super::origin::{Origin, Unplaced};
-use crate::{api::ConfigError, credentials::RequestHead, token::TokenInfo};
+use crate::{api::Problems, credentials::RequestHead, token::TokenInfo};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -84,8 +84,8 @@ impl MessageSignatures {
         Self { signs: Some(Arc::new(signs)), ..self }
     }
 
-    pub(crate) fn validate(&mut self) -> Result<(), ConfigError> {
-        self.origin.validate("message_signatures.at")
+    pub(crate) fn validate(&mut self, problems: &mut Problems) {
+        self.origin.validate("message_signatures.at", problems);
     }
 
     pub(crate) fn has_signer(&self) -> bool {

@@ -16,5 +16,5 @@ pub(crate) use self::{
 pub use self::{
     reason::Reason,
     refusal::Rejection,
-    render::{EmptyBody, ProblemDetails, Renderer},
+    render::{EmptyBody, ProblemDetails, Refusal, Renderer},
 };

@@ -24,9 +24,12 @@ pub enum Reason {
     /// The DPoP proof has to have the nonce of the response's `DPoP-Nonce`: 401 `use_dpop_nonce` (RFC 9449
     /// §9). It is no statement about the token.
     UseDpopNonce,
-    /// Authlete could not be asked: 503. It is no statement about the token.
+    /// A handler refuses this to everybody with such a token, whatever its scopes: 403 `access_denied`,
+    /// without a challenge, since no other token of the user would do.
+    Forbidden,
+    /// Authlete could not be asked: 503 `temporarily_unavailable`. It is no statement about the token.
     Unavailable,
-    /// This server is misconfigured: 500. It is no statement about the token.
+    /// This server is misconfigured: 500 `server_error`. It is no statement about the token.
     Misconfigured,
 }
 
@@ -41,19 +44,34 @@ impl Reason {
             | Self::UseDpopNonce
             | Self::InsufficientUserAuthentication => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    /// The value of the counters' label.
-    pub(crate) fn name(self) -> &'static str {
+    /// A name for logs and metrics: the label `reason` of the crate's own counters. Unlike
+    /// [`error`](Self::error), every reason has one.
+    ///
+    /// ```
+    /// use tower_authlete::Reason;
+    ///
+    /// assert_eq!(Reason::InvalidToken.as_str(), "invalid_token");
+    /// assert_eq!(Reason::NoCredentials.as_str(), "no_credentials");
+    /// ```
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidToken => "invalid_token",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientUserAuthentication => "insufficient_user_authentication",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
+            Self::Forbidden => "forbidden",
             Self::Unavailable => "unavailable",
             Self::Misconfigured => "misconfigured",
-            reason => reason.error().unwrap_or_default(),
         }
     }
 
@@ -61,7 +79,7 @@ impl Reason {
     pub(crate) fn grpc_status(self) -> u8 {
         match self {
             Self::InvalidRequest => 3,
-            Self::InsufficientScope => 7,
+            Self::InsufficientScope | Self::Forbidden => 7,
             Self::Misconfigured => 13,
             Self::Unavailable => 14,
             Self::NoCredentials
@@ -72,17 +90,29 @@ impl Reason {
         }
     }
 
-    /// The code of the challenge's `error` (RFC 6750 §3.1, RFC 9449 §7.1, RFC 9470 §3).
+    /// The `error` of the response: in the challenge (RFC 6750 §3.1, RFC 9449 §7.1, RFC 9470 §3), and in
+    /// [`ProblemDetails`](crate::ProblemDetails). Where there is no challenge (403 of a handler, 500, 503),
+    /// it is a code of RFC 6749 §4.1.2.1. `None` for [`NoCredentials`](Self::NoCredentials) (RFC 6750
+    /// §3.1).
     #[must_use]
     pub fn error(self) -> Option<&'static str> {
         match self {
-            Self::InvalidRequest => Some("invalid_request"),
-            Self::InvalidToken => Some("invalid_token"),
-            Self::InvalidDpopProof => Some("invalid_dpop_proof"),
-            Self::UseDpopNonce => Some("use_dpop_nonce"),
-            Self::InsufficientScope => Some("insufficient_scope"),
-            Self::InsufficientUserAuthentication => Some("insufficient_user_authentication"),
-            Self::NoCredentials | Self::Unavailable | Self::Misconfigured => None,
+            Self::NoCredentials => None,
+            Self::Forbidden => Some("access_denied"),
+            Self::Unavailable => Some("temporarily_unavailable"),
+            Self::Misconfigured => Some("server_error"),
+            reason => Some(reason.as_str()),
         }
+    }
+
+    /// Whether the token is valid, and only what it allows, or the user's authentication, does not suffice.
+    pub(crate) fn is_of_rights(self) -> bool {
+        let authentication = Self::InsufficientUserAuthentication;
+        matches!(self, Self::InsufficientScope | Self::Forbidden) || self == authentication
+    }
+
+    /// Whether the response has a challenge: another token, proof or authentication can do.
+    pub(crate) fn has_challenge(self) -> bool {
+        !matches!(self, Self::Forbidden | Self::Unavailable | Self::Misconfigured)
     }
 }

@@ -12,10 +12,35 @@ use super::{
     challenge::{Challenge, Challenges},
     grpc::{GRPC_MESSAGE, GRPC_MESSAGE_NAME, GRPC_STATUS, Protocol},
     reason::Reason,
+    render::Refused,
 };
 use crate::{credentials::Scheme, observe::counters};
 
+const SCOPES: &str = "the access token does not have the scopes that this takes";
+
 /// The refusal of a request. It holds no secret of the request. Cloning is cheap.
+///
+/// Handlers refuse with one too. It becomes a response by `into()`, and in axum by `IntoResponse`. The
+/// nearest [`AuthLayer`](crate::AuthLayer) outside gives that response the layer's challenge (realm, scheme,
+/// metadata) and renders it by the layer's [`Renderer`](crate::Renderer). It counts as a refusal: the token is neither
+/// extended nor rotated by this request. Status, headers and extensions that are added to the response
+/// on its way stay; its body is replaced. Without a layer, the body stays empty.
+///
+/// ```
+/// use axum::{extract::Path, http::StatusCode};
+/// use tower_authlete::{Rejection, TokenInfo};
+///
+/// # fn owner_of(_: &str) -> &'static str { "alice" }
+/// async fn delete(Path(note): Path<String>, token: TokenInfo) -> Result<StatusCode, Rejection> {
+///     if !token.scopes().contains("notes.delete") {
+///         return Err(Rejection::insufficient_scope(["notes.delete"]));
+///     }
+///     if token.subject() != Some(owner_of(&note)) {
+///         return Err(Rejection::forbidden("this note is of another user"));
+///     }
+///     Ok(StatusCode::NO_CONTENT)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Rejection(Arc<Parts>);
 
@@ -52,8 +77,62 @@ impl Rejection {
         self
     }
 
-    pub(crate) fn no_credentials() -> Self {
+    /// There is no token, and this takes one: 401 with a challenge (RFC 6750 §3.1). For handlers of
+    /// [`optional`](crate::AuthLayer::optional) routes.
+    #[must_use]
+    pub fn no_credentials() -> Self {
         Self::new(Reason::NoCredentials, "an access token is required")
+    }
+
+    /// The token lacks one of these scopes: 403 `insufficient_scope`, with all of them in the challenge
+    /// (RFC 6750 §3.1). As in descriptions, characters that no scope can have are replaced there.
+    #[must_use]
+    pub fn insufficient_scope(scopes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self::denied(SCOPES, Some(join(scopes)))
+    }
+
+    /// The user has to be authenticated more strongly or more recently: 401
+    /// `insufficient_user_authentication` (RFC 9470 §3), by which clients begin a step-up. Tell them what it
+    /// takes by [`with_acr_values`](Self::with_acr_values) or [`with_max_age`](Self::with_max_age).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_authlete::Rejection;
+    ///
+    /// let rejection =
+    ///     Rejection::insufficient_authentication().with_max_age(Duration::from_secs(300));
+    /// assert_eq!(rejection.status(), 401);
+    /// ```
+    #[must_use]
+    pub fn insufficient_authentication() -> Self {
+        let description = "the user has to be authenticated more strongly or more recently";
+        Self::new(Reason::InsufficientUserAuthentication, description)
+    }
+
+    /// This is refused whatever the scopes of the token: 403 `access_denied`, without a challenge. The
+    /// description goes to the client.
+    #[must_use]
+    pub fn forbidden(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::Forbidden, description)
+    }
+
+    /// With the authentication context classes of which one is required, in this order of preference
+    /// (RFC 9470 §3).
+    #[must_use]
+    pub fn with_acr_values(self, values: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.with(|parts| parts.acr_values = Some(join(values)).filter(|it| !it.is_empty()))
+    }
+
+    /// With how long ago the user may have been authenticated, in whole seconds (RFC 9470 §3).
+    #[must_use]
+    pub fn with_max_age(self, age: Duration) -> Self {
+        self.with(|parts| parts.max_age = Some(age))
+    }
+
+    /// With another description for people, which goes to the client.
+    #[must_use]
+    pub fn with_description(self, description: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|parts| parts.description = description.into())
     }
 
     pub(crate) fn invalid_request(description: &'static str) -> Self {
@@ -80,19 +159,9 @@ impl Rejection {
     }
 
     /// `scope`: the scopes that the request requires (RFC 6750 §3), if scopes are missing.
-    pub(crate) fn insufficient_scope(description: &'static str, scope: Option<String>) -> Self {
+    pub(crate) fn denied(description: &'static str, scope: Option<String>) -> Self {
+        let scope = scope.filter(|scope| !scope.is_empty());
         Self::new(Reason::InsufficientScope, description).with(|parts| parts.scope = scope)
-    }
-
-    pub(crate) fn insufficient_user_authentication(
-        acr_values: Option<String>,
-        max_age: Option<Duration>,
-    ) -> Self {
-        let description = "the user has to be authenticated more strongly or more recently";
-        Self::new(Reason::InsufficientUserAuthentication, description).with(|parts| {
-            parts.acr_values = acr_values;
-            parts.max_age = max_age;
-        })
     }
 
     pub(crate) fn unavailable(retry_after: Duration) -> Self {
@@ -148,7 +217,7 @@ impl Rejection {
     /// Logs and counts that a request is refused.
     pub(crate) fn note(&self) {
         tracing::debug!(reason = ?self.reason(), "request refused");
-        counters::refused(self.reason().name());
+        counters::refused(self.reason().as_str());
     }
 
     /// The reason.
@@ -163,7 +232,7 @@ impl Rejection {
         self.0.reason.status()
     }
 
-    /// The code of the challenge's `error`, if there is one.
+    /// The `error` of the response, if there is one: see [`Reason::error`].
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         let written = self.0.authlete.as_ref().and_then(|challenge| challenge.get("error"));
@@ -228,7 +297,7 @@ impl Rejection {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.is_of_client() {
+        if self.reason().has_challenge() {
             for challenge in challenges.headers(used, &self.challenge()) {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }
@@ -247,6 +316,29 @@ impl Rejection {
         }
         response
     }
+}
+
+impl<B: Default> From<Rejection> for Response<B> {
+    /// The response of a handler, which the nearest [`AuthLayer`](crate::AuthLayer) outside renders.
+    fn from(rejection: Rejection) -> Self {
+        rejection.note();
+        let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
+        let mut response = head.map(|()| B::default());
+        response.extensions_mut().insert(Refused::returned(rejection));
+        response
+    }
+}
+
+/// The form of lists in challenges: separated by spaces.
+fn join(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut joined = String::new();
+    for name in names {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(name.as_ref());
+    }
+    joined
 }
 
 impl fmt::Debug for Rejection {

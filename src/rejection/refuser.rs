@@ -14,9 +14,9 @@ use crate::{
 /// The challenges, renderers and clock of a layer, for requirements and extractors inside it, and the
 /// leases of its tokens, for tokens derived from them. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) struct Refuser(Arc<Parts>);
+pub(crate) struct Refuser(Arc<RefuserParts>);
 
-struct Parts {
+struct RefuserParts {
     challenges: Challenges,
     clock: Clock,
     /// For the body type of the first service of the layer, which is usually the only one.
@@ -35,7 +35,7 @@ fn downcast<B: 'static>(renderer: &ErasedRenderer) -> Option<&Arc<dyn Renderer<B
 impl Refuser {
     pub(crate) fn new(challenges: Challenges, clock: Clock, epochs: Arc<Epochs>) -> Self {
         let (first, others) = (OnceLock::new(), RwLock::default());
-        Self(Arc::new(Parts { challenges, clock, first, others, epochs }))
+        Self(Arc::new(RefuserParts { challenges, clock, first, others, epochs }))
     }
 
     /// The lease of one of the layer's tokens.

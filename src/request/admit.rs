@@ -8,7 +8,8 @@ use super::{
     authorize::Conditions,
     context::{AuthContext, Introspection, ResponseHandling, UsedProof},
     finish::finish,
-    outcome::OnResponse,
+    outcome::{Admission, OnResponse},
+    returned::Admitted,
     settings::Settings,
     state::RequestState,
 };
@@ -29,7 +30,7 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     state: &mut RequestState,
     token: TokenInfo,
     extension: Option<PendingExtension>,
-) -> Option<Box<OnResponse<ResB>>> {
+) -> Admission<ResB> {
     let Settings { verifier, options, renderer, .. } = &**settings;
     let usual = state.scheme == Scheme::Bearer
         && state.details.is_none()
@@ -41,8 +42,9 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     let proofs = options.challenges.algorithms.is_some();
     credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
     verifier.refuser.add_renderer::<ResB>(renderer);
+    let admitted = Admitted::with_token(token.clone(), state.scheme, &**renderer, request);
     token.insert_into(request.extensions_mut(), options.token_info_alone);
-    then
+    Admission { admitted: Some(admitted), then }
 }
 
 /// Leaves the context in a request that is not the usual hit, and tells what is to be done to its

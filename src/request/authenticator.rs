@@ -9,32 +9,33 @@ use super::{
     authorize::{Conditions, authorize, lacks_facts},
     context::AuthContext,
     extract::extract,
-    outcome::Outcome,
+    outcome::{Admission, Outcome},
     prove::{begin_with_proof, presented},
     refuse::refuse,
-    settings::Settings,
+    returned::Admitted,
+    settings::{Settings, Variant},
     state::{Begin, RequestState},
 };
 use crate::{
-    credentials::{AccessToken, RequestHead},
+    credentials::{AccessToken, RequestHead, Scheme},
     introspect::Presented,
     lifecycle::{Admits, PendingExtension},
     proof::{ClientCertificate, Evidence},
-    rejection::Renderer,
+    rejection::{Rejection, Renderer},
     store::{Binding, CacheHit, Key, PendingCheck},
     token::TokenInfo,
-    verify::{Freshness, Resolved, Resolving},
+    verify::{Resolved, Resolving},
 };
 
 /// Decides on requests. Routers clone their services for each of them.
 pub(crate) struct Authenticator<R> {
     settings: Arc<Settings<R>>,
-    freshness: Freshness,
+    variant: Variant,
 }
 
 impl<R> Authenticator<R> {
-    pub(crate) fn new(settings: Arc<Settings<R>>, freshness: Freshness) -> Self {
-        Self { settings, freshness }
+    pub(crate) fn new(settings: Arc<Settings<R>>, variant: Variant) -> Self {
+        Self { settings, variant }
     }
 
     /// Extracts the token of a request, verifies what the request proves, and looks up the token.
@@ -43,11 +44,12 @@ impl<R> Authenticator<R> {
         let options = &self.settings.options;
         let token = match extract(options, head) {
             Ok(Some(token)) => token,
-            Ok(None) => return Begin::Anonymous,
+            Ok(None) if self.variant.optional => return Begin::Anonymous,
+            Ok(None) => return Begin::refused(Scheme::Bearer, Rejection::no_credentials()),
             Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
         };
         if options.proofs.is_per_request(token.scheme) {
-            begin_with_proof(&self.settings, self.freshness, head, extensions, token)
+            begin_with_proof(&self.settings, self.variant.freshness, head, extensions, token)
                 .unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
         } else {
             self.look_up(head, extensions, token)
@@ -68,7 +70,7 @@ impl<R> Authenticator<R> {
             Err(rejection) => return Begin::refused(token.scheme, rejection),
         };
         let mut state = RequestState::new(token.scheme, certificate.as_ref());
-        let (key, known) = if self.freshness.fresh {
+        let (key, known) = if self.variant.freshness.fresh {
             (verifier.store.key(token.value), None)
         } else {
             let binding = Binding { key: None, certificate: state.certificate };
@@ -101,7 +103,7 @@ impl<R> Authenticator<R> {
         let verifier = &self.settings.verifier;
         let evidence = Evidence { certificate, ..Evidence::default() };
         let presented = state.ask(presented(key, token.value, &evidence), verifier);
-        let verdict = verifier.clone().resolve(presented, self.freshness);
+        let verdict = verifier.clone().resolve(presented, self.variant.freshness);
         Begin::Pending(state, Box::pin(verdict))
     }
 
@@ -119,14 +121,13 @@ impl<R> Authenticator<R> {
         let (certificate, signs) = (state.certificate.as_ref(), options.proofs.signs_responses());
         let require = options.require.as_ref();
         let Resolved { verdict, check, needs_refresh } = resolved;
-        let verdict =
-            verdict.and_then(|token| authorize(token, certificate, signs, require, verifier));
         let token = match verdict {
             Ok(token) => token,
-            Err(rejection) => {
-                return Outcome::Refuse(refuse(&self.settings, request, state.scheme, &rejection));
-            }
+            Err(rejection) => return self.refuse(request, state, &rejection, None),
         };
+        if let Err(rejection) = authorize(&token, certificate, signs, require, verifier) {
+            return self.refuse(request, state, &rejection, Some(&token));
+        }
         let presented = state.presented_unless_extended();
         let extension =
             presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
@@ -134,8 +135,28 @@ impl<R> Authenticator<R> {
             Some(extension) if extension.is_waited_for() => {
                 Outcome::Wait(self.wait(state, token, extension))
             }
-            it => Outcome::Admit(admit(&self.settings, self.freshness, request, state, token, it)),
+            it => Outcome::Admit(admit(
+                &self.settings,
+                self.variant.freshness,
+                request,
+                state,
+                token,
+                it,
+            )),
         }
+    }
+
+    fn refuse<B, ResB>(
+        &self,
+        request: &Request<B>,
+        state: &RequestState,
+        rejection: &Rejection,
+        token: Option<&TokenInfo>,
+    ) -> Outcome<ResB>
+    where
+        R: Renderer<ResB>,
+    {
+        Outcome::Refuse(refuse(&self.settings, request, state.scheme, rejection, token))
     }
 
     /// What follows from the authorization of a request that is more than a usual hit: its token is
@@ -164,7 +185,7 @@ impl<R> Authenticator<R> {
         let signs = self.settings.options.proofs.signs_responses();
         let conditions = Conditions::new(&self.settings, state.certificate, signs);
         let verifier = self.settings.verifier.clone();
-        Box::new(move |token| conditions.authorize(token, &verifier).is_ok())
+        Box::new(move |token| conditions.authorize(&token, &verifier).is_ok())
     }
 
     /// The verdict on a token once it has been extended.
@@ -189,18 +210,23 @@ impl<R> Authenticator<R> {
     }
 
     /// Admits a request without a token.
-    pub(crate) fn admit_anonymous<B, ResB: 'static>(&self, request: &mut Request<B>)
+    pub(crate) fn admit_anonymous<B, ResB: 'static>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Admission<ResB>
     where
         R: Renderer<ResB>,
     {
         let Settings { verifier, renderer, .. } = &*self.settings;
         verifier.refuser.add_renderer::<ResB>(renderer);
         AuthContext::insert_anonymous(request.extensions_mut(), verifier);
+        let admitted = Admitted::anonymous(verifier.refuser.clone(), &**renderer, request);
+        Admission { admitted: Some(admitted), then: None }
     }
 }
 
 impl<R> Clone for Authenticator<R> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), freshness: self.freshness }
+        Self { settings: self.settings.clone(), variant: self.variant }
     }
 }

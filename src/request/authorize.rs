@@ -25,7 +25,11 @@ impl Conditions {
         Self { require: settings.options.require.clone(), certificate, signs }
     }
 
-    pub(super) fn authorize(&self, token: TokenInfo, verifier: &Verifier) -> Verdict {
+    pub(super) fn authorize(
+        &self,
+        token: &TokenInfo,
+        verifier: &Verifier,
+    ) -> Result<(), Rejection> {
         let Self { require, certificate, signs } = self;
         authorize(token, certificate.as_ref(), *signs, require.as_ref(), verifier)
     }
@@ -35,12 +39,12 @@ impl Conditions {
 /// be signed or not, and by what the layer requires.
 #[inline]
 pub(super) fn authorize(
-    token: TokenInfo,
+    token: &TokenInfo,
     certificate: Option<&Thumbprint>,
     signs: bool,
     require: Option<&Require>,
     verifier: &Verifier,
-) -> Verdict {
+) -> Result<(), Rejection> {
     if !token.is_bound_to(certificate) {
         let description = "the access token is bound to another client certificate";
         return Err(Rejection::invalid_token(description));
@@ -54,10 +58,7 @@ pub(super) fn authorize(
         );
         return Err(Rejection::misconfigured("responses cannot be signed here"));
     }
-    if let Some(require) = require {
-        require.check_known(&token, &verifier.clock)?;
-    }
-    Ok(token)
+    require.map_or(Ok(()), |require| require.check_known(token, &verifier.clock))
 }
 
 /// Whether a token does not meet the layer's requirement by the answer that issued it, which does not tell

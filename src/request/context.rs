@@ -5,6 +5,8 @@ use std::sync::Arc;
 use http::Extensions;
 
 use super::authorize::Conditions;
+#[cfg(feature = "test-util")]
+use crate::{clock::Clock, rejection::Challenges, store::epoch::Epochs};
 use crate::{
     credentials::Scheme,
     introspect::{Presented, Sent},
@@ -29,6 +31,25 @@ pub(crate) struct AuthContext {
     /// The DPoP proof that came with the request.
     pub(super) used_proof: Option<UsedProof>,
     pub(super) response: ResponseHandling,
+}
+
+/// Stands for a layer in a request that a test makes one of those admitted. Nothing but
+/// [`testing`](crate::testing) inserts it.
+#[cfg(feature = "test-util")]
+#[derive(Clone)]
+pub(crate) struct TestRefuser(Refuser);
+
+#[cfg(feature = "test-util")]
+impl TestRefuser {
+    pub(crate) fn insert_into(extensions: &mut Extensions) {
+        let (challenges, clock) = (Challenges::default(), Clock::system());
+        extensions.remove::<AuthContext>();
+        extensions.insert(Self(Refuser::new(challenges, clock, Arc::new(Epochs::new()))));
+    }
+
+    fn of(extensions: &Extensions) -> Option<&Refuser> {
+        extensions.get::<Self>().map(|Self(refuser)| refuser)
+    }
 }
 
 /// What layers outside do when the response comes. Layers of the same handle do each of it once: the
@@ -103,7 +124,12 @@ impl AuthContext {
     pub(super) fn refuser(extensions: &Extensions) -> Option<&Refuser> {
         match extensions.get::<Self>() {
             Some(context) => Some(&context.verifier.refuser),
-            None => extensions.get::<TokenInfo>().and_then(TokenInfo::refuser),
+            None => {
+                let refuser = extensions.get::<TokenInfo>().and_then(TokenInfo::refuser);
+                #[cfg(feature = "test-util")]
+                let refuser = refuser.or_else(|| TestRefuser::of(extensions));
+                refuser
+            }
         }
     }
 

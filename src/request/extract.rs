@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The access token of a request, which may be one of the service's and comes by a scheme that is
-/// accepted; `None` if there is none and none is needed. A refusal comes with the scheme that was used.
+/// accepted; `None` if there is none. A refusal comes with the scheme that was used.
 #[inline]
 pub(super) fn extract<'r>(
     options: &Options,
@@ -17,8 +17,7 @@ pub(super) fn extract<'r>(
     let found = credentials::find(&options.sources, head, options.max_token_length);
     let token = match found.map_err(|rejection| (Scheme::Bearer, rejection))? {
         Some(token) => token,
-        None if options.optional => return Ok(None),
-        None => return Err((Scheme::Bearer, Rejection::no_credentials())),
+        None => return Ok(None),
     };
     if !accepts(&options.challenges, token.scheme) {
         return Err((token.scheme, Rejection::no_credentials()));

@@ -9,7 +9,7 @@ use crate::{
     credentials::{RequestHead, Scheme},
     observe::limited,
     proof::SignedRequest,
-    rejection::{self, Protocol, Rejection, Renderer},
+    rejection::{self, Protocol, Refusal, Rejection, Renderer},
     token::TokenInfo,
 };
 
@@ -92,7 +92,8 @@ impl<R> Signature<R> {
             limited!(error, verifier.log, error = cause, "a response could not be signed");
             let rejection = Rejection::misconfigured("the response could not be signed");
             let head = rejection.head(&self.protocol, &options.challenges, self.scheme);
-            rejection::render(&**renderer, &rejection, head, true)
+            let refusal = Refusal::new(&rejection, None, Some(&self.token));
+            rejection::render(&**renderer, &refusal, head, true)
         })
     }
 }

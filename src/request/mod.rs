@@ -10,13 +10,17 @@ mod outcome;
 mod prove;
 pub(crate) mod refuse;
 mod require;
+mod returned;
 mod settings;
 mod state;
 
+#[cfg(feature = "test-util")]
+pub(crate) use self::context::TestRefuser;
 pub(crate) use self::{
     authenticator::Authenticator,
-    outcome::{Finish, OnResponse, Outcome},
+    outcome::{Admission, Finish, OnResponse, Outcome},
     require::{RouteIntrospection, check},
-    settings::{Options, Settings},
+    returned::Admitted,
+    settings::{Options, Settings, Variant},
     state::Begin,
 };

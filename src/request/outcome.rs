@@ -2,6 +2,7 @@
 
 use http::Response;
 
+use super::returned::Admitted;
 use crate::{
     lifecycle::{PendingExtension, PendingRotation},
     rejection::Refused,
@@ -11,10 +12,17 @@ use crate::{
 /// What becomes of a request.
 pub(crate) enum Outcome<ResB> {
     /// It goes on to the inner service.
-    Admit(Option<Box<OnResponse<ResB>>>),
+    Admit(Admission<ResB>),
     /// It is decided again, on the verdict that this brings.
     Wait(Resolving),
     Refuse(Response<ResB>),
+}
+
+/// What is to be done to the response of a request that goes on to the inner service.
+pub(crate) struct Admission<ResB> {
+    /// Renders what a handler refuses; `None` where the layer outside does.
+    pub(crate) admitted: Option<Admitted>,
+    pub(crate) then: Option<Box<OnResponse<ResB>>>,
 }
 
 /// What is done when the head of the response is there.

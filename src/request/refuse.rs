@@ -12,7 +12,8 @@ use super::{
 use crate::{
     credentials::{RequestHead, Scheme},
     observe::{LogLimit, limited},
-    rejection::{self, Challenges, EmptyBody, Protocol, Refuser, Rejection, Renderer},
+    rejection::{self, Challenges, EmptyBody, Protocol, Refusal, Refuser, Rejection, Renderer},
+    token::TokenInfo,
 };
 
 /// The response of the layer to a request whose token, if any, came by this scheme.
@@ -21,14 +22,17 @@ pub(super) fn refuse<R: Renderer<ResB>, B, ResB>(
     request: &Request<B>,
     scheme: Scheme,
     rejection: &Rejection,
+    token: Option<&TokenInfo>,
 ) -> Response<ResB> {
     rejection.note();
-    let protocol = Protocol::of(RequestHead::of(request));
+    let request_head = RequestHead::of(request);
+    let protocol = Protocol::of(request_head);
     let mut head = rejection.head(&protocol, &settings.options.challenges, scheme);
     let nonce = nonce(settings, scheme);
     head.headers_mut().extend(nonce.map(|nonce| (Some(DPOP_NONCE), nonce)));
     let watched = AuthContext::is_watched(request.extensions());
-    rejection::render(&*settings.renderer, rejection, head, watched)
+    let refusal = Refusal::new(rejection, Some(request_head), token);
+    rejection::render(&*settings.renderer, &refusal, head, watched)
 }
 
 /// The response to a request that is refused inside of a layer: as the layer itself would refuse it,
@@ -41,14 +45,15 @@ pub(crate) fn refuse_inside<B: Default + 'static>(
     rejection.note();
     let scheme = AuthContext::scheme(extensions);
     let (protocol, watched) = (Protocol::of(request), AuthContext::is_watched(extensions));
+    let refusal = Refusal::new(rejection, Some(request), extensions.get());
     let Some(refuser) = AuthContext::refuser(extensions) else {
         let head = rejection.head(&protocol, &Challenges::default(), scheme);
-        return rejection::render(&EmptyBody, rejection, head, watched);
+        return rejection::render(&EmptyBody, &refusal, head, watched);
     };
     let head = rejection.head(&protocol, refuser.challenges(), scheme);
     match refuser.renderer() {
-        Some(renderer) => rejection::render(&*renderer, rejection, head, watched),
-        None => rejection::render(&EmptyBody, rejection, head, watched),
+        Some(renderer) => rejection::render(&*renderer, &refusal, head, watched),
+        None => rejection::render(&EmptyBody, &refusal, head, watched),
     }
 }
 

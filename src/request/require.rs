@@ -6,7 +6,7 @@ use http::{Extensions, Request};
 
 use super::{
     context::{AuthContext, Introspection},
-    outcome::Outcome,
+    outcome::{Admission, Outcome},
     refuse::{refuse_inside, refuser},
 };
 use crate::{
@@ -52,14 +52,14 @@ impl RouteIntrospection {
         resolved: Resolved,
     ) -> Outcome<ResB> {
         let conditions = &self.introspection.conditions;
-        let verdict = resolved.verdict.and_then(|it| conditions.authorize(it, &self.verifier));
-        let checked = verdict.and_then(|token| {
+        let checked = resolved.verdict.and_then(|token| {
+            conditions.authorize(&token, &self.verifier)?;
             let alone = request.extensions().get::<Scopes>().is_none();
             token.insert_into(request.extensions_mut(), alone);
             check(&self.require, request.extensions())
         });
         match checked {
-            Ok(()) => Outcome::Admit(None),
+            Ok(()) => Outcome::Admit(Admission { admitted: None, then: None }),
             Err(rejection) => {
                 let head = RequestHead::of(request);
                 Outcome::Refuse(refuse_inside(head, request.extensions(), &rejection))

@@ -3,8 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    authorize::Require, credentials::TokenSource, introspect::Introspector, lifecycle::Lifecycle,
-    precheck::Precheck, proof::ProofSettings, rejection::Challenges, verify::Verifier,
+    authorize::Require,
+    credentials::TokenSource,
+    introspect::Introspector,
+    lifecycle::Lifecycle,
+    precheck::Precheck,
+    proof::ProofSettings,
+    rejection::Challenges,
+    verify::{Freshness, Verifier},
 };
 
 /// What all services of a layer share.
@@ -16,10 +22,19 @@ pub(crate) struct Settings<R> {
     pub(crate) renderer: Arc<R>,
 }
 
+/// What differs between the layers that share settings and cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Variant {
+    pub(crate) freshness: Freshness,
+    /// Requests without credentials pass.
+    pub(crate) optional: bool,
+}
+
 /// How requests are treated.
 pub(crate) struct Options {
     pub(crate) sources: Vec<Box<dyn TokenSource>>,
     pub(crate) max_token_length: usize,
+    /// Of the layer as it is built: see [`Variant`].
     pub(crate) optional: bool,
     pub(crate) strip: bool,
     pub(crate) token_info_alone: bool,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::jitter::jittered;
+use super::{jitter::jittered, policy::Breaker};
 use crate::api::Error;
 
 /// The longest pause. Failures whose pause ended longer ago do not count.
@@ -28,8 +28,8 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-pub(crate) struct Breaker {
-    /// After how many failures in a row it opens; 0: never.
+pub(crate) struct CircuitBreaker {
+    /// After how many failures in a row it opens; more than [`Run::MOST`]: never.
     limit: u32,
     pause: Duration,
     /// A [`Run`] in one word, so that it changes atomically.
@@ -69,11 +69,11 @@ impl Run {
     }
 }
 
-impl Breaker {
-    pub(super) fn new(limit: u32, pause: Duration) -> Self {
+impl CircuitBreaker {
+    pub(super) fn new(settings: Breaker) -> Self {
         Self {
-            limit: limit.min(Run::MOST),
-            pause,
+            limit: settings.after.map_or(u32::MAX, |failures| failures.min(Run::MOST)),
+            pause: settings.pause,
             run: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
@@ -85,7 +85,7 @@ impl Breaker {
     }
 
     fn is_open_after(&self, failures: u32) -> bool {
-        self.limit > 0 && failures >= self.limit
+        failures >= self.limit
     }
 
     /// A permit for a call that is made in any state.
@@ -174,7 +174,7 @@ impl Breaker {
 /// Permission for a call, whose outcome is reported by [`end`](Self::end). If a probe is dropped, the next call
 /// is the probe.
 pub(crate) struct Permit<'b> {
-    breaker: &'b Breaker,
+    breaker: &'b CircuitBreaker,
     epoch: u32,
     probes: bool,
 }
@@ -214,8 +214,8 @@ mod tests {
     const START: u64 = 2_000_000_000 * SECOND;
 
     /// One that opens after two failures for a second.
-    fn breaker() -> Breaker {
-        Breaker::new(2, Duration::from_secs(1))
+    fn breaker() -> CircuitBreaker {
+        CircuitBreaker::new(Breaker::after(2))
     }
 
     fn failure() -> Error {
@@ -223,11 +223,11 @@ mod tests {
         Error { api, kind: ErrorKind::Deadline(Duration::ZERO) }
     }
 
-    fn fail(breaker: &Breaker, now: u64) {
+    fn fail(breaker: &CircuitBreaker, now: u64) {
         breaker.enter(now).ok().unwrap().end(Some(&failure()), now);
     }
 
-    fn open(now: u64) -> Breaker {
+    fn open(now: u64) -> CircuitBreaker {
         let breaker = breaker();
         fail(&breaker, now);
         fail(&breaker, now);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// How long it stays open (ms).
-    fn pause(breaker: &Breaker, now: u64) -> u64 {
+    fn pause(breaker: &CircuitBreaker, now: u64) -> u64 {
         breaker.enter(now).err().map_or(0, |left| left.as_millis() as u64)
     }
 
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_calls_are_always_made() {
-        let breaker = Breaker::new(0, Duration::from_secs(1));
+        let breaker = CircuitBreaker::new(Breaker::disabled());
         (0..100).for_each(|_| fail(&breaker, START));
         assert_eq!(breaker.state(START), BreakerState::Closed);
         assert!(breaker.is_down(START) && !breaker.is_down(START + SECOND));

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    breaker::{Breaker, BreakerState, Permit},
-    policy::ResiliencePolicy,
+    breaker::{BreakerState, CircuitBreaker, Permit},
+    policy::Breaker,
 };
 use crate::{api::Error, clock::millis};
 
@@ -17,16 +17,16 @@ pub(crate) struct HealthRecord {
     last_success: AtomicU64,
     last_failure: AtomicU64,
     credentials_refused: AtomicBool,
-    pub(crate) breaker: Breaker,
+    pub(crate) breaker: CircuitBreaker,
 }
 
 impl HealthRecord {
-    pub(super) fn new(policy: &ResiliencePolicy) -> Self {
+    pub(super) fn new(breaker: Breaker) -> Self {
         Self {
             last_success: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
             credentials_refused: AtomicBool::new(false),
-            breaker: Breaker::new(policy.failures, policy.pause),
+            breaker: CircuitBreaker::new(breaker),
         }
     }
 

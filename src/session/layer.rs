@@ -14,7 +14,7 @@ use super::{
     store::SessionStore,
 };
 use crate::{
-    api::{Authlete, ConfigError, Secret},
+    api::{Authlete, ConfigError, Problems, Secret},
     clock::Clock,
 };
 
@@ -169,17 +169,19 @@ impl<St: SessionStore> SessionLayerBuilder<St> {
     /// If the client's ID or secret is missing, the cookie's name is not legal or lacks its prefix, or the
     /// store's deadline is 0 or more than a minute.
     pub fn build(self) -> Result<SessionLayer<St>, ConfigError> {
+        let mut problems = Problems::default();
         if self.client.id.is_empty() || self.client.secret.is_empty() {
             let remedy = "give the ID and secret of the client that the tokens were issued to";
-            return Err(ConfigError::new("client", "ID or secret missing", remedy));
+            problems.add("client", "ID or secret missing", remedy);
         }
         let deadline = self.times.store_deadline;
         if deadline.is_zero() || deadline > MAX_STORE_DEADLINE {
             let problem = format!("{} ms", deadline.as_millis());
             let remedy = "give how long a call of the store takes at most, up to a minute";
-            return Err(ConfigError::new("store_deadline", problem, remedy));
+            problems.add("store_deadline", problem, remedy);
         }
-        let cookie = Cookie::new(&self.cookie)?;
+        let cookie = problems.take(Cookie::new(&self.cookie));
+        let cookie = problems.finish(cookie)?;
         let renewal = Renewal::new(self.authlete, self.store, self.client, self.times);
         Ok(SessionLayer { renewal: Arc::new(renewal), cookie })
     }

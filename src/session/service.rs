@@ -18,7 +18,7 @@ use super::{cookie::Cookie, renewal::Renewal, saved::State, store::SessionStore}
 use crate::{
     api::Secret,
     credentials::Scheme,
-    rejection::{self, Challenges, EmptyBody, Protocol, Rejection},
+    rejection::{self, Challenges, EmptyBody, Protocol, Refusal, Rejection},
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -128,7 +128,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 
 fn refused<B: Default>(rejection: &Rejection) -> Response<B> {
     let head = rejection.head(&Protocol::Http, &Challenges::default(), Scheme::Bearer);
-    rejection::render(&EmptyBody, rejection, head, true)
+    rejection::render(&EmptyBody, &Refusal::new(rejection, None, None), head, true)
 }
 
 /// 401, and the removal of the cookie: the browser has to log in.

@@ -10,6 +10,7 @@ use super::{
     key::{Binding, Key},
 };
 use crate::{
+    cache::CachePolicy,
     clock::{Moment, span},
     rejection::Rejection,
     token::{Interner, TokenInfo},
@@ -19,29 +20,9 @@ use crate::{
 /// An entry weighs one for each started piece of this many bytes.
 const BYTES_PER_WEIGHT: usize = 4096;
 
-/// How much is kept, and for how long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) max_age: Duration,
-    pub(crate) max_entries: u64,
-    pub(crate) negative_max_age: Duration,
-    pub(crate) negative_max_entries: u64,
-    /// For how long after its age a positive entry is kept, for outages: nobody may use it for longer.
-    pub(crate) stale: Duration,
-    /// How long before the end of its age an entry in use is revalidated. Default: a tenth of the age.
-    pub(crate) ahead: Option<Duration>,
-}
-
-impl Limits {
-    /// Whether nothing is kept.
-    pub(crate) fn keep_nothing(&self) -> bool {
-        self.max_age.is_zero() && self.negative_max_age.is_zero()
-    }
-}
-
 /// The entries of a [store](super::TokenStore), which alone changes them, with its lock held.
 pub(super) struct Memory {
-    limits: Limits,
+    policy: CachePolicy,
     /// How long before the end of its age an entry in use is revalidated (ms): at most a day.
     ahead: u64,
     positive: Cache<Key, PositiveEntry>,
@@ -51,20 +32,20 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(limits: Limits, epochs: Arc<Epochs>) -> Self {
+    pub(super) fn new(policy: CachePolicy, epochs: Arc<Epochs>) -> Self {
         // Moka frees the memory by its own clock; whether an entry is valid is looked at here, by ours.
         let life = |age: Duration| age.max(Duration::from_millis(1));
         Self {
-            limits,
-            ahead: span(limits.ahead.unwrap_or(limits.max_age / 10)),
+            policy,
+            ahead: span(policy.ahead()),
             positive: Cache::builder()
-                .max_capacity(limits.max_entries)
+                .max_capacity(policy.max_entries)
                 .weigher(|_, entry: &PositiveEntry| entry.weight)
-                .time_to_live(life(limits.max_age.saturating_add(limits.stale)))
+                .time_to_live(life(policy.positive_age().saturating_add(policy.stale_if_error)))
                 .build(),
             negative: Cache::builder()
-                .max_capacity(limits.negative_max_entries)
-                .time_to_live(life(limits.negative_max_age))
+                .max_capacity(policy.negative_max_entries)
+                .time_to_live(life(policy.negative_max_age))
                 .build(),
             interner: Interner::new(),
             epochs,
@@ -113,7 +94,7 @@ impl Memory {
 
     /// Whether a verdict of that moment would still be kept.
     pub(super) fn is_new_enough(&self, decided: Moment, now: Moment) -> bool {
-        !decided.after(self.limits.max_age).is_past(now)
+        !decided.after(self.policy.positive_age()).is_past(now)
     }
 
     /// How many positive entries there are, roughly.
@@ -134,8 +115,8 @@ impl Memory {
     ) -> Option<PositiveEntry> {
         let weight = u32::try_from(token.size().div_ceil(BYTES_PER_WEIGHT)).unwrap_or(u32::MAX);
         // A heavier one would push out all others before it falls out itself.
-        let fits = u64::from(weight) <= self.limits.max_entries;
-        let until = decided.after(self.limits.max_age);
+        let fits = u64::from(weight) <= self.policy.max_entries;
+        let until = decided.after(self.policy.positive_age());
         let kept = fits && !until.is_past(decided) && !token.is_past(decided.wall);
         kept.then(|| PositiveEntry {
             token: token.clone().interned(&self.interner),
@@ -172,13 +153,13 @@ impl Memory {
             self.positive.invalidate(&key);
             self.epochs.end_copies(&key);
         }
-        if self.limits.negative_max_age.is_zero() {
+        if self.policy.negative_max_age.is_zero() {
             self.negative.invalidate(&key);
             return;
         }
         let entry = NegativeEntry {
             rejection: rejection.clone(),
-            until: decided.after(self.limits.negative_max_age),
+            until: decided.after(self.policy.negative_max_age),
             binding: (binding != Binding::BEARER).then(|| Arc::new(binding)),
             epoch: self.epochs.of_everything(),
         };

@@ -9,7 +9,7 @@
 //! All of that changes with one lock held, which never leaves this file. Look-ups take no lock.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::Secret,
+    cache::CachePolicy,
     clock::{Clock, Moment},
     rejection::Rejection,
     token::TokenInfo,
@@ -39,7 +40,6 @@ pub(crate) use self::{
     in_flight::PendingCheck,
     key::{Binding, Key, KeySpace, Thumbprint},
     lease::Lease,
-    memory::Limits,
 };
 use self::{
     epoch::Epochs,
@@ -60,8 +60,8 @@ pub(crate) struct TokenStore {
     epochs: Arc<Epochs>,
     /// `None` if nothing is kept.
     cache: Option<(HotCache, Memory)>,
-    /// With the epoch of everything.
-    aliases: Cache<Key, (u64, Arc<Alias>)>,
+    /// With the epoch of everything. Made for the first alias, since most layers rotate no values.
+    aliases: OnceLock<Cache<Key, (u64, Arc<Alias>)>>,
     in_flight: Mutex<InFlight>,
     room: Arc<Semaphore>,
 }
@@ -85,7 +85,7 @@ pub(crate) enum AtLeast {
 }
 
 /// What to do about a token of which not enough is known.
-pub(crate) enum Join {
+pub(crate) enum CheckJoin {
     /// It is known meanwhile.
     Known(Verdict),
     /// Somebody asks already.
@@ -101,19 +101,19 @@ impl TokenStore {
     pub(crate) fn new(
         keys: KeySpace,
         clock: Clock,
-        limits: Limits,
+        policy: CachePolicy,
         epochs: Arc<Epochs>,
         max_calls: usize,
     ) -> Self {
-        let hot = || HotCache::new(limits.max_entries, epochs.clone());
-        let cache = (!limits.keep_nothing()).then(|| (hot(), Memory::new(limits, epochs.clone())));
-        let aliases = Cache::builder().max_capacity(MAX_ALIASES).time_to_live(LONGEST_ALIAS);
+        let hot = || HotCache::new(policy.max_entries, epochs.clone());
+        let cache =
+            (!policy.caches_nothing()).then(|| (hot(), Memory::new(policy, epochs.clone())));
         Self {
             keys,
             clock,
             epochs,
             cache,
-            aliases: aliases.build(),
+            aliases: OnceLock::new(),
             in_flight: Mutex::new(InFlight::new()),
             room: Arc::new(Semaphore::new(max_calls.min(Semaphore::MAX_PERMITS))),
         }
@@ -172,9 +172,21 @@ impl TokenStore {
 
     /// The newer value that this one stands for, of a token that is presented without a proof.
     pub(crate) fn alias(&self, key: &Key, binding: Binding) -> Option<Arc<Alias>> {
-        let (epoch, alias) = self.aliases.get(key).filter(|_| binding.key.is_none())?;
+        let (epoch, alias) = self.aliases.get()?.get(key).filter(|_| binding.key.is_none())?;
         let current = epoch == self.epochs.of_everything();
         (current && !alias.until.is_past(self.clock.moment())).then_some(alias)
+    }
+
+    /// With the lock held.
+    fn begin_alias(&self, key: Key, alias: Alias) {
+        let new = || Cache::builder().max_capacity(MAX_ALIASES).time_to_live(LONGEST_ALIAS).build();
+        let epoch = self.epochs.of_everything();
+        self.aliases.get_or_init(new).insert(key, (epoch, Arc::new(alias)));
+    }
+
+    /// With the lock held.
+    fn end_alias(&self, key: &Key) {
+        self.aliases.get().into_iter().for_each(|aliases| aliases.invalidate(key));
     }
 
     /// How many good tokens are known, roughly.
@@ -192,7 +204,12 @@ impl TokenStore {
     }
 
     /// Joins a call about a token, or leads one, unless it is known by now.
-    pub(crate) fn join(self: &Arc<Self>, key: Key, binding: Binding, at_least: AtLeast) -> Join {
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        key: Key,
+        binding: Binding,
+        at_least: AtLeast,
+    ) -> CheckJoin {
         let mut in_flight = self.lock();
         let now = self.clock.moment();
         let memory = self.cache.as_ref().map(|(_, memory)| memory);
@@ -204,10 +221,10 @@ impl TokenStore {
         if at_least == AtLeast::Cached
             && let Some(known) = memory.get(&key, binding, now).filter(complete)
         {
-            return Join::Known(known);
+            return CheckJoin::Known(known);
         }
         match in_flight.join(&key, binding, |started| memory.is_new_enough(started, now)) {
-            Some(check) => Join::Wait(check),
+            Some(check) => CheckJoin::Wait(check),
             None => self.lead(&mut in_flight, key, Purpose::Shared(binding), now),
         }
     }
@@ -218,10 +235,10 @@ impl TokenStore {
         key: Key,
         purpose: Purpose,
         now: Moment,
-    ) -> Join {
-        let Ok(room) = self.room.clone().try_acquire_owned() else { return Join::Full };
+    ) -> CheckJoin {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return CheckJoin::Full };
         let (check, sender) = in_flight.start(key, purpose, self.epochs.lease(key), now);
-        Join::Lead(Lead { store: self.clone(), key, check, sender, _room: room })
+        CheckJoin::Lead(Lead { store: self.clone(), key, check, sender, _room: room })
     }
 
     /// An update of a token that is about to be sent.
@@ -261,7 +278,7 @@ impl TokenStore {
 
     fn invalidate_in(&self, in_flight: &mut InFlight, key: &Key) {
         in_flight.remove(key);
-        self.aliases.invalidate(key);
+        self.end_alias(key);
         if let Some((_, memory)) = &self.cache {
             memory.remove(key);
         }
@@ -414,10 +431,9 @@ impl Update {
         for key in [self.key, new] {
             in_flight.remove(&key);
         }
-        self.store.aliases.invalidate(&self.key);
+        self.store.end_alias(&self.key);
         if let Some(alias) = alias.filter(|_| standing != Standing::Invalidated) {
-            let epoch = self.store.epochs.of_everything();
-            self.store.aliases.insert(self.key, (epoch, Arc::new(alias)));
+            self.store.begin_alias(self.key, alias);
         }
         self.change(new, standing, change);
         for key in [self.key, new] {

@@ -8,18 +8,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A store, and the key of a token.
 fn store() -> (Arc<TokenStore>, Key) {
-    let limits = Limits {
-        max_age: MINUTE,
-        max_entries: 10,
-        negative_max_age: MINUTE,
-        negative_max_entries: 10,
-        stale: Duration::ZERO,
-        ahead: None,
-    };
+    let policy = CachePolicy::new()
+        .max_age(MINUTE)
+        .max_entries(10)
+        .negative_max_age(MINUTE)
+        .negative_max_entries(10);
     let keys = KeySpace::new(&[0; 32], "a", "b");
     let key = keys.key("token");
     let clock = Clock::frozen(std::time::SystemTime::UNIX_EPOCH + MINUTE);
-    (Arc::new(TokenStore::new(keys, clock, limits, Arc::new(Epochs::new()), 10)), key)
+    (Arc::new(TokenStore::new(keys, clock, policy, Arc::new(Epochs::new()), 10)), key)
 }
 
 fn good() -> Verdict {
@@ -35,7 +32,7 @@ fn bad() -> Verdict {
 
 fn lead(store: &Arc<TokenStore>, key: Key, at_least: AtLeast) -> Lead {
     match store.join(key, Binding::BEARER, at_least) {
-        Join::Lead(lead) => lead,
+        CheckJoin::Lead(lead) => lead,
         _ => panic!("there is nothing to lead"),
     }
 }

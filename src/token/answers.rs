@@ -9,7 +9,7 @@ use crate::api::{
 };
 
 impl TokenInfo {
-    fn new(
+    pub(super) fn new(
         mut known: IntrospectionResponse,
         update: Option<TokenUpdateResponse>,
         complete: bool,

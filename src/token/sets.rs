@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use crate::api::Property;
 
@@ -159,12 +160,29 @@ impl Properties {
     /// enums are parsed from their text.
     ///
     /// # Errors
-    /// If a field is missing or its value is not of its type.
+    /// If a field is missing or its value is not of its type. The error names the field, never the value.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, PropertiesError> {
         let pairs: Vec<_> =
             self.iter().map(|property| (property.key.as_str(), property.value.as_str())).collect();
-        let form = serde_html_form::to_string(pairs).map_err(|_| PropertiesError(()))?;
-        serde_html_form::from_str(&form).map_err(|_| PropertiesError(()))
+        let unnamed = PropertiesError { field: None };
+        let form = serde_html_form::to_string(pairs).map_err(|_| unnamed)?;
+        let deserializer = serde_html_form::Deserializer::from_bytes(form.as_bytes());
+        serde_path_to_error::deserialize(deserializer)
+            .map_err(|error| PropertiesError { field: self.field_of(&error) })
+    }
+
+    /// The field that an error is about: a key of these properties, or one that is missing.
+    fn field_of(
+        &self,
+        error: &serde_path_to_error::Error<serde_html_form::de::Error>,
+    ) -> Option<String> {
+        if let Some(Segment::Map { key }) = error.path().iter().next() {
+            return self.find(key).map(|property| property.key.clone());
+        }
+        // serde's own text for a field of the type, so that it holds no value.
+        let text = error.inner().to_string();
+        let name = text.strip_prefix("missing field `")?.strip_suffix('`')?;
+        self.iter().all(|property| property.value != name).then(|| name.to_owned())
     }
 
     fn find(&self, key: &str) -> Option<&Property> {
@@ -191,6 +209,88 @@ impl fmt::Debug for Properties {
 
 /// The properties of a token do not deserialize to the type that was asked for. There is no source: it could
 /// quote hidden values.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the token's properties are not of the shape that was asked for")]
-pub struct PropertiesError(());
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertiesError {
+    field: Option<String>,
+}
+
+impl PropertiesError {
+    /// The property that is missing or of another type; `None` if that is unknown.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+}
+
+impl fmt::Display for PropertiesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field() {
+            Some(field) => write!(
+                f,
+                "the token's property {field:?} is missing or not of the type that was asked for"
+            ),
+            None => f.write_str("the token's properties are not of the shape that was asked for"),
+        }
+    }
+}
+
+impl std::error::Error for PropertiesError {}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Plan {
+        Gold,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Account {
+        plan: Plan,
+        seats: Option<u8>,
+    }
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        pairs.iter().map(|(key, value)| Property::hidden(*key, *value)).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_its_value_is_not() {
+        let good = properties(&[("plan", "gold"), ("seats", "5"), ("other", "x")]);
+        assert_eq!(good.deserialize(), Ok(Account { plan: Plan::Gold, seats: Some(5) }));
+        for (pairs, field) in [
+            (&[("plan", "sesame"), ("seats", "5")][..], "plan"),
+            (&[("plan", "gold"), ("seats", "sesame")], "seats"),
+            (&[("plan", "gold"), ("seats", "256")], "seats"),
+            (&[("seats", "5"), ("other", "sesame")], "plan"),
+            (&[], "plan"),
+        ] {
+            let error = properties(pairs).deserialize::<Account>().unwrap_err();
+            assert_eq!(error.field(), Some(field), "{pairs:?}");
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("sesame") && !shown.contains("256"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn errors_of_types_that_quote_values_are_not_shown() {
+        #[derive(Debug, Deserialize)]
+        #[serde(try_from = "std::collections::HashMap<String, String>")]
+        struct Loud;
+
+        impl TryFrom<std::collections::HashMap<String, String>> for Loud {
+            type Error = String;
+
+            fn try_from(map: std::collections::HashMap<String, String>) -> Result<Self, String> {
+                Err(format!("missing field `{}`", map["plan"]))
+            }
+        }
+        let error = properties(&[("plan", "sesame")]).deserialize::<Loud>().unwrap_err();
+        assert_eq!(error.field(), None);
+        assert!(!format!("{error} {error:?}").contains("sesame"));
+    }
+}

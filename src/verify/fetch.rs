@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     introspect::{Presented, Remote},
-    store::{AtLeast, Join, Lead, PendingCheck, TokenStore},
+    store::{AtLeast, CheckJoin, Lead, PendingCheck, TokenStore},
     verdict::Verdict,
 };
 
@@ -27,10 +27,10 @@ pub(crate) fn fetch(
     at_least: AtLeast,
 ) -> Fetch {
     match store.join(presented.key, presented.binding, at_least) {
-        Join::Known(verdict) => Fetch::Known(verdict),
-        Join::Wait(check) => Fetch::Joined(check),
-        Join::Full => Fetch::Full,
-        Join::Lead(lead) => {
+        CheckJoin::Known(verdict) => Fetch::Known(verdict),
+        CheckJoin::Wait(check) => Fetch::Joined(check),
+        CheckJoin::Full => Fetch::Full,
+        CheckJoin::Lead(lead) => {
             let check = lead.check().clone();
             presented.note_sent(&check);
             // A task of its own: a request that goes away does not take the verdict of others with it. The

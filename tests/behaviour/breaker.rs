@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use http::{StatusCode, header::RETRY_AFTER};
 use tower_authlete::{
-    AuthLayer, BreakerState, Check, EmptyBody,
+    AuthLayer, BreakerState, CachePolicy, Check, EmptyBody,
     emulator::{Api, Fault},
+    resilience::{Breaker, Retry},
 };
 use tracing::Level;
 
 use crate::{
     log::logged,
-    support::{Bench, Protected, SECOND},
+    support::{Bench, Protected, SECOND, resilience},
 };
 
 /// An API whose breaker opens for up to a second after two failures.
 fn breaking(bench: &Bench) -> Protected {
-    bench.api_with(|layer| layer.breaker(2, SECOND).stale_on_error(600 * SECOND))
+    bench.api_with(|layer| {
+        layer
+            .resilience(resilience().breaker(Breaker::after(2).pause(SECOND)))
+            .cache(CachePolicy::new().stale_if_error(600 * SECOND))
+    })
 }
 
 /// Makes calls fail until the breaker is open.
@@ -48,8 +53,12 @@ async fn after_failures_in_a_row_checks_are_503_at_once_and_no_call_is_made() {
 #[tokio::test]
 async fn a_route_without_cache_fails_at_once_while_the_breaker_is_open() {
     let bench = Bench::new().await;
-    let auth = bench.layer().breaker(2, SECOND).build().unwrap();
-    let (api, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let auth = bench
+        .layer()
+        .resilience(resilience().breaker(Breaker::after(2).pause(SECOND)))
+        .build()
+        .unwrap();
+    let (api, fresh) = (Protected::new(&auth), Protected::new(&auth.bypass_cache()));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, StatusCode::OK);
     fail(&bench, &fresh).await;
@@ -62,7 +71,9 @@ async fn a_route_without_cache_fails_at_once_while_the_breaker_is_open() {
 #[tokio::test]
 async fn checks_by_update_fail_at_once_while_the_breaker_is_open() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.check(Check::Update).breaker(2, SECOND));
+    let api = bench.api_with(|layer| {
+        layer.check(Check::Update).resilience(resilience().breaker(Breaker::after(2).pause(SECOND)))
+    });
     fail(&bench, &api).await;
     assert_eq!(api.get("token").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(bench.authlete.calls(Api::TokenUpdate), 2);
@@ -141,7 +152,13 @@ async fn each_pause_after_a_failed_probe_is_longer() {
 #[tokio::test]
 async fn a_probe_is_not_retried() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.breaker(2, SECOND).retries(3, Duration::ZERO));
+    let api = bench.api_with(|layer| {
+        layer.resilience(
+            resilience()
+                .breaker(Breaker::after(2).pause(SECOND))
+                .retry(Retry::times(3).backoff(Duration::ZERO)),
+        )
+    });
     fail(&bench, &api).await;
     let before = bench.introspections();
     bench.clock.advance(SECOND);
@@ -233,7 +250,7 @@ async fn a_revocation_is_made_while_the_breaker_is_open() {
 #[tokio::test]
 async fn the_breaker_can_be_turned_off() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.breaker(0, Duration::ZERO));
+    let api = bench.api_with(|layer| layer.resilience(resilience().breaker(Breaker::disabled())));
     bench.authlete.fault(Fault::status(503));
     for number in 0..20 {
         api.get(&format!("token-{number}")).await;
@@ -349,7 +366,8 @@ async fn errors_in_an_outage_are_logged_at_a_limited_rate() {
     ] {
         let (log, _guard) = logged();
         let bench = Bench::new().await;
-        let api = bench.api_with(|layer| layer.breaker(0, Duration::ZERO));
+        let api =
+            bench.api_with(|layer| layer.resilience(resilience().breaker(Breaker::disabled())));
         bench.authlete.fault(fault);
         for number in 0..100 {
             api.get(&format!("token-{number}")).await;
@@ -366,7 +384,8 @@ async fn errors_in_an_outage_are_logged_at_a_limited_rate() {
 #[tokio::test]
 async fn the_revalidation_of_a_token_in_use_can_be_the_probe() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.breaker(1, SECOND));
+    let api = bench
+        .api_with(|layer| layer.resilience(resilience().breaker(Breaker::after(1).pause(SECOND))));
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     bench.clock.advance(55 * SECOND);

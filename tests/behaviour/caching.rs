@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
-use tower_authlete::emulator::{Api, Fault};
+use tower_authlete::{
+    CachePolicy,
+    emulator::{Api, Fault},
+};
 
 use crate::support::{Bench, Protected, SECOND};
 
@@ -132,7 +135,8 @@ async fn a_token_that_comes_to_exist_is_found_once_its_negative_entry_has_expire
 #[tokio::test]
 async fn negative_entries_evict_no_positive_ones() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.max_entries(10).negative_max_entries(10));
+    let api = bench
+        .api_with(|layer| layer.cache(CachePolicy::new().max_entries(10).negative_max_entries(10)));
     let good = bench.authlete.token().issue().await;
     api.get(&good).await;
     for number in 0..200 {
@@ -174,8 +178,10 @@ async fn requirements_are_never_sent_to_authlete() {
 async fn the_cache_can_be_off_for_all() {
     let bench = Bench::new().await;
     for api in [
-        bench.api_with(|layer| layer.no_cache()),
-        bench.api_with(|layer| layer.max_age(Duration::ZERO).negative_max_age(Duration::ZERO)),
+        bench.api_with(|layer| layer.cache(CachePolicy::disabled())),
+        bench.api_with(|layer| {
+            layer.max_age(Duration::ZERO).cache(CachePolicy::new().negative_max_age(Duration::ZERO))
+        }),
     ] {
         let token = bench.authlete.token().issue().await;
         let before = bench.introspections();
@@ -197,7 +203,8 @@ async fn positive_and_negative_entries_can_be_turned_off_separately() {
         api.get("rubbish").await;
     }
     assert_eq!(bench.introspections(), 3);
-    let api = bench.api_with(|layer| layer.negative_max_age(Duration::ZERO));
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::new().negative_max_age(Duration::ZERO)));
     for _ in 0..2 {
         api.get(&token).await;
         api.get("rubbish").await;
@@ -210,7 +217,7 @@ async fn the_cache_can_be_off_for_a_route_and_what_that_learns_is_kept() {
     let bench = Bench::new().await;
     let auth = bench.layer().build().unwrap();
     let cached = Protected::new(&auth);
-    let fresh = Protected::new(&auth.no_cache());
+    let fresh = Protected::new(&auth.bypass_cache());
     let token = bench.authlete.token().issue().await;
     for _ in 0..3 {
         assert_eq!(fresh.get(&token).await.status, StatusCode::OK);

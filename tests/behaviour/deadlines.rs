@@ -7,12 +7,14 @@ use http::header::RETRY_AFTER;
 use tower_authlete::{
     AuthLayer, ProofId, Refresh, Remembered, Remembering, ReplayStore,
     emulator::{Api, Fault},
+    resilience::{Resilience, Retry},
 };
 
 use crate::{
     holder::Holder,
     support::{
-        Bench, OK, Protected, SECOND, UNAVAILABLE, finished, let_tasks_run, stop_auto_advance,
+        Bench, OK, Protected, SECOND, UNAVAILABLE, finished, let_tasks_run, resilience,
+        stop_auto_advance,
     },
 };
 
@@ -22,8 +24,7 @@ async fn a_check_is_bounded_by_its_deadline() {
     // Calls themselves could take for ever.
     let authlete = bench.authlete.client_builder().deadline(3600 * SECOND).build().unwrap();
     let auth = AuthLayer::builder(authlete)
-        .check_deadline(Duration::from_millis(50))
-        .max_in_flight(1)
+        .resilience(Resilience::new().deadline(Duration::from_millis(50)).max_in_flight(1))
         .build();
     let api = Protected::new(&auth.unwrap());
     let _hold = bench.authlete.hold(Api::Introspection);
@@ -37,7 +38,7 @@ async fn a_check_is_bounded_by_its_deadline() {
 async fn a_check_that_is_begun_anew_keeps_its_deadline() {
     let _keep = stop_auto_advance();
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.check_deadline(3 * SECOND));
+    let api = bench.api_with(|layer| layer.resilience(resilience().deadline(3 * SECOND)));
     let token = bench.authlete.token().issue().await;
     let first = bench.authlete.hold(Api::Introspection);
     let request = api.spawn_get(&token);
@@ -56,7 +57,8 @@ async fn an_extension_that_is_waited_for_counts_for_the_deadline() {
     let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
-    let api = bench.api_with(|layer| layer.refresh(refresh).check_deadline(3 * SECOND));
+    let api = bench
+        .api_with(|layer| layer.refresh(refresh).resilience(resilience().deadline(3 * SECOND)));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let hold = bench.authlete.hold(Api::Introspection);
     let _extension = bench.authlete.hold(Api::TokenUpdate);
@@ -89,7 +91,7 @@ async fn a_wait_for_an_extension_leaves_time_for_the_replay_store() {
     let holder = Holder::with(
         &bench,
         |dpop| dpop.replay_store(Remote),
-        |layer| layer.refresh(refresh).check_deadline(3 * SECOND),
+        |layer| layer.refresh(refresh).resilience(resilience().deadline(3 * SECOND)),
     );
     let holder = holder.await.with_token(|token| token.expires_in(9 * SECOND)).await;
     let _extension = bench.authlete.hold(Api::TokenUpdate);
@@ -118,7 +120,7 @@ async fn a_replay_store_that_does_not_answer_is_waited_for_until_the_deadline() 
     let holder = Holder::with(
         &bench,
         |dpop| dpop.replay_store(Silent),
-        |layer| layer.check_deadline(3 * SECOND),
+        |layer| layer.resilience(resilience().deadline(3 * SECOND)),
     );
     let request = holder.await.spawn_get();
     bench.authlete.arrived(Api::Introspection, 1).await;
@@ -131,7 +133,11 @@ async fn a_retry_that_would_come_after_the_deadline_is_not_waited_for() {
     let _keep = stop_auto_advance();
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        layer.retries(2, Duration::ZERO).check_deadline(Duration::from_millis(2500))
+        layer.resilience(
+            resilience()
+                .retry(Retry::times(2).backoff(Duration::ZERO))
+                .deadline(Duration::from_millis(2500)),
+        )
     });
     bench.authlete.fault(Fault::status(429).retry_after(2));
     let request = api.spawn_get("token");

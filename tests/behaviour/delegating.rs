@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_authlete::{
-    AuthLayer, TokenInfo,
+    AuthLayer, CachePolicy, TokenInfo,
     api::{IntrospectionRequest, IntrospectionResponse, TokenListRequest, TokenUpdateRequest},
     delegate::{DelegateError, DelegateLayer},
     emulator::{Api, Fault},
@@ -437,7 +437,7 @@ async fn a_token_is_renewed_ahead_of_its_end_beside_the_call() {
 #[tokio::test]
 async fn a_401_drops_the_token_and_the_call_is_made_once_more() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.no_cache());
+    let api = bench.api_with(|layer| layer.cache(CachePolicy::disabled()));
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
     let inbound = bench.inbound(&["read"]).await;
     caller.call("/read", Some(&inbound)).await.unwrap();

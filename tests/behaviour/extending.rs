@@ -11,13 +11,17 @@ use http::{Request, StatusCode};
 use serde_json::json;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Refresh, Require, RequireScopes, TokenInfo,
+    AuthLayer, AuthLayerBuilder, CachePolicy, Refresh, Require, RequireScopes, TokenInfo,
     api::{IntrospectionRequest, RequestBody, TokenUpdateRequest},
     emulator::{Api, Fault},
+    resilience::{Breaker, Retry},
 };
 
 use crate::{
-    support::{Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, rotation},
+    support::{
+        Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience, rotation,
+        wrong_settings,
+    },
     transports::{Gate, transport},
 };
 
@@ -94,7 +98,7 @@ async fn a_token_is_never_extended_beyond_its_longest_life() {
         let bench = Bench::new().await;
         let begin = bench.clock.now();
         // Without caching, every request makes a call of its own.
-        let api = bench.api_with(|layer| extending(layer).no_cache());
+        let api = bench.api_with(|layer| extending(layer).cache(CachePolicy::disabled()));
         let token = bench.authlete.token().expires_in(9 * SECOND);
         let token = if by_authentication { token.auth_time(begin - 50 * SECOND) } else { token };
         let token = token.issue().await;
@@ -209,7 +213,7 @@ async fn wrong_settings_of_extensions_are_refused() {
         (refresh().never_beyond(SECOND), "refresh.never_beyond"),
     ] {
         let error = bench.layer().refresh(refresh).build().unwrap_err();
-        assert_eq!(error.setting(), name);
+        assert_eq!(wrong_settings(&error), [name]);
     }
 }
 
@@ -217,7 +221,7 @@ async fn wrong_settings_of_extensions_are_refused() {
 async fn an_answer_from_before_an_extension_is_used_after_it() {
     let bench = Bench::new().await;
     let auth = bench.layer().refresh(refresh().wait()).build().unwrap();
-    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.bypass_cache()));
     let token = bench.authlete.token().expires_in(5 * SECOND).issue().await;
     let update = bench.authlete.hold(Api::TokenUpdate);
     let extends = cached.spawn_get(&token);
@@ -320,7 +324,9 @@ fn with_slow_updates(bench: &Bench, by: Duration, fails: bool) -> AuthLayerBuild
         }
     });
     let authlete = bench.authlete.client_builder().transport(transport).build().unwrap();
-    AuthLayer::builder(authlete).clock(bench.clock.clone()).retries(3, Duration::ZERO)
+    AuthLayer::builder(authlete)
+        .clock(bench.clock.clone())
+        .resilience(resilience().retry(Retry::times(3).backoff(Duration::ZERO)))
 }
 
 #[tokio::test]
@@ -386,7 +392,12 @@ async fn an_extension_is_not_retried_after_an_update() {
     let (authlete, gate) = Gate::before(&bench, "/auth/token/update");
     let refresh = Refresh::extend().when_below(10 * SECOND).to(1800 * SECOND);
     let layer = AuthLayer::builder(authlete).clock(bench.clock.clone()).refresh(refresh);
-    let api = Protected::new(&layer.retries(1, Duration::ZERO).build().unwrap());
+    let api = Protected::new(
+        &layer
+            .resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO)))
+            .build()
+            .unwrap(),
+    );
     let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     bench.authlete.fault(Fault::status(503).on(Api::TokenUpdate).times(1));
     assert_eq!(api.get(&token).await.status, OK);
@@ -418,7 +429,9 @@ async fn a_token_whose_extension_is_not_answered_works_on() {
 async fn in_an_outage_a_token_due_for_extension_is_checked_again_at_intervals() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(12 * SECOND).to(30 * SECOND);
-    let api = bench.api_with(|layer| layer.refresh(refresh).breaker(0, SECOND));
+    let api = bench.api_with(|layer| {
+        layer.refresh(refresh).resilience(resilience().breaker(Breaker::disabled()))
+    });
     let token = bench.authlete.token().subject("a").expires_in(15 * SECOND).issue().await;
     api.get(&token).await;
     bench.authlete.fault(Fault::status(503));
@@ -444,7 +457,7 @@ async fn a_request_that_waits_for_an_extension_uses_newer_facts() {
             let bench = Bench::new().await;
             let layer = extending(bench.layer()).require(RequireScopes::all(["write"]));
             let auth = layer.build().unwrap();
-            let api = Protected::new(&if cached { auth } else { auth.no_cache() });
+            let api = Protected::new(&if cached { auth } else { auth.bypass_cache() });
             let token = bench.authlete.token().scopes(["read", "write"]);
             let token = token.expires_in(5 * SECOND).issue().await;
             // The response with the new expiry is held back.

@@ -5,14 +5,14 @@ use futures_util::{FutureExt, future::join_all};
 use http::{StatusCode, header::RETRY_AFTER};
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
 use tower_authlete::{
-    AuthLayer, BreakerState,
+    AuthLayer, BreakerState, CachePolicy,
     emulator::Api,
     endpoint::{RevocationEndpoint, TokenEndpoint},
 };
 
 use crate::{
     authorization_server::post,
-    support::{Bench, OK, Protected, UNAVAILABLE, send},
+    support::{Bench, OK, Protected, UNAVAILABLE, resilience, send},
     transports::transport,
 };
 
@@ -30,8 +30,9 @@ async fn five_thousand_unknown_tokens_neither_evict_nor_delay_a_valid_one() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
         // Exactly the capacity that the valid ones need.
-        let layer = layer.max_entries(GOOD as u64).negative_max_entries(100);
-        layer.max_in_flight(4).max_waiting(8)
+        let layer =
+            layer.cache(CachePolicy::new().max_entries(GOOD as u64).negative_max_entries(100));
+        layer.resilience(resilience().max_in_flight(4).max_waiting(8))
     });
     let mut good = Vec::new();
     for _ in 0..GOOD {

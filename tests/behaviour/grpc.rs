@@ -3,7 +3,7 @@
 use axum::{Router, body::Body, routing::any};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use tower_authlete::{
-    AuthLayer, MessageSignatures, ProblemDetails, Rejection, Renderer, RequireScopes, TokenInfo,
+    AuthLayer, MessageSignatures, ProblemDetails, Refusal, Renderer, RequireScopes, TokenInfo,
     emulator::Fault,
 };
 
@@ -142,7 +142,8 @@ async fn a_refusal_by_trailers_gives_the_token_no_new_value() {
 #[tokio::test]
 async fn a_refusal_that_is_rendered_as_200_gives_the_token_no_new_value() {
     let bench = Bench::new().await;
-    let disguised = |_: &Rejection, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
+    let disguised =
+        |_: &Refusal<'_>, _: Response<()>| Response::new(Body::from("{\"error\":true}"));
     let layer = bench.layer().rotate(rotation()).renderer(disguised);
     let api = protected(&layer.build().unwrap());
     let token = bench.authlete.token().issue().await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tower_authlete::{AuthHandle, Refresh, emulator::Api};
+use tower_authlete::{AuthHandle, CachePolicy, Refresh, emulator::Api};
 
 use crate::{
     holder::Holder,
@@ -148,7 +148,8 @@ impl Drop for Others {
 async fn invalidations_of_other_tokens_cost_no_call_and_refuse_nobody() {
     let bench = Bench::new().await;
     // Nothing but the outcome of the call can be used for tokens that are refused.
-    let api = bench.api_with(|layer| layer.negative_max_age(Duration::ZERO));
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::new().negative_max_age(Duration::ZERO)));
     let _others = Others::of(&api.handle);
     for _ in 0..100 {
         let token = bench.authlete.token().issue().await;
@@ -162,9 +163,14 @@ async fn invalidations_of_other_tokens_cost_no_call_and_refuse_nobody() {
 #[tokio::test]
 async fn nor_those_while_a_call_is_made() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.negative_max_age(Duration::ZERO));
-    let holder =
-        Holder::with(&bench, |dpop| dpop, |layer| layer.negative_max_age(Duration::ZERO)).await;
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::new().negative_max_age(Duration::ZERO)));
+    let holder = Holder::with(
+        &bench,
+        |dpop| dpop,
+        |layer| layer.cache(CachePolicy::new().negative_max_age(Duration::ZERO)),
+    )
+    .await;
     let token = bench.authlete.token().issue().await;
     let hold = bench.authlete.hold(Api::Introspection);
     let requests = [api.spawn_get(&token), api.spawn_get(&token), holder.spawn_get()];
@@ -192,7 +198,7 @@ async fn nor_those_while_a_token_is_extended() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND).wait();
     // Without a cache, a request whose extension was disturbed would ask once more.
-    let api = bench.api_with(|layer| layer.no_cache().refresh(refresh));
+    let api = bench.api_with(|layer| layer.cache(CachePolicy::disabled()).refresh(refresh));
     let token = bench.authlete.token().expires_in(9 * SECOND).issue().await;
     let hold = bench.authlete.hold(Api::TokenUpdate);
     let request = api.spawn_get(&token);

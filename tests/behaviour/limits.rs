@@ -5,16 +5,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::header::RETRY_AFTER;
 use tower_authlete::{
-    BreakerState,
+    BreakerState, CachePolicy,
     emulator::{Api, Fault},
+    resilience::Breaker,
 };
 
-use crate::support::{Bench, OK, SECOND, UNAUTHORIZED, UNAVAILABLE};
+use crate::support::{Bench, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};
 
 #[tokio::test]
 async fn beyond_the_limits_a_check_is_503_at_once() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.max_in_flight(2).max_waiting(1));
+    let api =
+        bench.api_with(|layer| layer.resilience(resilience().max_in_flight(2).max_waiting(1)));
     let hold = bench.authlete.hold(Api::Introspection);
     let tokens: Vec<_> = join_all((0..4).map(|_| bench.authlete.token().issue())).await;
     let waiting: Vec<_> = tokens[..3].iter().map(|token| api.spawn_get(token)).collect();
@@ -34,8 +36,8 @@ async fn beyond_the_limits_a_check_is_503_at_once() {
 async fn a_check_without_a_permit_is_no_failure_of_authlete() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        let layer = layer.breaker(2, SECOND).max_in_flight(1).max_waiting(8);
-        layer.check_deadline(Duration::from_millis(200))
+        let calls = resilience().breaker(Breaker::after(2)).max_in_flight(1).max_waiting(8);
+        layer.resilience(calls.deadline(Duration::from_millis(200)))
     });
     let _hold = bench.authlete.hold(Api::Introspection);
     let tokens: Vec<_> = (0..8).map(|number| format!("made-up-{number}")).collect();
@@ -49,7 +51,7 @@ async fn a_check_without_a_permit_is_no_failure_of_authlete() {
 #[tokio::test]
 async fn a_revocation_does_not_wait_for_checks() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.max_in_flight(1));
+    let api = bench.api_with(|layer| layer.resilience(resilience().max_in_flight(1)));
     let (hold, check) = api.held(&bench, "token").await;
     api.handle.revoke("another").await.unwrap();
     hold.release();
@@ -60,17 +62,20 @@ async fn a_revocation_does_not_wait_for_checks() {
 async fn the_largest_limits_are_accepted() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().issue().await;
-    let api = bench.api_with(|layer| layer.max_waiting(usize::MAX));
+    let api = bench.api_with(|layer| layer.resilience(resilience().max_waiting(usize::MAX)));
     assert_eq!(api.get(&token).await.status, OK);
-    let api = bench.api_with(|layer| layer.max_in_flight(usize::MAX));
+    let api = bench.api_with(|layer| layer.resilience(resilience().max_in_flight(usize::MAX)));
     assert_eq!(api.get(&token).await.status, OK);
 }
 
 #[tokio::test]
 async fn an_overload_does_not_open_the_breaker() {
     let bench = Bench::new().await;
-    let api =
-        bench.api_with(|layer| layer.stale_on_error(600 * SECOND).max_in_flight(1).max_waiting(0));
+    let api = bench.api_with(|layer| {
+        layer
+            .cache(CachePolicy::new().stale_if_error(600 * SECOND))
+            .resilience(resilience().max_in_flight(1).max_waiting(0))
+    });
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     assert!(bench.authlete.revoke(&token));
@@ -85,8 +90,9 @@ async fn an_overload_does_not_open_the_breaker() {
 async fn an_overload_in_an_outage_is_served_stale_facts() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        let layer = layer.stale_on_error(600 * SECOND).breaker(0, SECOND);
-        layer.max_in_flight(1).max_waiting(0)
+        let layer = layer.cache(CachePolicy::new().stale_if_error(600 * SECOND));
+        let calls = resilience().breaker(Breaker::disabled());
+        layer.resilience(calls.max_in_flight(1).max_waiting(0))
     });
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;

@@ -7,14 +7,17 @@ use axum::{extract::Request, middleware};
 use http::{HeaderValue, header};
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, Dpop, MessageSignatures, Refresh, Rotation,
+    AuthLayer, CachePolicy, Dpop, MessageSignatures, Refresh, Rotation,
     api::TokenRevokeRequest,
     emulator::{Api, Fault},
+    resilience::Breaker,
 };
 
 use crate::{
     holder::Holder,
-    support::{Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, rotation, send},
+    support::{
+        Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, resilience, rotation, send,
+    },
 };
 
 /// A layer that accepts proofs.
@@ -65,8 +68,9 @@ fn after_calls(
 
 /// A layer, and a holder whose token has a stale entry after an outage.
 async fn stale(bench: &Bench) -> (AuthLayer, Holder<'_>) {
-    let layer = bench.layer().dpop(Dpop::at(ORIGIN)).stale_on_error(600 * SECOND);
-    let auth = layer.breaker(0, SECOND).build().unwrap();
+    let layer =
+        bench.layer().dpop(Dpop::at(ORIGIN)).cache(CachePolicy::new().stale_if_error(600 * SECOND));
+    let auth = layer.resilience(resilience().breaker(Breaker::disabled())).build().unwrap();
     let holder = Holder::at(bench, Protected::new(&auth)).await;
     assert_eq!(holder.get().await.status, OK);
     bench.clock.advance(60 * SECOND);
@@ -88,7 +92,7 @@ fn signatures() -> MessageSignatures {
 async fn an_inner_layer_sees_a_revocation_since_the_outer_one_decided() {
     let bench = Bench::new().await;
     let auth = proving(&bench);
-    for inner in [auth.clone(), auth.no_cache()] {
+    for inner in [auth.clone(), auth.bypass_cache()] {
         for known in [false, true] {
             let holder = Holder::at(&bench, Protected::new(&auth)).await;
             if known {
@@ -151,7 +155,7 @@ async fn an_inner_layer_uses_the_result_of_an_extension() {
 async fn a_strict_inner_layer_admits_what_was_revalidated_meanwhile() {
     let bench = Arc::new(Bench::new().await);
     let (auth, holder) = stale(&bench).await;
-    let (strict, calls) = (auth.stale_on_error(Duration::ZERO), bench.introspections() + 1);
+    let (strict, calls) = (auth.stale_if_error(Duration::ZERO), bench.introspections() + 1);
     let nested = after_calls(&bench, &auth, &strict, Api::Introspection, calls);
     assert_eq!(holder.moved(nested).get().await.status, OK);
 }
@@ -165,7 +169,7 @@ async fn a_route_without_cache_does_not_join_the_call_of_another_request() {
     let first = holder.spawn_get();
     bench.authlete.arrived(Api::Introspection, 1).await;
     assert!(bench.authlete.revoke(&holder.token));
-    let nested = holder.moved(Protected::nested(&auth, &auth.no_cache()));
+    let nested = holder.moved(Protected::nested(&auth, &auth.bypass_cache()));
     let second = nested.spawn_get();
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -180,7 +184,7 @@ async fn a_route_without_cache_does_not_join_the_call_of_another_request() {
 async fn three_layers_take_one_proof() {
     let bench = Bench::new().await;
     let auth = proving(&bench);
-    let inner = Protected::nested(&auth.no_cache(), &auth.no_cache());
+    let inner = Protected::nested(&auth.bypass_cache(), &auth.bypass_cache());
     let holder = Holder::at(&bench, Protected::with_routes(&auth, inner.router)).await;
     for _ in 0..2 {
         let answer = holder.get().await;
@@ -197,7 +201,7 @@ async fn an_inner_layer_does_not_send_a_proof_that_was_sent_in_the_background() 
     let holder = holder.with_token(|token| token.expires_in(15 * SECOND)).await;
     assert_eq!(holder.get().await.status, OK);
     bench.clock.advance(6 * SECOND);
-    let answer = holder.moved(Protected::nested(&auth, &auth.no_cache())).get().await;
+    let answer = holder.moved(Protected::nested(&auth, &auth.bypass_cache())).get().await;
     assert_eq!(answer.status, OK, "{}", answer.challenge());
 }
 
@@ -206,7 +210,7 @@ async fn nested_layers_send_one_nonce() {
     let bench = Bench::new().await;
     let dpop = Dpop::at(ORIGIN).nonces("k".repeat(32), 60 * SECOND);
     let auth: AuthLayer = bench.layer().dpop(dpop).build().unwrap();
-    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     let refused = holder.get().await;
     let nonce = refused.headers["dpop-nonce"].to_str().unwrap();
     let answer = holder.present(&holder.proof(json!({ "nonce": nonce }))).await;
@@ -220,7 +224,7 @@ async fn nested_layers_send_one_new_value() {
     let bench = Bench::new().await;
     for rotation in [rotation(), Rotation::in_cookie("token").every(20 * SECOND)] {
         let auth = bench.layer().rotate(rotation).build().unwrap();
-        let api = Protected::nested(&auth, &auth.no_cache());
+        let api = Protected::nested(&auth, &auth.bypass_cache());
         let token = bench.authlete.token().subject("alice").issue().await;
         api.get(&token).await;
         bench.clock.advance(20 * SECOND);
@@ -234,7 +238,7 @@ async fn nested_layers_send_one_new_value() {
 async fn nested_layers_sign_once() {
     let bench = Bench::new().await;
     let auth = bench.layer().message_signatures(signatures()).build().unwrap();
-    let api = Protected::nested(&auth, &auth.no_cache());
+    let api = Protected::nested(&auth, &auth.bypass_cache());
     let token = bench.authlete.token().subject("alice").response_signing_required().issue().await;
     let answer = api.get(&token).await;
     assert_eq!(answer.headers.get_all("signature").iter().count(), 1);

@@ -10,11 +10,11 @@ use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt};
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, MalformedCredentials, Refresh, Rejection, Renderer, RequestHead,
+    AuthLayer, AuthLayerBuilder, MalformedCredentials, Refresh, Refusal, Renderer, RequestHead,
     Require, TokenSource, emulator::Api,
 };
 
-use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE};
+use crate::support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience};
 
 /// Panics a given number of times.
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ impl TokenSource for Fuse {
 }
 
 impl Renderer<Body> for Fuse {
-    fn render(&self, _: &Rejection, head: Response<()>) -> Response<Body> {
+    fn render(&self, _: &Refusal<'_>, head: Response<()>) -> Response<Body> {
         self.blow();
         head.map(|()| Body::empty())
     }
@@ -54,7 +54,7 @@ impl Renderer<Body> for Fuse {
 
 /// With one permit, so that a leaked one shows.
 fn narrow(bench: &Bench) -> AuthLayerBuilder {
-    bench.layer().max_in_flight(1).max_waiting(0)
+    bench.layer().resilience(resilience().max_in_flight(1).max_waiting(0))
 }
 
 async fn panics(api: &Protected, token: &str) {
@@ -174,7 +174,7 @@ async fn a_panic_in_a_call_counts_as_a_failure() {
     let it = fuse.clone();
     let authlete = bench.watched(move |_| it.blow()).build().unwrap();
     let layer = AuthLayer::builder(authlete).clock(bench.clock.clone());
-    let auth = layer.max_in_flight(1).max_waiting(0).build().unwrap();
+    let auth = layer.resilience(resilience().max_in_flight(1).max_waiting(0)).build().unwrap();
     let api = Protected::new(&auth);
     let token = bench.authlete.token().issue().await;
     for _again in 0..2 {

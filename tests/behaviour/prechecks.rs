@@ -11,7 +11,7 @@ use tower_authlete::{
 
 use crate::{
     keys::{Key, merged},
-    support::{Answer, Bench, OK, Protected, UNAUTHORIZED},
+    support::{Answer, Bench, OK, Protected, UNAUTHORIZED, wrong_settings},
 };
 
 /// When the tests begin, in s since the epoch.
@@ -198,7 +198,8 @@ async fn keys_change_while_the_layer_is_in_use() {
     assert!(service.is_asked(&api, &jwt(&service.key, "one", json!({}), json!({}))).await);
     // A document that cannot be used changes nothing.
     for document in ["", "[]", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
-        assert_eq!(service.keys.replace(document).unwrap_err().setting(), "precheck.jwt");
+        let error = service.keys.replace(document).unwrap_err();
+        assert_eq!(wrong_settings(&error), ["precheck.jwt"]);
     }
     assert!(service.is_asked(&api, &by_new()).await);
 }

@@ -6,7 +6,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_authlete::{ProblemDetails, Reason, Rejection, Require, emulator::Fault};
+use tower_authlete::{ProblemDetails, Reason, Refusal, Require, emulator::Fault};
 
 use crate::support::Bench;
 
@@ -130,8 +130,8 @@ async fn problem_details_have_the_facts_of_the_challenge() {
 async fn a_renderer_can_replace_all_of_it() {
     let bench = Bench::new().await;
     let api = bench.api_with(|layer| {
-        layer.renderer(|rejection: &Rejection, _: Response<()>| {
-            assert_eq!(rejection.reason(), Reason::NoCredentials);
+        layer.renderer(|refusal: &Refusal<'_>, _: Response<()>| {
+            assert_eq!(refusal.rejection.reason(), Reason::NoCredentials);
             let mut response = Response::new(Body::from("go away"));
             *response.status_mut() = StatusCode::IM_A_TEAPOT;
             response

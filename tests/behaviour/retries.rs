@@ -13,16 +13,25 @@ use tower_authlete::{
     AuthLayer, AuthLayerBuilder, Check, Dpop, Refresh,
     api::{ErrorKind, IntrospectionRequest, TokenUpdateRequest},
     emulator::{Api, Fault},
+    resilience::{Breaker, Retry},
 };
 
 use crate::{
     holder::Holder,
-    support::{Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, rotation},
+    support::{
+        Bench, NEW, OK, ORIGIN, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, resilience, rotation,
+    },
 };
 
 /// An API whose layer makes failed calls again, at once, however many fail.
 fn retrying(bench: &Bench, retries: u32) -> Protected {
-    bench.api_with(|layer| layer.retries(retries, Duration::ZERO).breaker(0, Duration::ZERO))
+    bench.api_with(|layer| {
+        layer.resilience(
+            resilience()
+                .retry(Retry::times(retries).backoff(Duration::ZERO))
+                .breaker(Breaker::disabled()),
+        )
+    })
 }
 
 /// An API whose layer makes failed calls again, once and at once.
@@ -30,7 +39,9 @@ fn retrying_once(
     bench: &Bench,
     settings: impl FnOnce(AuthLayerBuilder) -> AuthLayerBuilder,
 ) -> Protected {
-    bench.api_with(|layer| settings(layer).retries(1, Duration::ZERO))
+    bench.api_with(|layer| {
+        settings(layer).resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO)))
+    })
 }
 
 /// What may be over in a moment.
@@ -194,7 +205,12 @@ async fn a_retry_is_not_made_before_retry_after() {
 #[tokio::test]
 async fn a_proof_that_was_sent_is_not_sent_by_a_retry() {
     let bench = Bench::new().await;
-    let holder = Holder::with(&bench, |dpop| dpop, |layer| layer.retries(1, Duration::ZERO)).await;
+    let holder = Holder::with(
+        &bench,
+        |dpop| dpop,
+        |layer| layer.resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO))),
+    )
+    .await;
     bench.authlete.fault(Fault::reset().times(1));
     assert_eq!(holder.get().await.status, UNAVAILABLE);
     assert_eq!(bench.introspections(), 1);
@@ -211,7 +227,12 @@ async fn a_proof_that_was_never_sent_is_sent_by_a_retry() {
     // Nobody listens there.
     let authlete = authlete.base_url("http://127.0.0.1:1").build().unwrap();
     let auth = AuthLayer::builder(authlete).clock(bench.clock.clone()).dpop(Dpop::at(ORIGIN));
-    let api = Protected::new(&auth.retries(1, Duration::ZERO).build().unwrap());
+    let api = Protected::new(
+        &auth
+            .resilience(resilience().retry(Retry::times(1).backoff(Duration::ZERO)))
+            .build()
+            .unwrap(),
+    );
     assert_eq!(Holder::at(&bench, api).await.get().await.status, UNAVAILABLE);
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
@@ -233,7 +254,9 @@ async fn an_error_tells_whether_the_call_was_sent() {
 async fn the_longest_pause_between_retries_does_not_overflow() {
     let bench = Bench::new().await;
     let token = bench.authlete.token().issue().await;
-    let api = bench.api_with(|layer| layer.retries(4, Duration::MAX / 2));
+    let api = bench.api_with(|layer| {
+        layer.resilience(resilience().retry(Retry::times(4).backoff(Duration::MAX / 2)))
+    });
     bench.authlete.fault(Fault::status(503).retry_after(Duration::ZERO).times(3));
     assert_eq!(api.get(&token).await.status, OK);
 }

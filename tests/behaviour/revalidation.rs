@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use tower_authlete::emulator::{Api, Fault};
+use tower_authlete::{
+    CachePolicy,
+    emulator::{Api, Fault},
+};
 
 use crate::support::{Bench, OK, SECOND, UNAUTHORIZED, UNAVAILABLE};
 
 #[tokio::test]
 async fn steady_traffic_never_waits_for_a_revalidation() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.refresh_ahead(20 * SECOND));
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::new().revalidate_before(20 * SECOND)));
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     bench.clock.advance(39 * SECOND);
@@ -33,7 +37,10 @@ async fn steady_traffic_never_waits_for_a_revalidation() {
 #[tokio::test]
 async fn by_default_facts_in_use_are_revalidated_in_the_last_tenth_of_their_age() {
     let bench = Bench::new().await;
-    let (api, off) = (bench.api(), bench.api_with(|layer| layer.refresh_ahead(Duration::ZERO)));
+    let (api, off) = (
+        bench.api(),
+        bench.api_with(|layer| layer.cache(CachePolicy::new().revalidate_before(Duration::ZERO))),
+    );
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     off.get(&token).await;
@@ -53,7 +60,8 @@ async fn by_default_facts_in_use_are_revalidated_in_the_last_tenth_of_their_age(
 #[tokio::test]
 async fn in_an_outage_nothing_is_revalidated_ahead_of_its_end() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.refresh_ahead(20 * SECOND));
+    let api =
+        bench.api_with(|layer| layer.cache(CachePolicy::new().revalidate_before(20 * SECOND)));
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     bench.clock.advance(51 * SECOND);

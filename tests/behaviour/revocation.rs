@@ -8,7 +8,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayer, MemoryReplays, ProofId, Remembering, ReplayStore,
+    AuthLayer, CachePolicy, MemoryReplays, ProofId, Remembering, ReplayStore,
     api::TokenUpdateRequest,
     emulator::{Api, Fault},
 };
@@ -16,7 +16,7 @@ use tower_authlete::{
 use crate::{
     authorization_server::revoke,
     holder::Holder,
-    support::{Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, due, rotation},
+    support::{Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, due, resilience, rotation},
 };
 
 #[tokio::test]
@@ -61,8 +61,9 @@ async fn an_answer_in_flight_does_not_admit_a_revoked_token() {
 #[tokio::test]
 async fn an_answer_in_flight_does_not_admit_a_revoked_token_without_a_cache() {
     let bench = Bench::new().await;
-    revoked_while_asked(&bench, &bench.layer().no_cache().build().unwrap()).await;
-    revoked_while_asked(&bench, &bench.layer().build().unwrap().no_cache()).await;
+    revoked_while_asked(&bench, &bench.layer().cache(CachePolicy::disabled()).build().unwrap())
+        .await;
+    revoked_while_asked(&bench, &bench.layer().build().unwrap().bypass_cache()).await;
 }
 
 #[tokio::test]
@@ -117,7 +118,8 @@ async fn a_revocation_tells_how_many_tokens_authlete_ended() {
 
 /// An API that gives tokens new values every 20 s, and the values that a token has had.
 async fn rotated(bench: &Bench, times: usize) -> (Protected, Vec<String>) {
-    let api = bench.api_with(|layer| layer.rotate(rotation()).check_deadline(SECOND));
+    let api =
+        bench.api_with(|layer| layer.rotate(rotation()).resilience(resilience().deadline(SECOND)));
     let mut values = vec![bench.authlete.token().issue().await];
     api.get(&values[0]).await;
     for _ in 0..times {

@@ -11,15 +11,17 @@ use futures_util::{future::join_all, poll};
 use http::{Request, StatusCode, Version, header};
 use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, BreakerState, CookieToken, JwtKeys, JwtPrecheck, Precheck, RequireScopes,
-    Rotation,
+    AuthLayerBuilder, BreakerState, CachePolicy, CookieToken, JwtKeys, JwtPrecheck, Precheck,
+    RequireScopes, Rotation,
     emulator::{Api, Fault},
+    resilience::Breaker,
 };
 
 use crate::{
     keys::Key,
     support::{
-        Answer, Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, due, rotation, send,
+        Answer, Bench, NEW, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE, due, resilience,
+        rotation, send, wrong_settings,
     },
 };
 
@@ -197,7 +199,7 @@ async fn tokens_that_have_to_be_jwts_are_not_rotated() {
     let keys = JwtKeys::from_json(json!({ "keys": [Key::es256().jwk] }).to_string()).unwrap();
     let layer = || bench.layer().rotate(rotation());
     let error = layer().precheck(JwtPrecheck::new(&keys)).build().unwrap_err();
-    assert_eq!(error.setting(), "rotate");
+    assert_eq!(wrong_settings(&error), ["rotate"]);
     let either = Precheck::from(JwtPrecheck::new(&keys)).or(Precheck::base64url());
     assert!(layer().precheck(either).build().is_ok());
 }
@@ -211,7 +213,8 @@ async fn wrong_settings_of_rotations_are_refused() {
         (rotation().every(600 * SECOND).overlap(61 * SECOND), "rotate.overlap"),
         (Rotation::in_cookie("a b"), "rotate.in_cookie"),
     ] {
-        assert_eq!(bench.layer().rotate(rotation).build().unwrap_err().setting(), name);
+        let error = bench.layer().rotate(rotation).build().unwrap_err();
+        assert_eq!(wrong_settings(&error), [name]);
     }
 }
 
@@ -265,7 +268,9 @@ async fn in_an_outage_cached_tokens_that_are_due_for_rotation_are_served() {
 #[tokio::test]
 async fn in_an_outage_stale_tokens_that_are_due_for_rotation_are_served() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND).rotate(rotation()));
+    let api = bench.api_with(|layer| {
+        layer.cache(CachePolicy::new().stale_if_error(600 * SECOND)).rotate(rotation())
+    });
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     bench.clock.advance(60 * SECOND);
@@ -279,7 +284,11 @@ async fn in_an_outage_stale_tokens_that_are_due_for_rotation_are_served() {
 #[tokio::test]
 async fn nothing_is_rotated_while_the_breaker_is_open() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.breaker(1, 30 * SECOND).rotate(rotation()));
+    let api = bench.api_with(|layer| {
+        layer
+            .resilience(resilience().breaker(Breaker::after(1).pause(30 * SECOND)))
+            .rotate(rotation())
+    });
     let token = bench.authlete.token().subject("alice").issue().await;
     api.get(&token).await;
     bench.clock.advance(20 * SECOND);

@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tower::service_fn;
 use tower_authlete::{
-    ApiVersion, AuthLayer, Authlete, ClientCertificate, MalformedCredentials,
+    ApiVersion, AuthLayer, Authlete, CachePolicy, ClientCertificate, MalformedCredentials,
     api::{
         IntrospectionRequest, IntrospectionResponse, Pair, Property, RequestBody,
         RevocationRequest, Secret, TokenCreateRequest, TokenCreateResponse, TokenFailRequest,
@@ -20,6 +20,7 @@ use tower_authlete::{
     delegate::DelegateLayer,
     emulator::{EmulatorBuilder, Fault},
     endpoint::{Decision, RevocationEndpoint, TokenEndpoint},
+    resilience::{Breaker, Resilience},
 };
 
 use crate::{
@@ -34,9 +35,10 @@ async fn no_failure_logs_a_secret() {
     let token = "S3cr3tAcc3ssT0k3n";
     bench.authlete.token().value(token).issue().await;
     let authlete = bench.authlete.client_builder().deadline(std::time::Duration::from_millis(200));
-    let auth = AuthLayer::builder(authlete.build().unwrap()).no_cache();
+    let auth = AuthLayer::builder(authlete.build().unwrap()).cache(CachePolicy::disabled());
     // Every API is called, and fails in another way.
-    let auth: AuthLayer = auth.breaker(0, std::time::Duration::ZERO).build().unwrap();
+    let auth: AuthLayer =
+        auth.resilience(Resilience::new().breaker(Breaker::disabled())).build().unwrap();
     let api = Protected::new(&auth);
     let echo = format!("{{\"action\":\"{token}\",\"expiresAt\":\"{token}\"}}");
     for fault in [

@@ -10,11 +10,11 @@ use tokio::{
     net::TcpListener,
 };
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Authlete, MalformedCredentials, Refresh, RequestHead, TokenSource,
-    emulator::Api,
+    AuthLayer, AuthLayerBuilder, Authlete, CachePolicy, MalformedCredentials, Refresh, RequestHead,
+    TokenSource, emulator::Api,
 };
 
-use crate::support::{Bench, OK, Protected, SECOND};
+use crate::support::{Bench, OK, Protected, SECOND, resilience};
 
 /// Settings with a mark in all that the layer and its background work keep, and a look at whether
 /// anything of them is left.
@@ -62,7 +62,7 @@ async fn a_check_that_nobody_waits_for_ends_by_its_answer_or_its_deadline() {
     for answered in [true, false] {
         let bench = Bench::new().await;
         let deadline = if answered { 3600 * SECOND } else { Duration::from_millis(50) };
-        let (layer, left) = marked(bench.layer().check_deadline(deadline));
+        let (layer, left) = marked(bench.layer().resilience(resilience().deadline(deadline)));
         let api = Protected::new(&layer.build().unwrap());
         let token = bench.authlete.token().issue().await;
         let hold = bench.authlete.hold(Api::Introspection);
@@ -86,7 +86,8 @@ async fn a_check_that_nobody_waits_for_ends_by_its_answer_or_its_deadline() {
 #[tokio::test]
 async fn a_revalidation_ends_though_the_layer_is_dropped() {
     let bench = Bench::new().await;
-    let (layer, left) = marked(bench.layer().refresh_ahead(20 * SECOND));
+    let (layer, left) =
+        marked(bench.layer().cache(CachePolicy::new().revalidate_before(20 * SECOND)));
     let api = Protected::new(&layer.build().unwrap());
     let token = bench.authlete.token().issue().await;
     assert_eq!(api.get(&token).await.status, OK);

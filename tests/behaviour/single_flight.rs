@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all, poll};
-use tower_authlete::emulator::{Api, Fault};
+use tower_authlete::{
+    CachePolicy,
+    emulator::{Api, Fault},
+};
 
 use crate::support::{Bench, OK, SECOND, UNAUTHORIZED, UNAVAILABLE};
 
@@ -85,7 +88,7 @@ async fn an_answer_that_nobody_waits_for_any_more_is_cached() {
 #[tokio::test]
 async fn without_a_cache_no_request_joins_the_call_of_another() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.no_cache());
+    let api = bench.api_with(|layer| layer.cache(CachePolicy::disabled()));
     let token = bench.authlete.token().issue().await;
     let answers = join_all((0..20).map(|_| api.get(&token))).await;
     assert!(answers.iter().all(|answer| answer.status == OK));

@@ -1,4 +1,4 @@
-//! Stale answers in an outage (`stale_on_error`).
+//! Stale answers in an outage (`stale_if_error`).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, TokenInfo,
+    AuthLayerBuilder, CachePolicy, TokenInfo,
     emulator::{Api, Fault},
 };
 
@@ -17,9 +17,9 @@ use crate::{
     support::{Bench, OK, Protected, SECOND, UNAUTHORIZED, UNAVAILABLE},
 };
 
-/// An API with `stale_on_error` of 600 s, and a token with a stale entry.
+/// An API with `stale_if_error` of 600 s, and a token with a stale entry.
 async fn stale(bench: &Bench) -> (Protected, String) {
-    let api = bench.api_with(|layer| layer.stale_on_error(600 * SECOND));
+    let api = bench.api_with(|layer| layer.cache(CachePolicy::new().stale_if_error(600 * SECOND)));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(api.get(&token).await.status, OK);
     bench.clock.advance(60 * SECOND);
@@ -29,7 +29,9 @@ async fn stale(bench: &Bench) -> (Protected, String) {
 #[tokio::test]
 async fn in_an_outage_stale_facts_serve_until_the_token_expires() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.max_age(60 * SECOND).stale_on_error(120 * SECOND));
+    let api = bench.api_with(|layer| {
+        layer.max_age(60 * SECOND).cache(CachePolicy::new().stale_if_error(120 * SECOND))
+    });
     let token = bench.authlete.token().subject("alice").expires_in(150 * SECOND).issue().await;
     assert_eq!(api.get(&token).await.status, OK);
     bench.clock.advance(60 * SECOND);
@@ -48,7 +50,8 @@ async fn in_an_outage_stale_facts_serve_until_the_token_expires() {
 async fn stale_facts_serve_up_to_their_bound_and_not_without_one() {
     let bench = Bench::new().await;
     for (stale, expected) in [(0, UNAVAILABLE), (31, OK), (30, UNAVAILABLE)] {
-        let api = bench.api_with(|layer| layer.stale_on_error(stale * SECOND));
+        let api =
+            bench.api_with(|layer| layer.cache(CachePolicy::new().stale_if_error(stale * SECOND)));
         let token = bench.authlete.token().subject("alice").issue().await;
         api.get(&token).await;
         bench.clock.advance(90 * SECOND);
@@ -119,7 +122,8 @@ async fn stale_facts_serve_at_once_while_authlete_is_down() {
 #[tokio::test]
 async fn stale_facts_are_marked() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
+    let auth =
+        bench.layer().cache(CachePolicy::new().stale_if_error(600 * SECOND)).build().unwrap();
     let stale = get(async |token: TokenInfo| token.is_stale().to_string());
     let api = Protected::with_routes(&auth, Router::new().route("/", stale));
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -134,8 +138,9 @@ async fn stale_facts_are_marked() {
 #[tokio::test]
 async fn a_route_without_cache_gets_no_stale_facts() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
-    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.no_cache()));
+    let auth =
+        bench.layer().cache(CachePolicy::new().stale_if_error(600 * SECOND)).build().unwrap();
+    let (cached, fresh) = (Protected::new(&auth), Protected::new(&auth.bypass_cache()));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(cached.get(&token).await.status, OK);
     bench.clock.advance(60 * SECOND);
@@ -148,7 +153,8 @@ async fn a_route_without_cache_gets_no_stale_facts() {
 #[tokio::test]
 async fn only_an_outage_lets_stale_facts_pass() {
     let bench = Bench::new().await;
-    let bounded = |layer: AuthLayerBuilder| layer.stale_on_error(600 * SECOND);
+    let bounded =
+        |layer: AuthLayerBuilder| layer.cache(CachePolicy::new().stale_if_error(600 * SECOND));
     let holder = Holder::with(&bench, |dpop| dpop, bounded).await;
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(holder.api.get(&token).await.status, OK);
@@ -169,7 +175,8 @@ async fn only_an_outage_lets_stale_facts_pass() {
 #[tokio::test]
 async fn stale_facts_are_for_the_binding_that_was_proven() {
     let bench = Bench::new().await;
-    let bounded = |layer: AuthLayerBuilder| layer.stale_on_error(600 * SECOND);
+    let bounded =
+        |layer: AuthLayerBuilder| layer.cache(CachePolicy::new().stale_if_error(600 * SECOND));
     let holder = Holder::with(&bench, |dpop| dpop, bounded).await;
     let thief = Key::es256();
     assert_eq!(holder.get().await.status, OK);
@@ -186,7 +193,9 @@ async fn stale_facts_are_for_the_binding_that_was_proven() {
 #[tokio::test]
 async fn overlapping_calls_keep_what_an_outage_needs() {
     let bench = Bench::new().await;
-    let api = bench.api_with(|layer| layer.max_age(SECOND).stale_on_error(600 * SECOND));
+    let api = bench.api_with(|layer| {
+        layer.max_age(SECOND).cache(CachePolicy::new().stale_if_error(600 * SECOND))
+    });
     let token = bench.authlete.token().subject("alice").issue().await;
     let (hold, first) = api.held(&bench, &token).await;
     // The response takes longer than `max_age`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Router, routing::get};
-use tower_authlete::{AuthLayer, Dpop, emulator::Fault};
+use tower_authlete::{AuthLayer, CachePolicy, Dpop, emulator::Fault};
 
 use crate::{
     holder::Holder,
@@ -22,12 +22,13 @@ fn routes(auth: &AuthLayer, inside: &[(&str, AuthLayer)]) -> Protected {
 #[tokio::test]
 async fn a_route_can_have_its_own_bound() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(600 * SECOND).build().unwrap();
+    let auth =
+        bench.layer().cache(CachePolicy::new().stale_if_error(600 * SECOND)).build().unwrap();
     let inside = [
-        ("/soon", auth.stale_on_error(30 * SECOND)),
-        ("/never", auth.stale_on_error(Duration::ZERO)),
-        ("/fresh", auth.no_cache()),
-        ("/more", auth.stale_on_error(3600 * SECOND)),
+        ("/soon", auth.stale_if_error(30 * SECOND)),
+        ("/never", auth.stale_if_error(Duration::ZERO)),
+        ("/fresh", auth.bypass_cache()),
+        ("/more", auth.stale_if_error(3600 * SECOND)),
     ];
     let api = routes(&auth, &inside);
     let token = bench.authlete.token().subject("alice").issue().await;
@@ -57,10 +58,10 @@ async fn a_route_can_have_its_own_bound() {
 #[tokio::test]
 async fn the_bound_of_a_route_is_never_above_that_of_its_layer() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(30 * SECOND).build().unwrap();
-    let more = Protected::new(&auth.stale_on_error(600 * SECOND));
-    let none = auth.stale_on_error(Duration::ZERO);
-    let more_than_none = Protected::new(&none.stale_on_error(30 * SECOND));
+    let auth = bench.layer().cache(CachePolicy::new().stale_if_error(30 * SECOND)).build().unwrap();
+    let more = Protected::new(&auth.stale_if_error(600 * SECOND));
+    let none = auth.stale_if_error(Duration::ZERO);
+    let more_than_none = Protected::new(&none.stale_if_error(30 * SECOND));
     let token = bench.authlete.token().subject("alice").issue().await;
     assert_eq!(more.get(&token).await.status, OK);
     bench.authlete.fault(Fault::status(503));
@@ -74,12 +75,17 @@ async fn the_bound_of_a_route_is_never_above_that_of_its_layer() {
 #[tokio::test]
 async fn the_bound_of_a_route_holds_for_a_proof_that_the_outer_layer_has_sent() {
     let bench = Bench::new().await;
-    let auth = bench.layer().stale_on_error(600 * SECOND).dpop(Dpop::at(ORIGIN)).build().unwrap();
+    let auth = bench
+        .layer()
+        .cache(CachePolicy::new().stale_if_error(600 * SECOND))
+        .dpop(Dpop::at(ORIGIN))
+        .build()
+        .unwrap();
     let inside = [
-        ("/same", auth.stale_on_error(600 * SECOND)),
-        ("/soon", auth.stale_on_error(30 * SECOND)),
-        ("/never", auth.stale_on_error(Duration::ZERO)),
-        ("/fresh", auth.no_cache()),
+        ("/same", auth.stale_if_error(600 * SECOND)),
+        ("/soon", auth.stale_if_error(30 * SECOND)),
+        ("/never", auth.stale_if_error(Duration::ZERO)),
+        ("/fresh", auth.bypass_cache()),
     ];
     let api = routes(&auth, &inside);
     let holder = Holder::at(&bench, api).await;

@@ -17,9 +17,11 @@ use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_authlete::{
-    AuthHandle, AuthLayer, AuthLayerBuilder, Clock, Renderer, RequireScopes, Rotation, TokenInfo,
+    AuthHandle, AuthLayer, AuthLayerBuilder, Clock, ConfigError, Renderer, RequireScopes, Rotation,
+    TokenInfo,
     api::{IntrospectionRequest, TokenRevokeRequest},
     emulator::{Api, Emulator, Hold},
+    resilience::{Resilience, Retry},
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -49,8 +51,7 @@ impl Bench {
     /// Settings of a layer.
     pub(crate) fn layer(&self) -> AuthLayerBuilder {
         let layer = AuthLayer::builder(self.authlete.authlete()).clock(self.clock.clone());
-        // Tests of retries turn them on.
-        layer.retries(0, Duration::ZERO)
+        layer.resilience(resilience())
     }
 
     /// An API behind a layer with the default settings.
@@ -100,6 +101,16 @@ impl Bench {
             other.introspection(&IntrospectionRequest::new().token("other")).await.unwrap();
         }
     }
+}
+
+/// The names of the settings that are wrong.
+pub(crate) fn wrong_settings(error: &ConfigError) -> Vec<&str> {
+    error.iter().map(|it| it.setting()).collect()
+}
+
+/// No retries: tests of those turn them on.
+pub(crate) fn resilience() -> Resilience {
+    Resilience::new().retry(Retry::disabled())
 }
 
 /// Rotation after 20 s, with the new value in [`NEW`].

@@ -15,8 +15,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_authlete::{
-    AuthLayer, Authlete, Clock, ProblemDetails, TokenInfo,
+    AuthLayer, Authlete, CachePolicy, Clock, ProblemDetails, TokenInfo,
     api::{TlsRoots, Transport},
+    resilience::{Resilience, Retry},
 };
 
 use crate::{
@@ -64,7 +65,7 @@ impl Setup {
         Self::allowing_stale(row, Duration::ZERO).await
     }
 
-    /// A setup with this `stale_on_error`.
+    /// A setup with this `stale_if_error`.
     pub(crate) async fn allowing_stale(row: &Row, up_to: Duration) -> Self {
         let good = json!({
             "action": "OK", "subject": "alice", "expiresAt": (NOW + 5 * MINUTE) * 1000,
@@ -75,10 +76,13 @@ impl Setup {
         let astray = Arc::<AtomicBool>::default();
         let authlete = authlete(&upstream.url, astray.clone());
         let auth = AuthLayer::builder(authlete)
-            .retries(0, std::time::Duration::ZERO)
-            .check_deadline(std::time::Duration::from_secs(120))
+            .resilience(
+                Resilience::new()
+                    .retry(Retry::disabled())
+                    .deadline(std::time::Duration::from_secs(120)),
+            )
             .clock(clock.clone())
-            .stale_on_error(up_to)
+            .cache(CachePolicy::new().stale_if_error(up_to))
             .renderer(ProblemDetails);
         let api = Router::new().route("/", get(subject)).layer(auth.build().unwrap());
         Self { upstream, fault, astray, clock, api }

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::shared::{MARK, headers, request};
 use crate::{
+    api::Problems,
     credentials::RequestHead,
     proof::{ClientCertificate, ClientCertificates, Origin, PeerAddr},
 };
@@ -23,7 +24,7 @@ pub fn forwarding(input: &[u8]) {
     for mut origin in
         [Origin::forwarded_by(["10.0.0.0/8"], HOSTS), Origin::x_forwarded_by(["10.0.0.0/8"], HOSTS)]
     {
-        assert!(origin.validate("origin").is_ok());
+        assert!(Problems::of(|problems| origin.validate("origin", problems)).is_ok());
         assert!(origin.url(head, &stranger).is_err());
         if let Ok(url) = origin.url(head, &proxy) {
             let ours = |host: &str| ["http", "https"].map(|it| format!("{it}://{host}/"));
@@ -35,7 +36,7 @@ pub fn forwarding(input: &[u8]) {
         ClientCertificates::from_envoy(["10.0.0.0/8"]),
         ClientCertificates::from_escaped_pem(HeaderName::from_static("x-cert"), ["10.0.0.0/8"]),
     ] {
-        assert!(certificates.validate().is_ok());
+        assert!(Problems::of(|problems| certificates.validate(problems)).is_ok());
         assert!(matches!(certificates.find(head.headers, &stranger), Ok(None)));
         let found = certificates.find(head.headers, &proxy).ok().flatten();
         found.iter().for_each(survives);
@@ -52,7 +53,7 @@ fn chosen(chosen: &str) {
     for lines in [format!("{chosen}, {appended}"), format!("{chosen}\nforwarded:{appended}")] {
         let request = request(headers(format!("forwarded:{lines}").as_bytes()));
         let mut origin = Origin::forwarded_by(["10.0.0.0/8"], HOSTS);
-        assert!(origin.validate("origin").is_ok());
+        assert!(Problems::of(|problems| origin.validate("origin", problems)).is_ok());
         let url = origin.url(RequestHead::of(&request), &proxy);
         assert!(url.as_ref().map_or(true, |url| url == "https://api.example.com/"), "{url:?}");
     }
@@ -64,7 +65,7 @@ fn chosen(chosen: &str) {
         for elements in 1..3 {
             let certificates = ClientCertificates::from_envoy(["10.0.0.0/8"]);
             let mut certificates = certificates.xfcc_elements(elements);
-            assert!(certificates.validate().is_ok());
+            assert!(Problems::of(|problems| certificates.validate(problems)).is_ok());
             if let Ok(found) = certificates.find(&headers, &proxy) {
                 // A value that is illegal in a header cannot be sent.
                 assert!(found == expected || headers.is_empty(), "{xfcc}");

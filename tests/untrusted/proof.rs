@@ -17,7 +17,7 @@ use crate::{
 /// Input: a method, a URL and a proof, each on a line; or instead of the proof its header and its claims,
 /// which are then signed. An accepted proof satisfies RFC 9449 §4.3.
 pub fn proof(input: &str) {
-    let Ok(prover) = Dpop::at("https://api.example.com").build() else { panic!("no prover") };
+    let prover = Dpop::at("https://api.example.com").build();
     let lines: Vec<_> = input.splitn(4, '\n').collect();
     let (method, url, proof) = match lines[..] {
         [method, url, proof] => (method, url, proof.to_owned()),

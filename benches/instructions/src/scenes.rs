@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{
+use tower_authlete::{CachePolicy, 
     AuthLayer, AuthLayerBuilder, Authlete, Clock, Dpop, MemoryReplays, RequireScopes, TokenInfo,
     api::RequestBody,
 };
@@ -208,7 +208,7 @@ fn behind(
 
 fn auth() -> AuthLayerBuilder {
     let layer = AuthLayer::builder(authlete()).require(RequireScopes::all(["reports.read"]));
-    layer.max_age(MAX_AGE).negative_max_age(MAX_AGE)
+    layer.max_age(MAX_AGE).cache(CachePolicy::new().negative_max_age(MAX_AGE))
 }
 
 /// An Authlete that knows every token but one.

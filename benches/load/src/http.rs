@@ -6,16 +6,18 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use peers::{Contender, PATH, Tokens, by_hand, with_authlete, with_zitadel};
 use tokio::runtime::{Builder, Runtime};
 use tower_authlete::emulator::{Api, Emulator};
 
 use crate::{
-    BoxError,
+    BoxError, by_hand,
+    contender::{Contender, PATH},
     cores::{Cores, stay_on},
     figures::Figures,
     server::{Report, Server},
     tools::Tool,
+    with_authlete::{self, Tokens},
+    with_zitadel,
 };
 
 /// How often each server has its turn, and how long one is (s).

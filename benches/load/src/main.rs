@@ -37,6 +37,9 @@ struct Options {
     /// Draws what a hit costs into this SVG file.
     #[arg(long, value_name = "FILE", requires = "tokens")]
     plot: Option<PathBuf>,
+    /// How often each server has its turn of a second.
+    #[arg(long, value_name = "N", requires = "http", conflicts_with = "quick")]
+    rounds: Option<NonZeroU32>,
     /// A short run, to see that it works.
     #[arg(long)]
     quick: bool,
@@ -63,11 +66,12 @@ struct What {
 }
 
 fn main() -> Result<(), BoxError> {
-    let Options { what, most, plot, quick } = Options::parse();
+    let Options { what, most, plot, rounds, quick } = Options::parse();
     let cores = Cores::choose();
-    println!("{}\n", peers::machine::name());
+    println!("{}\n", load::machine_name());
     if what.http {
-        let rounds = if quick { 2 } else { 13 };
+        let usual = if quick { 2 } else { 13 };
+        let rounds = rounds.map_or(usual, |rounds| rounds.get() as usize);
         let comparisons = http::run(http::Plan { rounds, seconds: 1 }, cores)?;
         comparisons.iter().for_each(|comparison| println!("{comparison}"));
     } else if let Some(rate) = what.flood {

@@ -15,7 +15,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{
+use tower_authlete::{CachePolicy, 
     AuthLayer,
     api::{IntrospectionRequest, RequestBody},
 };
@@ -50,7 +50,7 @@ impl Miss {
         let bare = Bare::new(&upstream).await?;
         let (calls, connections) = (upstream.calls_for_good(), upstream.connections());
         let layer = AuthLayer::builder(upstream.authlete()?).max_age(MAX_AGE);
-        let layer = layer.max_entries(4 * rounds).build()?;
+        let layer = layer.cache(CachePolicy::new().max_entries(4 * rounds)).build()?;
         let mut service = layer.layer(service_fn(handler));
         let (mut taken, mut taken_bare) = (Figures::default(), Figures::default());
         for number in 0..rounds {

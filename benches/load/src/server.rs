@@ -4,14 +4,13 @@ use std::{fs, net::SocketAddr, path::PathBuf, sync::mpsc, thread, time::Duration
 
 use axum::{Json, Router, serve::ListenerExt};
 use core_affinity::CoreId;
-use peers::Answer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{BoxError, cores::stay_on};
+use crate::{BoxError, contender::Answer, cores::stay_on};
 
 /// What small APIs answer.
-pub struct Report;
+pub(crate) struct Report;
 
 impl Answer for Report {
     type Response = Json<Value>;

@@ -4,9 +4,7 @@ use std::{io::ErrorKind, net::SocketAddr, process::Command};
 
 use core_affinity::CoreId;
 
-use peers::PATH;
-
-use crate::BoxError;
+use crate::{BoxError, contender::PATH};
 
 /// Connections of HTTP/1.1.
 const CONNECTIONS: &str = "64";

@@ -25,8 +25,7 @@ use crate::{
 const MAX_ENTRIES: u64 = 100_000;
 
 /// A router behind it.
-#[must_use]
-pub fn contender<A: Answer>(emulator: &Emulator, tokens: &Tokens) -> Contender {
+pub(crate) fn contender<A: Answer>(emulator: &Emulator, tokens: &Tokens) -> Contender {
     let guard = Guard::new(emulator.authlete());
     let layer = AsyncRequireAuthorizationLayer::new(move |request| guard.clone().admit(request));
     Contender::new("written by hand", router::<A>().layer(layer), &tokens.good)

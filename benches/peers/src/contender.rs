@@ -12,10 +12,10 @@ use crate::BoxError;
 pub(crate) const SCOPE: &str = "reports.read";
 
 /// The route that all contenders protect.
-pub const PATH: &str = "/reports";
+pub(crate) const PATH: &str = "/reports";
 
 /// What the route answers to requests that pass. It reads nothing of them.
-pub trait Answer: 'static {
+pub(crate) trait Answer: 'static {
     type Response: IntoResponse;
 
     /// A response of 200.
@@ -23,13 +23,13 @@ pub trait Answer: 'static {
 }
 
 /// A router that is timed.
-pub struct Contender {
-    pub name: &'static str,
-    pub router: Router,
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) router: Router,
     /// A token whose requests pass.
-    pub good: String,
+    pub(crate) good: String,
     /// Tokens whose requests are refused, and by which status.
-    pub refused: Vec<(String, StatusCode)>,
+    pub(crate) refused: Vec<(String, StatusCode)>,
 }
 
 impl Contender {
@@ -42,14 +42,12 @@ impl Contender {
     }
 
     /// The router without protection.
-    #[must_use]
-    pub fn bare<A: Answer>(token: &str) -> Self {
+    pub(crate) fn bare<A: Answer>(token: &str) -> Self {
         Self::new("bare router", router::<A>(), token)
     }
 
     /// The router in a layer that does nothing: what axum takes for any layer.
-    #[must_use]
-    pub fn empty<A: Answer>(token: &str) -> Self {
+    pub(crate) fn empty<A: Answer>(token: &str) -> Self {
         Self::new("an empty layer", router::<A>().layer(Identity::new()), token)
     }
 
@@ -60,10 +58,7 @@ impl Contender {
     }
 
     /// Makes sure that it answers as it must. The good token is known after this.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn check(&mut self) -> Result<(), BoxError> {
+    pub(crate) async fn check(&mut self) -> Result<(), BoxError> {
         let mut cases = self.refused.clone();
         // Twice, so that it is right about what it knows as well.
         cases.extend([(self.good.clone(), StatusCode::OK), (self.good.clone(), StatusCode::OK)]);
@@ -78,10 +73,7 @@ impl Contender {
     }
 
     /// How long a request took (ns), of so many with the good token.
-    ///
-    /// # Errors
-    /// Never.
-    pub async fn time(&mut self, requests: usize) -> Result<f64, Infallible> {
+    pub(crate) async fn time(&mut self, requests: usize) -> Result<f64, Infallible> {
         let made: Vec<_> = (0..requests).map(|_| request(&self.good)).collect();
         let start = Instant::now();
         for request in made {

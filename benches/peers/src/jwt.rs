@@ -48,10 +48,7 @@ impl Claims {
 }
 
 /// A router behind its layer.
-///
-/// # Errors
-/// If no keys can be made.
-pub async fn contender<A: Answer>() -> Result<Contender, BoxError> {
+pub(crate) async fn contender<A: Answer>() -> Result<Contender, BoxError> {
     let ours = RsaPrivateKey::new(&mut OsRng, BITS)?;
     let others = RsaPrivateKey::new(&mut OsRng, BITS)?;
     let good = Claims::new(SCOPE, 2 * MAX_AGE);

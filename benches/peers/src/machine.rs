@@ -6,8 +6,7 @@ use std::{fs, thread::available_parallelism};
 const EXTENSIONS: [&str; 2] = ["sha_ni", "avx512f"];
 
 /// The machine's processor, and how many cores it has for this process: Linux tells the processor.
-#[must_use]
-pub fn name() -> String {
+pub(crate) fn name() -> String {
     let cores = available_parallelism().map_or(1, usize::from);
     let processor = fs::read_to_string("/proc/cpuinfo").map(|text| processor(&text));
     let processor = processor.unwrap_or_else(|_| std::env::consts::ARCH.into());

@@ -19,18 +19,28 @@
 //!
 //! Compare the rows of one run with each other: figures of different runs or machines say little.
 
+mod by_hand;
+mod contender;
+mod jwt;
+mod machine;
 mod table;
 mod timing;
+mod with_authlete;
+mod with_zitadel;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Parser;
-use peers::{
-    Answer, BoxError, Contender, Tokens, by_hand, jwt, machine, with_authlete, with_zitadel,
-};
 use tower_authlete::emulator::{Api, Emulator};
 
-use crate::table::{Ratios, Table};
+use crate::{
+    contender::{Answer, Contender},
+    table::{Ratios, Table},
+    with_authlete::Tokens,
+};
+
+/// Whatever goes wrong ends the program.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const TITLE: &str =
     "What protection adds to a request whose token is known (ns, median, log scale)";

@@ -4,9 +4,10 @@ use std::fmt;
 
 use plot::Bar;
 
-use peers::Contender;
-
-use crate::timing::{Timing, median};
+use crate::{
+    contender::Contender,
+    timing::{Timing, median},
+};
 
 /// One row for each contender: the bare one, the one with an empty layer, ours, the one written
 /// by hand, and others.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use peers::Contender;
+use crate::contender::Contender;
 
 /// What a contender's requests took (ns), turn by turn.
 pub(crate) struct Timing(Vec<f64>);

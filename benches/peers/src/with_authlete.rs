@@ -11,15 +11,15 @@ use crate::contender::{Answer, Contender, SCOPE, router};
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// Tokens of Authlete's.
-pub struct Tokens {
-    pub good: String,
+pub(crate) struct Tokens {
+    pub(crate) good: String,
     pub(crate) without_scope: String,
     pub(crate) expired: String,
 }
 
 impl Tokens {
     /// Tokens that this emulator knows.
-    pub async fn issue(emulator: &Emulator) -> Self {
+    pub(crate) async fn issue(emulator: &Emulator) -> Self {
         let token = || {
             let token = emulator.token().subject("alice").property("plan", "gold");
             token.expires_in(2 * MAX_AGE)
@@ -33,10 +33,7 @@ impl Tokens {
 }
 
 /// A router behind this crate's layer.
-///
-/// # Errors
-/// Never.
-pub fn contender<A: Answer>(
+pub(crate) fn contender<A: Answer>(
     emulator: &Emulator,
     tokens: &Tokens,
 ) -> Result<Contender, ConfigError> {

@@ -20,10 +20,7 @@ use crate::{
 };
 
 /// A router whose route has the extractor. The authority runs for as long as this runtime does.
-///
-/// # Errors
-/// If the authority cannot listen.
-pub async fn contender<A: Answer>(token: &str) -> Result<Contender, BoxError> {
+pub(crate) async fn contender<A: Answer>(token: &str) -> Result<Contender, BoxError> {
     let authority = serve(token.into()).await?;
     let state = IntrospectionStateBuilder::new(&authority)
         .with_basic_auth("client", "secret")

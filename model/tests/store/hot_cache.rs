@@ -10,7 +10,7 @@ use crate::{
     explore,
     layer::{Layer, NEIGHBOUR, beside, store},
     rejection::Rejection,
-    store::{AtLeast, Binding, Join, TokenStore},
+    store::{AtLeast, Binding, CheckJoin, TokenStore},
     token::{Facts, TokenInfo},
     verdict::Verdict,
 };
@@ -26,7 +26,7 @@ fn put(store: &Arc<TokenStore>, token: &str, asked: u64) {
 
 fn learn(store: &Arc<TokenStore>, token: &str, verdict: Verdict) {
     match store.join(store.key(token), Binding::BEARER, AtLeast::New) {
-        Join::Lead(lead) => lead.complete(verdict),
+        CheckJoin::Lead(lead) => lead.complete(verdict),
         _ => unreachable!(),
     }
 }

@@ -23,14 +23,14 @@ use crate::{
     authlete::{Authlete, Token, VALUES},
     clock::Clock,
     introspect::{Presented, Remote},
-    lifecycle::{Lifecycle, Lineages, Parts, PendingRotation, Refresh, Rotation},
+    lifecycle::{Lifecycle, LifecycleParts, Lineages, PendingRotation, Refresh, Rotation},
     observe::LogLimit,
     proof::{Proof, Prover, Settings},
     rejection::{Refuser, Rejection},
     resilience::Deadline,
     store::{
-        AtLeast, Binding, CacheHit, Join, Key, KeySpace, Lead, Limits, PendingCheck, TokenStore,
-        epoch::Epochs,
+        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, Limits, PendingCheck,
+        TokenStore, epoch::Epochs,
     },
     token::{Facts, TokenInfo},
     verdict::Verdict,
@@ -126,7 +126,7 @@ impl Layer {
             precheck: None,
             extends: refresh.is_some(),
         };
-        let parts = Parts {
+        let parts = LifecycleParts {
             store: store.clone(),
             remote,
             lineages: Lineages::new(refresh.as_ref()),
@@ -180,6 +180,10 @@ impl Layer {
 
     /// One whose token has been in use for so long that it is due for another value.
     fn used(self: Arc<Self>) -> Arc<Self> {
+        // The table of aliases is made before other threads are.
+        let (other, now) = (self.store.key("other"), self.clock.moment());
+        let alias = Alias { key: other, value: "other".into(), until: now };
+        self.store.begin_update(other).commit(other, Some(alias), |_, _| None);
         self.lifecycle.rotator.as_ref().unwrap().see(&self.key());
         self.clock.advance(EVERY);
         self.warmed()
@@ -343,7 +347,7 @@ impl Layer {
         self.told(known.unwrap(), least)
     }
 
-    pub(crate) fn join(&self, at_least: AtLeast) -> Join {
+    pub(crate) fn join(&self, at_least: AtLeast) -> CheckJoin {
         self.store.join(self.key(), Binding::BEARER, at_least)
     }
 
@@ -356,14 +360,14 @@ impl Layer {
     /// The check of a token that is led or joined.
     fn check(&self, at_least: AtLeast) -> Result<Arc<PendingCheck>, Verdict> {
         match self.join(at_least) {
-            Join::Known(verdict) => Err(verdict),
-            Join::Wait(check) => Ok(check),
-            Join::Lead(lead) => {
+            CheckJoin::Known(verdict) => Err(verdict),
+            CheckJoin::Wait(check) => Ok(check),
+            CheckJoin::Lead(lead) => {
                 let check = lead.check().clone();
                 self.complete(lead);
                 Ok(check)
             }
-            Join::Full => unreachable!(),
+            CheckJoin::Full => unreachable!(),
         }
     }
 
@@ -396,8 +400,8 @@ impl Layer {
     /// Starts a check, if there is none, or waits for it, and goes away.
     pub(crate) fn go_away(self: &Arc<Self>) {
         let check = match self.join(AtLeast::Cached) {
-            Join::Wait(check) => check,
-            Join::Lead(lead) => {
+            CheckJoin::Wait(check) => check,
+            CheckJoin::Lead(lead) => {
                 let (check, layer) = (lead.check().clone(), self.clone());
                 thread::spawn(move || layer.complete(lead));
                 check

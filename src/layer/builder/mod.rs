@@ -6,21 +6,21 @@ mod calls;
 mod proofs;
 mod requests;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::auth::AuthLayer;
 #[cfg(feature = "dpop")]
 use crate::proof::Dpop;
 use crate::{
     api::Authlete,
+    cache::CachePolicy,
     clock::Clock,
     introspect::Check,
     lifecycle::{Refresh, Rotation},
     proof::ProofSettings,
     rejection::{EmptyBody, challenge::Challenges},
     request::Options,
-    resilience::ResiliencePolicy,
-    store::Limits,
+    resilience::Resilience,
 };
 
 impl AuthLayer {
@@ -42,10 +42,10 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     authlete: Authlete,
     check: Check,
     clock: Clock,
-    limits: Limits,
+    cache: CachePolicy,
     refresh: Option<Refresh>,
     rotation: Option<Rotation>,
-    resilience: ResiliencePolicy,
+    resilience: Resilience,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
     options: Options,
@@ -54,14 +54,6 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
 
 impl AuthLayerBuilder {
     fn new(authlete: Authlete) -> Self {
-        let limits = Limits {
-            max_age: Duration::from_secs(60),
-            max_entries: 100_000,
-            negative_max_age: Duration::from_secs(10),
-            negative_max_entries: 10_000,
-            stale: Duration::ZERO,
-            ahead: None,
-        };
         let options = Options {
             sources: Vec::new(),
             max_token_length: 16 * 1024,
@@ -78,10 +70,10 @@ impl AuthLayerBuilder {
             authlete,
             check,
             clock,
-            limits,
+            cache: CachePolicy::new(),
             refresh: None,
             rotation: None,
-            resilience: ResiliencePolicy::default(),
+            resilience: Resilience::new(),
             #[cfg(feature = "dpop")]
             dpop: None,
             options,
@@ -94,7 +86,8 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthLayerBuilder")
             .field("check", &self.check)
-            .field("limits", &self.limits)
+            .field("cache", &self.cache)
+            .field("resilience", &self.resilience)
             .field("optional", &self.options.optional)
             .field("require", &self.options.require)
             .field("realm", &self.options.challenges.realm)

@@ -21,10 +21,11 @@ impl<R> AuthLayerBuilder<R> {
     }
 
     /// Lets requests without credentials pass, without a [`TokenInfo`](crate::TokenInfo), whatever the layer
-    /// [requires](Self::require). Invalid credentials are still refused. Default: off.
+    /// [requires](Self::require). Invalid credentials are still refused. Default: off. For single routes,
+    /// see [`AuthLayer::optional`](crate::AuthLayer::optional).
     ///
-    /// Routes that need a token then need a [`Require`] layer or an axum extractor, which refuse requests without
-    /// one with 401.
+    /// Routes that need a token then need a [`Require`] layer, such as [`Require::authenticated`], or an axum
+    /// extractor, which refuse requests without one with 401.
     pub fn optional(mut self) -> Self {
         self.options.optional = true;
         self
@@ -100,7 +101,7 @@ impl<R> AuthLayerBuilder<R> {
             authlete: self.authlete,
             check: self.check,
             clock: self.clock,
-            limits: self.limits,
+            cache: self.cache,
             refresh: self.refresh,
             rotation: self.rotation,
             resilience: self.resilience,

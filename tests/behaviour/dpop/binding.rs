@@ -4,7 +4,7 @@ use http::{StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::json;
 use tokio::sync::Notify;
 use tower_authlete::{
-    AuthLayerBuilder, Dpop, Refresh,
+    AuthLayerBuilder, CachePolicy, Dpop, Refresh,
     api::{TokenUpdateAction, TokenUpdateRequest},
     emulator::{Api, Fault},
 };
@@ -203,7 +203,8 @@ async fn a_bound_token_is_extended_by_a_proof_that_came_with_it() {
 async fn an_extension_refuses_no_other_request_of_the_token_in_flight() {
     let bench = Bench::new().await;
     let refresh = Refresh::extend().when_below(10 * SECOND).to(30 * SECOND);
-    let settings = |layer: AuthLayerBuilder| layer.no_cache().refresh(refresh.wait());
+    let settings =
+        |layer: AuthLayerBuilder| layer.cache(CachePolicy::disabled()).refresh(refresh.wait());
     let holder = Holder::with(&bench, |dpop| dpop, settings).await;
     let holder = holder.with_token(|token| token.expires_in(5 * SECOND)).await;
     let (update, extended) = (bench.authlete.hold(Api::TokenUpdate), Notify::new());

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayerBuilder, Dpop,
+    CachePolicy, Dpop,
     emulator::{Api, Fault},
 };
 
@@ -88,7 +88,8 @@ async fn an_older_positive_answer_does_not_replace_a_newer_negative_one() {
 #[tokio::test]
 async fn invalidations_of_other_tokens_refuse_no_request_in_flight() {
     let bench = Bench::new().await;
-    let holder = Holder::with(&bench, |dpop| dpop, AuthLayerBuilder::no_cache).await;
+    let holder =
+        Holder::with(&bench, |dpop| dpop, |layer| layer.cache(CachePolicy::disabled())).await;
     let hold = bench.authlete.hold(Api::Introspection);
     let (answer, ()) = tokio::join!(holder.get(), async {
         bench.authlete.arrived(Api::Introspection, 1).await;
@@ -103,7 +104,7 @@ async fn invalidations_of_other_tokens_refuse_no_request_in_flight() {
 async fn a_nested_layer_without_cache_uses_the_same_proof() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     assert_eq!(holder.get().await.status, StatusCode::OK);
     let proof = holder.proof(json!({}));
     assert_eq!(holder.present(&proof).await.status, StatusCode::OK);
@@ -114,7 +115,7 @@ async fn a_nested_layer_without_cache_uses_the_same_proof() {
 async fn a_nested_layer_without_cache_calls_once_for_a_request() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
-    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
+    let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     for asked in 1..=3 {
         assert_eq!(holder.get().await.status, StatusCode::OK);
         assert_eq!(bench.introspections(), asked);
@@ -128,7 +129,7 @@ async fn a_nested_layer_without_cache_waits_for_a_revalidation_in_flight() {
     let bench = Bench::new().await;
     let auth = bench.layer().dpop(Dpop::at(ORIGIN)).build().unwrap();
     let outer = Protected::new(&auth);
-    let nested = Holder::at(&bench, Protected::nested(&auth, &auth.no_cache())).await;
+    let nested = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     for good in [true, false] {
         let proof = nested.proof(json!({}));
         let answer = send(outer.router.clone(), nested.request("/", &proof)).await;

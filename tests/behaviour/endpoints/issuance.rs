@@ -6,7 +6,7 @@ use axum::Router;
 use http::StatusCode;
 use serde_json::json;
 use tower_authlete::{
-    AuthLayer, AuthLayerBuilder, Require, RequireScopes,
+    AuthLayer, AuthLayerBuilder, CachePolicy, Require, RequireScopes,
     api::{GrantType, TokenCreateRequest},
     emulator::{Api, Fault},
     endpoint::{Decision, TokenEndpoint},
@@ -205,7 +205,9 @@ async fn an_issued_token_is_refused_after_its_expiry() {
 #[tokio::test]
 async fn an_issued_token_is_not_served_stale() {
     let bench = Bench::new().await;
-    let server = Server::with(&bench, |layer| layer.stale_on_error(Duration::from_secs(600)));
+    let server = Server::with(&bench, |layer| {
+        layer.cache(CachePolicy::new().stale_if_error(Duration::from_secs(600)))
+    });
     let (token, _) = server.tokens(PASSWORD).await;
     assert_eq!(server.api.get(&token).await.body, "alice");
     bench.clock.advance(Duration::from_secs(60));

@@ -55,7 +55,7 @@ pub(crate) struct Site {
     pub(crate) fresh: Router,
     /// The layer around itself without a cache.
     pub(crate) nested: Router,
-    /// The layer with half of its `stale_on_error`.
+    /// The layer with half of its `stale_if_error`.
     pub(crate) strict: Router,
     /// The layer's token endpoint and revocation endpoint.
     pub(crate) endpoints: Router,
@@ -135,9 +135,9 @@ impl Site {
         let site = Self {
             settings,
             router: routes().layer(layer.clone()),
-            fresh: routes().layer(layer.no_cache()),
-            nested: routes().layer(layer.no_cache()).layer(layer.clone()),
-            strict: routes().layer(layer.stale_on_error(time_scale.seconds(settings.stale) / 2)),
+            fresh: routes().layer(layer.bypass_cache()),
+            nested: routes().layer(layer.bypass_cache()).layer(layer.clone()),
+            strict: routes().layer(layer.stale_if_error(time_scale.seconds(settings.stale) / 2)),
             endpoints: endpoints(&client, &layer.handle(), time_scale),
             handle: layer.handle(),
             clock,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::HeaderName;
 use rand::{RngExt, rngs::StdRng};
 use tower_authlete::{
-    AuthLayerBuilder, Check, ClientCertificates, Dpop, Refresh, RequireScopes, Rotation,
+    AuthLayerBuilder, CachePolicy, Check, ClientCertificates, Dpop, Refresh, RequireScopes,
+    Rotation,
+    resilience::{Breaker, Resilience, Retry},
 };
 
 use super::{
@@ -106,18 +108,31 @@ impl Settings {
         }
     }
 
-    pub(crate) fn apply(&self, layer: AuthLayerBuilder, time_scale: TimeScale) -> AuthLayerBuilder {
-        let mut layer = layer
+    fn cache(&self, time_scale: TimeScale) -> CachePolicy {
+        let cache = CachePolicy::new()
             .max_age(time_scale.seconds(self.age))
             .negative_max_age(time_scale.seconds(self.negative))
-            .stale_on_error(time_scale.seconds(self.stale))
-            .check_deadline(time_scale.deadline)
-            .max_in_flight(self.limit)
-            .retries(self.retries, self.backoff)
-            .breaker(self.breaker, time_scale.second);
-        if let Some(ahead) = self.ahead {
-            layer = layer.refresh_ahead(time_scale.seconds(ahead));
+            .stale_if_error(time_scale.seconds(self.stale));
+        match self.ahead {
+            Some(ahead) => cache.revalidate_before(time_scale.seconds(ahead)),
+            None => cache,
         }
+    }
+
+    fn resilience(&self, time_scale: TimeScale) -> Resilience {
+        let breaker = match self.breaker {
+            0 => Breaker::disabled(),
+            failures => Breaker::after(failures).pause(time_scale.second),
+        };
+        Resilience::new()
+            .deadline(time_scale.deadline)
+            .max_in_flight(self.limit)
+            .retry(Retry::times(self.retries).backoff(self.backoff))
+            .breaker(breaker)
+    }
+
+    pub(crate) fn apply(&self, layer: AuthLayerBuilder, time_scale: TimeScale) -> AuthLayerBuilder {
+        let mut layer = layer.cache(self.cache(time_scale)).resilience(self.resilience(time_scale));
         if let Some(waits) = self.extends {
             let refresh =
                 Refresh::extend().when_below(time_scale.seconds(60)).to(time_scale.seconds(LIFE));
