@@ -21,6 +21,7 @@ use crate::{
     api::TokenUpdateRequest,
     at_once,
     authlete::{Authlete, Token, VALUES},
+    cache::CachePolicy,
     clock::Clock,
     introspect::{Presented, Remote},
     lifecycle::{Lifecycle, LifecycleParts, Lineages, PendingRotation, Refresh, Rotation},
@@ -29,7 +30,7 @@ use crate::{
     rejection::{Refuser, Rejection},
     resilience::Deadline,
     store::{
-        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, Limits, PendingCheck,
+        Alias, AtLeast, Binding, CacheHit, CheckJoin, Key, KeySpace, Lead, PendingCheck,
         TokenStore, epoch::Epochs,
     },
     token::{Facts, TokenInfo},
@@ -80,17 +81,14 @@ impl Flag {
 
 /// A store without calls.
 pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
-    let limits = Limits {
-        max_age,
-        max_entries: 1,
-        negative_max_age: max_age,
-        negative_max_entries: 1,
-        stale: Duration::ZERO,
-        ahead: None,
-    };
+    let policy = CachePolicy::new()
+        .max_age(max_age)
+        .max_entries(1)
+        .negative_max_age(max_age)
+        .negative_max_entries(1);
     set_up(|| {
         let epochs = Arc::new(Epochs::new());
-        let store = TokenStore::new(key_space("access"), clock.clone(), limits, epochs, 10);
+        let store = TokenStore::new(key_space("access"), clock.clone(), policy, epochs, 10);
         let store = Arc::new(store);
         for token in VALUES.into_iter().chain([&**NEIGHBOUR]) {
             let key = store.key(token);

@@ -8,6 +8,9 @@ extern crate tower_authlete_model as tokio;
 extern crate tower_authlete_model as tracing;
 
 mod authlete;
+#[path = "../../../src/cache.rs"]
+#[allow(dead_code)]
+mod cache;
 #[path = "../../../src/clock.rs"]
 #[allow(dead_code)]
 mod clock;

@@ -5,14 +5,11 @@ pub(crate) mod api {
 
     use crate::token::Facts;
 
-    /// Of settings that are wrong.
-    #[derive(Debug)]
-    pub(crate) struct ConfigError;
+    /// Of settings, which are right.
+    pub(crate) struct Problems;
 
-    impl ConfigError {
-        pub(crate) fn new(_: &str, _: impl Into<String>, _: &str) -> Self {
-            Self
-        }
+    impl Problems {
+        pub(crate) fn add(&mut self, _: &str, _: impl Into<String>, _: &str) {}
     }
 
     /// Why a call failed: it was not sent.
