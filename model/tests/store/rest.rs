@@ -5,7 +5,7 @@ pub(crate) mod api {
 
     use crate::token::Facts;
 
-    /// Of settings that are wrong.
+    /// Of settings, which are right.
     pub(crate) struct Problems;
 
     impl Problems {
