@@ -14,11 +14,8 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
 use tower_authlete::{
-    AuthLayer, Authlete, CachePolicy, Dpop, Require, TokenInfo,
-    api::RequestBody,
-    clock::Clock,
-    layer::AuthLayerBuilder,
-    proof::MemoryReplays,
+    AuthLayer, Authlete, CachePolicy, Dpop, Require, TokenInfo, api::RequestBody, clock::Clock,
+    layer::AuthLayerBuilder, proof::MemoryReplays,
 };
 
 #[allow(dead_code)]

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{CachePolicy, 
-    AuthLayer, Authlete,
+use tower_authlete::{
+    AuthLayer, Authlete, CachePolicy,
     api::{IntrospectionRequest, RequestBody},
     emulator::Emulator,
 };
@@ -64,7 +64,8 @@ impl Authority {
     /// If there is room for none.
     pub fn layer(&self, tokens: u64) -> Result<AuthLayer, BoxError> {
         // A cache that is full to the brim drops what it has just been given.
-        let layer = AuthLayer::builder(self.authlete.clone()).cache(CachePolicy::new().max_entries(2 * tokens));
+        let layer = AuthLayer::builder(self.authlete.clone())
+            .cache(CachePolicy::new().max_entries(2 * tokens));
         Ok(layer.max_age(MAX_AGE).build()?)
     }
 }

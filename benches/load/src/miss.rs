@@ -15,8 +15,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tower::{Layer, Service, service_fn};
-use tower_authlete::{CachePolicy, 
-    AuthLayer,
+use tower_authlete::{
+    AuthLayer, CachePolicy,
     api::{IntrospectionRequest, RequestBody},
 };
 
