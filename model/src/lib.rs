@@ -404,19 +404,6 @@ pub mod sync {
         }
 
         impl<T> Sender<T> {
-            /// Nobody is woken if it is not told to be modified.
-            pub fn send_if_modified(&self, modify: impl FnOnce(&mut T) -> bool) -> bool {
-                let modified = modify(&mut self.0.lock().unwrap().value);
-                if modified {
-                    self.change(|_| ());
-                }
-                modified
-            }
-
-            pub fn send_modify(&self, modify: impl FnOnce(&mut T)) {
-                self.change(|state| modify(&mut state.value));
-            }
-
             pub fn send_replace(&self, value: T) -> T {
                 self.change(|state| mem::replace(&mut state.value, value))
             }

@@ -15,7 +15,8 @@ pub(crate) type Reply<'r, T> = Pin<Box<dyn Future<Output = T> + Send + 'r>>;
 /// Calls about one token, for the tasks that share their outcomes. [`Introspector`](super::Introspector) makes
 /// them; the model has an Authlete of its own.
 pub(crate) trait Remote: Send + Sync {
-    /// The verdict on a token. `known_good`: whether facts of it are cached for this binding.
+    /// The verdict on a token. `known_good`: whether facts of it are cached for this binding,
+    /// which is told of tokens that come with a proof.
     fn introspect<'r>(&'r self, presented: &'r Presented, known_good: bool) -> Reply<'r, Verdict>;
 
     /// Calls `/auth/token/update`.

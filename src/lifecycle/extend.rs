@@ -235,11 +235,9 @@ impl ExtensionTask {
                 });
                 return Some(Extended::Longer(Arc::new((request, response))));
             }
-            // By this value only, if it has got another one, or another update may be giving it one.
+            // By this value only, if another update has given it another one, or may be doing so.
             Ok(response) if is_gone(&response) => {
-                let has_other_value =
-                    || !update.is_only_one() || parts.lineages.newest(&key) != key;
-                if !has_other_value() {
+                if update.is_only_one() {
                     parts.store.invalidate(key);
                     return Some(Extended::Gone);
                 }

@@ -34,8 +34,6 @@ pub(crate) struct Variant {
 pub(crate) struct Options {
     pub(crate) sources: Vec<Box<dyn TokenSource>>,
     pub(crate) max_token_length: usize,
-    /// Of the layer as it is built: see [`Variant`].
-    pub(crate) optional: bool,
     pub(crate) strip: bool,
     pub(crate) token_info_alone: bool,
     pub(crate) precheck: Option<Precheck>,

@@ -16,7 +16,7 @@ const SHARDS: usize = 1024;
 /// What tells whether a token was invalidated. It changes with the store's lock held, and is read without
 /// that.
 ///
-/// Whoever asks about a token takes its [`Lease`]. Where a lease would be too much, an epoch is noted before
+/// A call about a token takes its [`Lease`]. Where a lease would be too much, an epoch is noted before
 /// something is looked up, and it is used only while that epoch is the same: by copies of entries, for which
 /// a change of another token of the same shard leads to a second look; by entries, which are removed one by
 /// one unless everything is invalidated; and by answers that issue a token, whose key is not known before.

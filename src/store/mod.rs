@@ -1,7 +1,7 @@
 //! Everything that is known of tokens: what is cached, what is being asked, and since when it counts.
 //!
-//! One rule keeps it right. *Whoever asks about a token takes a [lease](Lease) on it first. What it learns is
-//! kept, or used, only if the lease is not void. Every invalidation of the token ends its lease, and removes
+//! One rule keeps it right. *A call about a token takes a [lease](Lease) on it first. What it learns is kept, or
+//! used, only if the lease is not void. Every invalidation of the token ends its lease, and removes
 //! what is cached.* Waiters, updates, extensions, rotations and delegated tokens go by leases; an invalidation
 //! of another token changes nothing for them. [`Epochs`] has them all, and the epochs by which go copies in
 //! the hot cache and answers that issue tokens.
@@ -371,14 +371,9 @@ impl Lead {
                 Err(rejection) => memory.put_rejection(self.key, binding, rejection, started),
             }
         }
-        // Told with the lock held, so that whoever finds no call in flight finds what it has told.
-        self.sender.send_if_modified(|told| {
-            *told = Some(verdict);
-            false
-        });
         drop(in_flight);
-        // Woken without the lock.
-        self.sender.send_modify(|_| ());
+        // Waiters wake without the lock.
+        self.sender.send_replace(Some(verdict));
     }
 
     /// Whether a token that had not expired by this clock when the call started has not done so since. One
@@ -406,7 +401,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// Whether no other update of the token is under way.
+    /// Whether no other update of the token is under way, nor was committed since this one began.
     pub(crate) fn is_only_one(&self) -> bool {
         self.store.lock().updates(&self.key) == 1
     }
@@ -418,8 +413,8 @@ impl Update {
 
     /// Refreshes what is known of the token by what the update has made of its facts, under the value that it
     /// has from now on, for which the old one can stand. If anything else was learnt of the token meanwhile,
-    /// nobody knows which is newer, and nothing is known. If the token was
-    /// invalidated, nothing is known of the new value, either.
+    /// nobody knows which is newer, and nothing is known. If the token was invalidated, nothing is known of the
+    /// new value, either.
     pub(crate) fn commit(
         &self,
         new: Key,

@@ -60,7 +60,8 @@ async fn run(
     remote: Arc<dyn Remote>,
     presented: Arc<Presented>,
 ) {
-    let known = store.get(&presented.key, presented.binding);
-    let known_good = known.is_some_and(|known| known.is_ok());
+    // It matters for tokens with a proof only.
+    let known = || store.get(&presented.key, presented.binding);
+    let known_good = presented.has_proof() && known().is_some_and(|known| known.is_ok());
     lead.complete(remote.introspect(&presented, known_good).await);
 }

@@ -76,6 +76,19 @@ impl Caller {
     }
 }
 
+/// A call on behalf of an inbound request, for which something happens while its token is being made.
+async fn call_during(bench: &Bench, caller: &Caller, inbound: &TokenInfo, happens: impl FnOnce()) {
+    let hold = bench.authlete.hold(Api::TokenCreate);
+    let calling = {
+        let (caller, inbound) = (caller.clone(), inbound.clone());
+        tokio::spawn(async move { caller.call("/", Some(&inbound)).await.unwrap().status })
+    };
+    bench.authlete.arrived(Api::TokenCreate, 1).await;
+    happens();
+    hold.release();
+    assert_eq!(calling.await.unwrap(), StatusCode::OK);
+}
+
 fn extension(token: TokenInfo) -> http::Extensions {
     let mut extensions = http::Extensions::new();
     extensions.insert(token);
@@ -284,15 +297,7 @@ async fn a_token_in_flight_is_not_used_after_the_inbound_one_is_invalidated() {
     let caller = Caller::new(&bench.delegate().scopes(["read"]), &api);
     let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
     let inbound = admitted(&auth, &token).await;
-    let hold = bench.authlete.hold(Api::TokenCreate);
-    let calling = {
-        let (caller, inbound) = (caller.clone(), inbound.clone());
-        tokio::spawn(async move { caller.call("/", Some(&inbound)).await.unwrap().status })
-    };
-    bench.authlete.arrived(Api::TokenCreate, 1).await;
-    auth.handle().forget(&token);
-    hold.release();
-    assert_eq!(calling.await.unwrap(), StatusCode::OK);
+    call_during(&bench, &caller, &inbound, || auth.handle().forget(&token)).await;
     let sent = seen.recv().await.unwrap();
     assert_eq!(bench.creations(), 2);
     // The first is revoked, the second is kept.
@@ -311,15 +316,7 @@ async fn invalidations_of_other_inbound_tokens_cost_no_token() {
     let token = bench.authlete.token().subject("alice").scopes(["read"]).issue().await;
     let inbound = admitted(&auth, &token).await;
     let invalidate_others = || (0..20_000).for_each(|it| auth.handle().forget(&it.to_string()));
-    let hold = bench.authlete.hold(Api::TokenCreate);
-    let calling = {
-        let (caller, inbound) = (caller.clone(), inbound.clone());
-        tokio::spawn(async move { caller.call("/", Some(&inbound)).await.unwrap().status })
-    };
-    bench.authlete.arrived(Api::TokenCreate, 1).await;
-    invalidate_others();
-    hold.release();
-    assert_eq!(calling.await.unwrap(), StatusCode::OK);
+    call_during(&bench, &caller, &inbound, invalidate_others).await;
     invalidate_others();
     caller.call("/", Some(&inbound)).await.unwrap();
     assert_eq!(seen.recv().await, seen.recv().await);

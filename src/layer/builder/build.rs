@@ -89,7 +89,7 @@ impl<R> AuthLayerBuilder<R> {
     pub(super) fn finish(self) -> AuthLayer<R> {
         let Self { authlete, check, clock, cache, extension, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: cache.stale_if_error };
-        let variant = Variant { freshness, optional: self.options.optional };
+        let variant = Variant { freshness, optional: self.optional };
         let api = match check {
             CheckApi::Introspection => "introspection",
             CheckApi::Update => "update",

@@ -48,6 +48,8 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     resilience: Resilience,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
+    /// Of the layer as it is built; its variants have their own.
+    optional: bool,
     options: Options,
     renderer: R,
 }
@@ -57,7 +59,6 @@ impl AuthLayerBuilder {
         let options = Options {
             sources: Vec::new(),
             max_token_length: 16 * 1024,
-            optional: false,
             strip: false,
             token_info_alone: false,
             precheck: None,
@@ -76,6 +77,7 @@ impl AuthLayerBuilder {
             resilience: Resilience::new(),
             #[cfg(feature = "dpop")]
             dpop: None,
+            optional: false,
             options,
             renderer: EmptyBody,
         }
@@ -88,7 +90,7 @@ impl<R> fmt::Debug for AuthLayerBuilder<R> {
             .field("check", &self.check)
             .field("cache", &self.cache)
             .field("resilience", &self.resilience)
-            .field("optional", &self.options.optional)
+            .field("optional", &self.optional)
             .field("require", &self.options.require)
             .field("realm", &self.options.challenges.realm)
             .finish_non_exhaustive()

@@ -27,7 +27,7 @@ impl<R> AuthLayerBuilder<R> {
     /// Routes that need a token then need a [`Require`] layer, such as [`Require::authenticated`], or an axum
     /// extractor, which refuse requests without one with 401.
     pub fn optional(mut self) -> Self {
-        self.options.optional = true;
+        self.optional = true;
         self
     }
 
@@ -107,6 +107,7 @@ impl<R> AuthLayerBuilder<R> {
             resilience: self.resilience,
             #[cfg(feature = "dpop")]
             dpop: self.dpop,
+            optional: self.optional,
             options: self.options,
             renderer,
         }
