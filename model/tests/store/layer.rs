@@ -50,7 +50,7 @@ pub(crate) static NEIGHBOUR: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn key_space(kind: &str) -> KeySpace {
-    KeySpace::new(&[0; 32], "introspection", kind)
+    KeySpace::new(&[0; 32], kind)
 }
 
 pub(crate) struct Layer {

@@ -90,11 +90,7 @@ impl<R> AuthLayerBuilder<R> {
         let Self { authlete, check, clock, cache, extension, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: cache.stale_if_error };
         let variant = Variant { freshness, optional: self.optional };
-        let api = match check {
-            CheckApi::Introspection => "introspection",
-            CheckApi::Update => "update",
-        };
-        let keys = |kind| KeySpace::new(&authlete.identity(), api, kind);
+        let keys = |kind| KeySpace::new(&authlete.service(), kind);
         let epochs = Arc::new(Epochs::new());
         let log = LogLimit::new(&clock);
         // Calls outlive clients that go away.
