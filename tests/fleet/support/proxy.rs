@@ -96,7 +96,11 @@ async fn what_is_swallowed_never_arrives() {
     let (mut client, mut server) = link.connect().await;
     link.proxy.fault(Towards::Server, Fault::Swallow);
     // More than buffers on the way have room for.
-    client.write_all(&vec![0; SENT]).await.unwrap();
+    let sent = vec![0; SENT];
+    tokio::select! {
+        written = client.write_all(&sent) => written.unwrap(),
+        _ = server.read_u8() => panic!("something arrived"),
+    }
     passes(&mut server, &mut client, "the other direction").await;
     link.proxy.heal().await;
     client.write_all(b"after").await.unwrap();
@@ -104,6 +108,18 @@ async fn what_is_swallowed_never_arrives() {
     let mut arrived = vec![];
     server.read_to_end(&mut arrived).await.unwrap();
     assert!(arrived.len() < SENT && arrived.ends_with(b"after"), "{}", arrived.len());
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_is_not_swallowed() {
+    let link = Link::start().await;
+    let (mut client, mut server) = link.connect().await;
+    link.proxy.fault(Towards::Server, Fault::Swallow);
+    client.shutdown().await.unwrap();
+    passes(&mut server, &mut client, "the other direction").await;
+    nothing_arrived(&server);
+    link.proxy.heal().await;
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
