@@ -4,4 +4,8 @@
 #[path = "../shared/servers/mod.rs"]
 mod servers;
 
+mod isolation;
+mod nodes;
+mod revocation;
+mod sharing;
 mod support;
