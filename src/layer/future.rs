@@ -87,10 +87,15 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
         Self { state: State::Pending { verdict, waiting: Some(waiting) } }
     }
 
+    /// Calls the inner service.
     #[inline]
-    pub(super) fn admitted(response: S::Future, admission: Admission<ResB>) -> Self {
+    pub(super) fn admitted(
+        service: &mut S,
+        request: Request<B>,
+        admission: Admission<ResB>,
+    ) -> Self {
         let Admission { admitted, then } = admission;
-        Self { state: State::Admitted { response, admitted, then } }
+        Self { state: State::Admitted { response: service.call(request), admitted, then } }
     }
 
     pub(super) fn refused(response: Response<ResB>) -> Self {
@@ -140,8 +145,13 @@ where
                     waiting.decide(resolved)
                 }
                 StateProjection::Admitted { response, admitted, then } => {
-                    let mut response = ready!(response.poll(context))?;
-                    // In place, so that a usual response is not moved.
+                    let polled = response.poll(context);
+                    // A usual response is not moved.
+                    match &polled {
+                        Poll::Ready(Ok(it)) if then.is_some() || Refused::marks(it) => (),
+                        _ => return polled,
+                    }
+                    let mut response = ready!(polled)?;
                     if admitted.is_some()
                         && let Some(rejection) = Refused::take_returned(&mut response)
                         && let Some(admitted) = admitted.take()

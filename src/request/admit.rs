@@ -42,7 +42,8 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     let proofs = options.challenges.algorithms.is_some();
     credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
     verifier.refuser.add_renderer::<ResB>(renderer);
-    let admitted = Admitted::with_token(token.clone(), state.scheme, &**renderer, request);
+    let admitted =
+        Admitted::new(&verifier.refuser, Some(token.clone()), state.scheme, &**renderer, request);
     token.insert_into(request.extensions_mut(), options.token_info_alone);
     Admission { admitted: Some(admitted), then }
 }

@@ -38,22 +38,24 @@ impl<R> Authenticator<R> {
         Self { settings, variant }
     }
 
-    /// Extracts the token of a request, verifies what the request proves, and looks up the token.
-    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Begin {
+    /// Extracts the token of a request, verifies what the request proves, and looks up the token. What is
+    /// needed of that later is noted in the state, which is empty before.
+    pub(crate) fn begin<B>(&self, request: &Request<B>, state: &mut RequestState) -> Begin {
         let (head, extensions) = (RequestHead::of(request), request.extensions());
         let options = &self.settings.options;
-        let token = match extract(options, head) {
+        let token = match extract(options, head, &mut state.scheme) {
             Ok(Some(token)) => token,
             Ok(None) if self.variant.optional => return Begin::Anonymous,
-            Ok(None) => return Begin::refused(Scheme::Bearer, Rejection::no_credentials()),
-            Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
+            Ok(None) => return Begin::refused(Rejection::no_credentials()),
+            Err(rejection) => return Begin::refused(rejection),
         };
-        if options.proofs.is_per_request(token.scheme) {
-            begin_with_proof(&self.settings, self.variant.freshness, head, extensions, token)
-                .unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
+        let begun = if options.proofs.is_per_request(token.scheme) {
+            let Self { settings, variant } = self;
+            begin_with_proof(settings, variant.freshness, head, extensions, token, state)
         } else {
-            self.look_up(head, extensions, token)
-        }
+            self.look_up(head, extensions, token, state)
+        };
+        begun.unwrap_or_else(Begin::refused)
     }
 
     /// Begins a request that proves nothing but its client certificate.
@@ -63,13 +65,11 @@ impl<R> Authenticator<R> {
         head: RequestHead<'_>,
         extensions: &Extensions,
         token: AccessToken<'_>,
-    ) -> Begin {
+        state: &mut RequestState,
+    ) -> Result<Begin, Rejection> {
         let Settings { verifier, lifecycle, options, .. } = &*self.settings;
-        let certificate = match options.proofs.certificate(head.headers, extensions) {
-            Ok(certificate) => certificate,
-            Err(rejection) => return Begin::refused(token.scheme, rejection),
-        };
-        let mut state = RequestState::new(token.scheme, certificate.as_ref());
+        let certificate = options.proofs.certificate(head.headers, extensions)?;
+        state.certificate = certificate.as_ref().map(ClientCertificate::thumbprint);
         let (key, known) = if self.variant.freshness.fresh {
             (verifier.store.key(token.value), None)
         } else {
@@ -79,15 +79,15 @@ impl<R> Authenticator<R> {
         state.begin_rotation(lifecycle, token, key, extensions);
         let known = match known {
             Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
-            _ => return self.ask(state, key, token, certificate),
+            _ => return Ok(self.ask(state, key, token, certificate)),
         };
         if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
             && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
         {
             let evidence = Evidence { certificate, ..Evidence::default() };
-            state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
+            state.details().presented = Some(Arc::new(presented(key, token.text(), &evidence)));
         }
-        Begin::Ready(state, known.into())
+        Ok(Begin::Ready(known.into()))
     }
 
     /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
@@ -95,16 +95,16 @@ impl<R> Authenticator<R> {
     #[inline(never)]
     fn ask(
         &self,
-        mut state: RequestState,
+        state: &mut RequestState,
         key: Key,
         token: AccessToken<'_>,
         certificate: Option<ClientCertificate>,
     ) -> Begin {
         let verifier = &self.settings.verifier;
         let evidence = Evidence { certificate, ..Evidence::default() };
-        let presented = state.ask(presented(key, token.value, &evidence), verifier);
+        let presented = state.ask(presented(key, token.text(), &evidence), verifier);
         let verdict = verifier.clone().resolve(presented, self.variant.freshness);
-        Begin::Pending(state, Box::pin(verdict))
+        Begin::Pending(Box::pin(verdict))
     }
 
     /// Authorizes a request by the verdict on its token, and admits or refuses it.
@@ -220,7 +220,7 @@ impl<R> Authenticator<R> {
         let Settings { verifier, renderer, .. } = &*self.settings;
         verifier.refuser.add_renderer::<ResB>(renderer);
         AuthContext::insert_anonymous(request.extensions_mut(), verifier);
-        let admitted = Admitted::anonymous(verifier.refuser.clone(), &**renderer, request);
+        let admitted = Admitted::new(&verifier.refuser, None, Scheme::Bearer, &**renderer, request);
         Admission { admitted: Some(admitted), then: None }
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     credentials::{AccessToken, Scheme},
     introspect::{Presented, Sent},
     lifecycle::{Lifecycle, PendingRotation},
-    proof::ClientCertificate,
     rejection::Rejection,
     resilience::Deadline,
     store::{Key, Thumbprint},
@@ -20,19 +19,20 @@ pub(crate) enum Begin {
     /// It needs no token and has none.
     Anonymous,
     /// The verdict on its token is there.
-    Ready(RequestState, Resolved),
+    Ready(Resolved),
     /// The verdict on its token has to be waited for.
-    Pending(RequestState, Resolving),
+    Pending(Resolving),
 }
 
 impl Begin {
     /// That of a request which is refused before its token is looked up.
-    pub(super) fn refused(scheme: Scheme, rejection: Rejection) -> Self {
-        Self::Ready(RequestState::new(scheme, None), Resolved::known(Err(rejection)))
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self::Ready(Resolved::known(Err(rejection)))
     }
 }
 
 /// What is needed of a request once its headers have been read.
+#[derive(Default)]
 pub(crate) struct RequestState {
     pub(super) scheme: Scheme,
     /// Of the client certificate of the connection.
@@ -58,12 +58,6 @@ pub(super) struct Details {
 }
 
 impl RequestState {
-    #[inline]
-    pub(super) fn new(scheme: Scheme, certificate: Option<&ClientCertificate>) -> Self {
-        let certificate = certificate.map(ClientCertificate::thumbprint);
-        Self { scheme, certificate, details: None }
-    }
-
     /// Looks whether it is time for another value of the token, if tokens are rotated. A client that
     /// proves possession needs no new values.
     #[inline]
@@ -77,7 +71,7 @@ impl RequestState {
         if let Some(rotator) = &lifecycle.rotator
             && token.scheme == Scheme::Bearer
         {
-            let rotation = PendingRotation::due(rotator, key, token.value, extensions);
+            let rotation = PendingRotation::due(rotator, key, token.text(), extensions);
             let details = self.details();
             (details.value, details.rotation) = (Some(key), rotation);
         }

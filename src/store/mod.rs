@@ -120,7 +120,7 @@ impl TokenStore {
     }
 
     /// The key of an access token.
-    pub(crate) fn key(&self, token: &str) -> Key {
+    pub(crate) fn key(&self, token: impl AsRef<[u8]>) -> Key {
         self.keys.key(token)
     }
 
@@ -129,12 +129,12 @@ impl TokenStore {
     #[inline]
     pub(crate) fn look_up(
         &self,
-        token: &str,
+        token: impl AsRef<[u8]>,
         binding: Binding,
         now: Moment,
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
-        let tag = hot.tag(token);
+        let tag = hot.tag(token.as_ref());
         let copy = hot.get(tag, |key, entry| {
             let usable = entry.is_of(binding) && entry.is_valid(now);
             usable.then(|| (*key, Some(memory.hit(key, entry, now))))
