@@ -103,6 +103,27 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
     }
 }
 
+/// What becomes of the inner service's response: it is complete, unless the token gets a new value first.
+#[inline(never)]
+fn answered<ResB: 'static>(
+    mut response: Response<ResB>,
+    admitted: Option<Admitted>,
+    then: Option<Box<OnResponse<ResB>>>,
+) -> Result<Response<ResB>, (Rotating, Box<Answered<ResB>>)> {
+    if let Some(admitted) = admitted
+        && let Some(rejection) = Refused::take_returned(&mut response)
+    {
+        response = admitted.render(&rejection, response);
+    }
+    let Some(then) = then else { return Ok(response) };
+    let (rotation, finish) = then.start(&response);
+    let answered = Answered { response, finish };
+    match rotation {
+        Some(rotation) => Err((rotation.start(), Box::new(answered))),
+        None => Ok(answered.finish()),
+    }
+}
+
 impl<ResB> Answered<ResB> {
     fn finish(self) -> Response<ResB> {
         match self.finish {
@@ -151,21 +172,12 @@ where
                         Poll::Ready(Ok(it)) if then.is_some() || Refused::marks(it) => (),
                         _ => return polled,
                     }
-                    let mut response = ready!(polled)?;
-                    if admitted.is_some()
-                        && let Some(rejection) = Refused::take_returned(&mut response)
-                        && let Some(admitted) = admitted.take()
-                    {
-                        response = admitted.render(&rejection, response);
+                    match answered(ready!(polled)?, admitted.take(), then.take()) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err((rotating, answered)) => {
+                            State::Rotating { rotating, answered: Some(answered) }
+                        }
                     }
-                    let Some(then) = then.take() else { return Poll::Ready(Ok(response)) };
-                    let (rotation, finish) = then.start(&response);
-                    let answered = Answered { response, finish };
-                    let Some(rotation) = rotation else {
-                        return Poll::Ready(Ok(answered.finish()));
-                    };
-                    let answered = Some(Box::new(answered));
-                    State::Rotating { rotating: rotation.start(), answered }
                 }
                 StateProjection::Rotating { rotating, answered } => {
                     let new = ready!(rotating.as_mut().poll(context));

@@ -29,7 +29,7 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     request: &mut Request<B>,
     state: &mut RequestState,
     token: TokenInfo,
-    extension: Option<PendingExtension>,
+    extension: Option<Box<PendingExtension>>,
 ) -> Admission<ResB> {
     let Settings { verifier, options, renderer, .. } = &**settings;
     let usual = state.scheme == Scheme::Bearer
@@ -57,7 +57,7 @@ fn prepare<R: Renderer<ResB>, B, ResB: 'static>(
     request: &mut Request<B>,
     state: &mut RequestState,
     token: &TokenInfo,
-    extension: Option<PendingExtension>,
+    extension: Option<Box<PendingExtension>>,
 ) -> Option<Box<OnResponse<ResB>>> {
     let verifier = &settings.verifier;
     let outer = AuthContext::take(request.extensions_mut(), verifier);

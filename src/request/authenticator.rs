@@ -49,13 +49,13 @@ impl<R> Authenticator<R> {
             Ok(None) => return Begin::refused(Rejection::no_credentials()),
             Err(rejection) => return Begin::refused(rejection),
         };
-        let begun = if options.proofs.is_per_request(token.scheme) {
+        if options.proofs.is_per_request(token.scheme) {
             let Self { settings, variant } = self;
             begin_with_proof(settings, variant.freshness, head, extensions, token, state)
+                .unwrap_or_else(Begin::refused)
         } else {
             self.look_up(head, extensions, token, state)
-        };
-        begun.unwrap_or_else(Begin::refused)
+        }
     }
 
     /// Begins a request that proves nothing but its client certificate.
@@ -66,9 +66,12 @@ impl<R> Authenticator<R> {
         extensions: &Extensions,
         token: AccessToken<'_>,
         state: &mut RequestState,
-    ) -> Result<Begin, Rejection> {
+    ) -> Begin {
         let Settings { verifier, lifecycle, options, .. } = &*self.settings;
-        let certificate = options.proofs.certificate(head.headers, extensions)?;
+        let certificate = match options.proofs.certificate(head.headers, extensions) {
+            Ok(certificate) => certificate,
+            Err(rejection) => return Begin::refused(rejection),
+        };
         state.certificate = certificate.as_ref().map(ClientCertificate::thumbprint);
         let (key, known) = if self.variant.freshness.fresh {
             (verifier.store.key(token.value), None)
@@ -79,7 +82,7 @@ impl<R> Authenticator<R> {
         state.begin_rotation(lifecycle, token, key, extensions);
         let known = match known {
             Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
-            _ => return Ok(self.ask(state, key, token, certificate)),
+            _ => return self.ask(state, key, token, certificate),
         };
         if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
             && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
@@ -87,7 +90,7 @@ impl<R> Authenticator<R> {
             let evidence = Evidence { certificate, ..Evidence::default() };
             state.details().presented = Some(Arc::new(presented(key, token.text(), &evidence)));
         }
-        Ok(Begin::Ready(known.into()))
+        Begin::Ready(known.into())
     }
 
     /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
@@ -128,24 +131,18 @@ impl<R> Authenticator<R> {
         if let Err(rejection) = authorize(&token, certificate, signs, require, verifier) {
             return self.refuse(request, state, &rejection, Some(&token));
         }
-        let presented = state.presented_unless_extended();
-        let extension =
-            presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
-        match extension {
-            Some(extension) if extension.is_waited_for() => {
-                Outcome::Wait(self.wait(state, token, extension))
-            }
-            it => Outcome::Admit(admit(
-                &self.settings,
-                self.variant.freshness,
-                request,
-                state,
-                token,
-                it,
-            )),
+        let mut extension = match state.presented_unless_extended() {
+            Some(presented) => self.follow(state, presented, &token, needs_refresh, check),
+            None => None,
+        };
+        if let Some(extension) = extension.take_if(|it| it.is_waited_for()) {
+            return Outcome::Wait(self.wait(state, token, extension));
         }
+        let Self { settings, variant } = self;
+        Outcome::Admit(admit(settings, variant.freshness, request, state, token, extension))
     }
 
+    #[inline(never)]
     fn refuse<B, ResB>(
         &self,
         request: &Request<B>,
@@ -161,6 +158,7 @@ impl<R> Authenticator<R> {
 
     /// What follows from the authorization of a request that is more than a usual hit: its token is
     /// revalidated, if the end of its age is near, and may be due for an extension.
+    #[inline(never)]
     fn follow(
         &self,
         state: &RequestState,
@@ -168,7 +166,7 @@ impl<R> Authenticator<R> {
         token: &TokenInfo,
         needs_refresh: bool,
         check: Option<Arc<PendingCheck>>,
-    ) -> Option<PendingExtension> {
+    ) -> Option<Box<PendingExtension>> {
         let Settings { verifier, lifecycle, .. } = &*self.settings;
         let presented = verifier.by_current_value(presented);
         if check.is_some() {
@@ -177,7 +175,7 @@ impl<R> Authenticator<R> {
         let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
         let check =
             check.or_else(|| revalidates.then(|| verifier.revalidate(&presented)).flatten());
-        lifecycle.extension(token, presented, check, || self.admits(state))
+        lifecycle.extension(token, presented, check, || self.admits(state)).map(Box::new)
     }
 
     /// Whether the layer would admit the request by other facts of its token.
@@ -189,11 +187,12 @@ impl<R> Authenticator<R> {
     }
 
     /// The verdict on a token once it has been extended.
+    #[inline(never)]
     fn wait(
         &self,
         state: &mut RequestState,
         token: TokenInfo,
-        extension: PendingExtension,
+        extension: Box<PendingExtension>,
     ) -> Resolving {
         let details = state.details();
         details.extended = true;

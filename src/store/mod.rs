@@ -43,7 +43,7 @@ pub(crate) use self::{
 };
 use self::{
     epoch::Epochs,
-    hot::HotCache,
+    hot::{HotCache, Tag},
     in_flight::{InFlight, Purpose, Standing},
     memory::Memory,
 };
@@ -139,16 +139,26 @@ impl TokenStore {
             let usable = entry.is_of(binding) && entry.is_valid(now);
             usable.then(|| (*key, Some(memory.hit(key, entry, now))))
         });
-        copy.unwrap_or_else(|| {
-            let key = self.key(token);
-            let epoch = self.epochs.of_copies(&key);
-            let Some(entry) = memory.valid(&key, binding, now) else {
-                return (key, self.look_up_negative(&key, binding, now));
-            };
-            let hit = memory.hit(&key, &entry, now);
-            hot.offer(epoch, tag, &key, entry);
-            (key, Some(hit))
-        })
+        copy.unwrap_or_else(|| self.look_up_original(self.key(token), tag, binding, now))
+    }
+
+    /// The same of a token of which there is no copy.
+    #[inline(never)]
+    fn look_up_original(
+        &self,
+        key: Key,
+        tag: Tag,
+        binding: Binding,
+        now: Moment,
+    ) -> (Key, Option<CacheHit>) {
+        let Some((hot, memory)) = &self.cache else { return (key, None) };
+        let epoch = self.epochs.of_copies(&key);
+        let Some(entry) = memory.valid(&key, binding, now) else {
+            return (key, self.look_up_negative(&key, binding, now));
+        };
+        let hit = memory.hit(&key, &entry, now);
+        hot.offer(epoch, tag, &key, entry);
+        (key, Some(hit))
     }
 
     fn look_up_negative(&self, key: &Key, binding: Binding, now: Moment) -> Option<CacheHit> {
