@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, Request};
+use http::Request;
 
 use super::{
     admit::admit,
@@ -41,34 +41,32 @@ impl<R> Authenticator<R> {
     /// Extracts the token of a request, verifies what the request proves, and looks up the token. What is
     /// needed of that later is noted in the state, which is empty before.
     pub(crate) fn begin<B>(&self, request: &Request<B>, state: &mut RequestState) -> Begin {
-        let (head, extensions) = (RequestHead::of(request), request.extensions());
         let options = &self.settings.options;
-        let token = match extract(options, head, &mut state.scheme) {
+        let token = match extract(options, RequestHead::of(request), &mut state.scheme) {
             Ok(Some(token)) => token,
             Ok(None) if self.variant.optional => return Begin::Anonymous,
             Ok(None) => return Begin::refused(Rejection::no_credentials()),
             Err(rejection) => return Begin::refused(rejection),
         };
         if options.proofs.is_per_request(token.scheme) {
-            let Self { settings, variant } = self;
-            begin_with_proof(settings, variant.freshness, head, extensions, token, state)
+            begin_with_proof(&self.settings, self.variant.freshness, request, token, state)
                 .unwrap_or_else(Begin::refused)
         } else {
-            self.look_up(head, extensions, token, state)
+            self.look_up(request, token, state)
         }
     }
 
     /// Begins a request that proves nothing but its client certificate.
     #[inline]
-    fn look_up(
+    fn look_up<B>(
         &self,
-        head: RequestHead<'_>,
-        extensions: &Extensions,
+        request: &Request<B>,
         token: AccessToken<'_>,
         state: &mut RequestState,
     ) -> Begin {
         let Settings { verifier, lifecycle, options, .. } = &*self.settings;
-        let certificate = match options.proofs.certificate(head.headers, extensions) {
+        let (headers, extensions) = (request.headers(), request.extensions());
+        let certificate = match options.proofs.certificate(headers, extensions) {
             Ok(certificate) => certificate,
             Err(rejection) => return Begin::refused(rejection),
         };

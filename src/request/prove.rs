@@ -1,6 +1,6 @@
 //! A request that proves something of its own, and what Authlete is told of what requests prove.
 
-use http::Extensions;
+use http::Request;
 
 use super::{
     context::AuthContext,
@@ -23,14 +23,14 @@ use crate::{
 /// same handle outside has sent to Authlete is not sent again, which would be a replay. Not inlined, so that a
 /// hit makes no room for it.
 #[inline(never)]
-pub(super) fn begin_with_proof<R>(
+pub(super) fn begin_with_proof<R, B>(
     settings: &Settings<R>,
     freshness: Freshness,
-    head: RequestHead<'_>,
-    extensions: &Extensions,
+    request: &Request<B>,
     token: AccessToken<'_>,
     state: &mut RequestState,
 ) -> Result<Begin, Rejection> {
+    let (head, extensions) = (RequestHead::of(request), request.extensions());
     let Settings { verifier, lifecycle, options, .. } = settings;
     let key = verifier.store.key(token.value);
     let context = AuthContext::of(extensions, verifier);

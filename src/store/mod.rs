@@ -137,9 +137,12 @@ impl TokenStore {
         let tag = hot.tag(token.as_ref());
         let copy = hot.get(tag, |key, entry| {
             let usable = entry.is_of(binding) && entry.is_valid(now);
-            usable.then(|| (*key, Some(memory.hit(key, entry, now))))
+            usable.then(|| (*key, memory.hit(key, entry, now)))
         });
-        copy.unwrap_or_else(|| self.look_up_original(self.key(token), tag, binding, now))
+        match copy {
+            Some((key, hit)) => (key, Some(hit)),
+            None => self.look_up_original(self.key(token), tag, binding, now),
+        }
     }
 
     /// The same of a token of which there is no copy.
