@@ -80,32 +80,39 @@ impl<R> Authenticator<R> {
         state.begin_rotation(lifecycle, token, key, extensions);
         let known = match known {
             Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
-            _ => return self.ask(state, key, token, certificate),
+            _ => return self.begin_asking(state, key, token, certificate, None),
         };
         if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
             && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
         {
-            let evidence = Evidence { certificate, ..Evidence::default() };
-            state.details().presented = Some(Arc::new(presented(key, token.text(), &evidence)));
+            return self.begin_asking(state, key, token, certificate, Some(known));
         }
         Begin::Ready(known.into())
     }
 
-    /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
-    /// room for it.
+    /// Begins a request about whose token Authlete has to be asked, or may have to be once it is admitted. Not
+    /// inlined, so that a usual hit makes no room for it.
     #[inline(never)]
-    fn ask(
+    fn begin_asking(
         &self,
         state: &mut RequestState,
         key: Key,
         token: AccessToken<'_>,
         certificate: Option<ClientCertificate>,
+        known: Option<CacheHit>,
     ) -> Begin {
-        let verifier = &self.settings.verifier;
         let evidence = Evidence { certificate, ..Evidence::default() };
-        let presented = state.ask(presented(key, token.text(), &evidence), verifier);
-        let verdict = verifier.clone().resolve(presented, self.variant.freshness);
-        Begin::Pending(Box::pin(verdict))
+        let presented = presented(key, token.text(), &evidence);
+        let (presented, since) = state.ask(presented, &self.settings);
+        let known = match (known, since) {
+            (Some(hit), Some(since)) => since.map(|verdict| CacheHit { verdict, ..hit }),
+            (known, _) => known,
+        };
+        let resolve = |presented| {
+            let verifier = self.settings.verifier.clone();
+            Begin::Pending(Box::pin(verifier.resolve(presented, self.variant.freshness)))
+        };
+        known.map_or_else(|| resolve(presented), |known| Begin::Ready(known.into()))
     }
 
     /// Authorizes a request by the verdict on its token, and admits or refuses it.
@@ -170,10 +177,11 @@ impl<R> Authenticator<R> {
         if check.is_some() {
             lifecycle.see(&presented.key);
         }
+        let lease = check.as_ref().map(|check| check.lease().clone()).or_else(|| state.lease());
         let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
         let check =
             check.or_else(|| revalidates.then(|| verifier.revalidate(&presented)).flatten());
-        lifecycle.extension(token, presented, check, || self.admits(state)).map(Box::new)
+        lifecycle.extension(token, presented, check, lease, || self.admits(state)).map(Box::new)
     }
 
     /// Whether the layer would admit the request by other facts of its token.

@@ -78,7 +78,7 @@ fn resolve<R>(
         state.details().proof_call = Some((presented.key, call.clone()));
         let mut presented = presented;
         presented.sent = Some(call);
-        let presented = state.ask(presented, verifier);
+        let (presented, _) = state.ask(presented, settings);
         let verifier = verifier.clone();
         let foreign_nonces = settings.introspector.nonce().is_some();
         let verdict = verifier.resolve_with_proof(
@@ -91,7 +91,7 @@ fn resolve<R>(
         );
         return Begin::Pending(Box::pin(verdict));
     }
-    let presented = state.ask(presented, verifier);
+    let (presented, _) = state.ask(presented, settings);
     Begin::Pending(Box::pin(verifier.clone().resolve(presented, freshness)))
 }
 

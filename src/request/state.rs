@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use http::Extensions;
 
+use super::settings::Settings;
 use crate::{
     credentials::{AccessToken, Scheme},
     introspect::{Presented, Sent},
     lifecycle::{Lifecycle, PendingRotation},
     rejection::Rejection,
     resilience::Deadline,
-    store::{Key, Thumbprint},
-    verify::{Resolved, Resolving, Verifier},
+    store::{Key, Lease, Thumbprint},
+    verdict::Verdict,
+    verify::{Resolved, Resolving},
 };
 
 /// How the check of a request begins.
@@ -48,6 +50,8 @@ pub(super) struct Details {
     pub(super) presented: Option<Arc<Presented>>,
     /// When the extension of the token has to be over that the request waits for.
     pub(super) deadline: Option<Deadline>,
+    /// From before anything was known of the token, if the extension of tokens is waited for.
+    lease: Option<Arc<Lease>>,
     /// The request has waited for the extension of its token.
     pub(super) extended: bool,
     /// The key of the token as it was presented, if tokens are rotated.
@@ -94,12 +98,25 @@ impl RequestState {
         self.details.as_deref().filter(|details| !details.extended)?.presented.as_ref()
     }
 
-    /// Notes what Authlete is asked with now.
-    pub(super) fn ask(&mut self, presented: Presented, verifier: &Verifier) -> Arc<Presented> {
+    /// Notes what Authlete is asked with, now or once the request is admitted. If the extension of tokens is
+    /// waited for, it tells what is known since the lease was taken by which the request goes then.
+    pub(super) fn ask<R>(
+        &mut self,
+        presented: Presented,
+        settings: &Settings<R>,
+    ) -> (Arc<Presented>, Option<Option<Verdict>>) {
+        let Settings { verifier, lifecycle, .. } = settings;
         let presented = Arc::new(presented);
+        let leased = lifecycle.waits_for_extensions().then(|| verifier.take_lease(&presented));
+        let (lease, known) = leased.unzip();
         let details = self.details();
         details.presented = Some(presented.clone());
         details.deadline = Some(verifier.extension_deadline());
-        presented
+        details.lease = lease;
+        (presented, known)
+    }
+
+    pub(super) fn lease(&self) -> Option<Arc<Lease>> {
+        self.details.as_ref()?.lease.clone()
     }
 }
