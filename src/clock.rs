@@ -13,6 +13,8 @@
 //! # }
 //! ```
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::{
     fmt,
     sync::{
@@ -131,26 +133,19 @@ impl Clock {
     /// [`moment`](Self::moment).
     #[inline]
     pub(crate) fn recently(&self) -> Moment {
+        let frozen = |at| Moment { wall: millis(at), monotonic: 0 };
+        let Moment { wall, monotonic } = self.frozen.map_or_else(last_tick, frozen);
         let shift = self.moved.shift.load(Ordering::Relaxed);
-        let wall = self.frozen.map_or_else(last_tick, millis).saturating_add_signed(shift);
-        Moment { wall, monotonic: self.monotonic() }
-    }
-
-    /// This moment.
-    pub(crate) fn moment(&self) -> Moment {
-        Moment { wall: self.now_millis(), monotonic: self.monotonic() }
-    }
-
-    /// The monotonic time (ms) of the last tick. That of a frozen clock is the sum of its
-    /// [advances](Self::advance).
-    #[inline]
-    fn monotonic(&self) -> u64 {
         let advanced = self.moved.advanced.load(Ordering::Relaxed);
-        if self.frozen.is_some() {
-            advanced
-        } else {
-            last_monotonic_tick().saturating_add(advanced)
+        Moment {
+            wall: wall.saturating_add_signed(shift),
+            monotonic: monotonic.saturating_add(advanced),
         }
+    }
+
+    /// This moment. Its monotonic time is that of the last tick.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { wall: self.now_millis(), ..self.recently() }
     }
 
     /// The time of day in ms since the epoch.
@@ -179,24 +174,25 @@ impl Clock {
     }
 }
 
-/// The time of day in ms since the epoch, as of the last tick.
+/// The moment of the last tick. Each thread reads the time of day once a tick, so that a change of that takes
+/// effect with the next one.
 #[inline]
-fn last_tick() -> u64 {
+fn last_tick() -> Moment {
     #[cfg(target_os = "linux")]
-    if let Some(tick) = tick(nix::time::ClockId::CLOCK_REALTIME_COARSE) {
-        return tick;
+    if let Some(monotonic) = tick(nix::time::ClockId::CLOCK_MONOTONIC_COARSE) {
+        thread_local! {
+            static LAST: Cell<Moment> = const { Cell::new(Moment { wall: 0, monotonic: 0 }) };
+        }
+        let last = LAST.get();
+        if last.monotonic == monotonic {
+            return last;
+        }
+        if let Some(wall) = tick(nix::time::ClockId::CLOCK_REALTIME_COARSE) {
+            LAST.set(Moment { wall, monotonic });
+            return LAST.get();
+        }
     }
-    millis(SystemTime::now())
-}
-
-/// The monotonic time (ms), as of the last tick.
-#[inline]
-fn last_monotonic_tick() -> u64 {
-    #[cfg(target_os = "linux")]
-    if let Some(tick) = tick(nix::time::ClockId::CLOCK_MONOTONIC_COARSE) {
-        return tick;
-    }
-    since_start()
+    Moment { wall: millis(SystemTime::now()), monotonic: since_start() }
 }
 
 #[cfg(target_os = "linux")]

@@ -87,7 +87,7 @@ fn authorization(headers: &HeaderMap) -> Result<Option<AccessToken<'_>>, Malform
     let bytes = value.as_bytes();
     // As nearly all clients write it: compared as a whole.
     if let Some(rest) = bytes.strip_prefix(b"Bearer ") {
-        return after(Scheme::Bearer, rest).map(Some);
+        return Ok(Some(after(Scheme::Bearer, rest)));
     }
     if bytes.is_empty() {
         return Err(MalformedCredentials("the Authorization header is empty"));
@@ -101,14 +101,14 @@ fn authorization(headers: &HeaderMap) -> Result<Option<AccessToken<'_>>, Malform
     } else {
         return Ok(None);
     };
-    after(scheme, rest).map(Some)
+    Ok(Some(after(scheme, rest)))
 }
 
 /// The token after its scheme and spaces.
 #[inline]
-fn after(scheme: Scheme, rest: &[u8]) -> Result<AccessToken<'_>, MalformedCredentials> {
+fn after(scheme: Scheme, rest: &[u8]) -> AccessToken<'_> {
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    text(&rest[spaces..]).map(|value| AccessToken { scheme, value })
+    AccessToken { scheme, value: &rest[spaces..] }
 }
 
 /// A header that holds the bare token.
@@ -180,7 +180,6 @@ pub(crate) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<I
         })
 }
 
-#[inline]
 fn text(token: &[u8]) -> Result<&str, MalformedCredentials> {
     str::from_utf8(token)
         .map_err(|_| MalformedCredentials("the access token has an illegal character"))
@@ -203,7 +202,15 @@ fn only<'r>(
 #[derive(Clone, Copy)]
 pub(crate) struct AccessToken<'r> {
     pub(crate) scheme: Scheme,
-    pub(crate) value: &'r str,
+    pub(crate) value: &'r [u8],
+}
+
+impl<'r> AccessToken<'r> {
+    /// Its text. A hit does without it.
+    pub(crate) fn text(self) -> &'r str {
+        // ASCII, as [`find`] has seen.
+        str::from_utf8(self.value).unwrap_or_default()
+    }
 }
 
 /// Finds the token in the `Authorization` header and in the places given. It is well formed
@@ -221,7 +228,8 @@ pub(crate) fn find<'r>(
         if token.is_some() && found.is_some() {
             return Err(Rejection::invalid_request("more than one access token"));
         }
-        found = token.map(|value| AccessToken { scheme: Scheme::Bearer, value }).or(found);
+        let scheme = Scheme::Bearer;
+        found = token.map(|it| AccessToken { scheme, value: it.as_bytes() }).or(found);
     }
     if let Some(token) = found {
         check(token.value, max_length).map_err(Rejection::invalid_request)?;
@@ -243,19 +251,23 @@ const LEGAL: [bool; 256] = {
 
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 #[inline]
-fn check(token: &str, max_length: usize) -> Result<(), &'static str> {
+fn check(token: &[u8], max_length: usize) -> Result<(), &'static str> {
     if token.len() > max_length {
         return Err("the access token is too long");
     }
-    let bytes = token.as_bytes();
-    let padding = bytes.iter().rev().take_while(|byte| **byte == b'=').count();
-    let value = &bytes[..bytes.len() - padding];
+    let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
+    let value = &token[..token.len() - padding];
     if value.is_empty() {
         return Err("the access token is empty");
     }
     // To the end whatever it finds, which takes less time than to look at each answer.
-    let legal = value.iter().fold(true, |all, byte| all & LEGAL[usize::from(*byte)]);
-    if legal { Ok(()) } else { Err("the access token has an illegal character") }
+    let legal = |bytes: &[u8]| bytes.iter().fold(true, |all, byte| all & LEGAL[usize::from(*byte)]);
+    let (chunks, rest) = value.as_chunks::<8>();
+    if chunks.iter().fold(legal(rest), |all, chunk| all & legal(chunk)) {
+        Ok(())
+    } else {
+        Err("the access token has an illegal character")
+    }
 }
 
 /// The DPoP proof of a request, which must have exactly one (RFC 9449 §4.3).
@@ -320,7 +332,7 @@ mod tests {
             request.headers_mut().append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         find(&[], RequestHead::of(&request), 64)
-            .map(|found| found.map(|token| token.value.to_owned()))
+            .map(|found| found.map(|token| token.text().to_owned()))
             .map_err(|rejection| rejection.status())
     }
 
@@ -375,7 +387,7 @@ mod tests {
         let mut request = Request::new(());
         request.headers_mut().insert(COOKIE, HeaderValue::from_static("a=b; token=xyz; c=d"));
         let found = find(&sources, RequestHead::of(&request), 64).unwrap();
-        assert!(matches!(found, Some(AccessToken { scheme: Scheme::Bearer, value: "xyz" })));
+        assert!(matches!(found, Some(AccessToken { scheme: Scheme::Bearer, value: b"xyz" })));
         request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
         assert!(find(&sources, RequestHead::of(&request), 64).is_err());
     }
@@ -388,7 +400,7 @@ mod tests {
             request.headers_mut().insert(COOKIE, HeaderValue::from_bytes(cookies).unwrap());
             let found = find(&sources, RequestHead::of(&request), 64);
             found
-                .map(|found| found.map(|token| token.value.to_owned()))
+                .map(|found| found.map(|token| token.text().to_owned()))
                 .map_err(|rejection| rejection.status())
         };
         assert_eq!(find(b"city=Z\xfcrich; token=xyz"), Ok(Some("xyz".into())));

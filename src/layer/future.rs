@@ -87,14 +87,40 @@ impl<S: Service<Request<B>>, B, ResB> AuthFuture<S, B, ResB> {
         Self { state: State::Pending { verdict, waiting: Some(waiting) } }
     }
 
+    /// Calls the inner service.
     #[inline]
-    pub(super) fn admitted(response: S::Future, admission: Admission<ResB>) -> Self {
+    pub(super) fn admitted(
+        service: &mut S,
+        request: Request<B>,
+        admission: Admission<ResB>,
+    ) -> Self {
         let Admission { admitted, then } = admission;
-        Self { state: State::Admitted { response, admitted, then } }
+        Self { state: State::Admitted { response: service.call(request), admitted, then } }
     }
 
     pub(super) fn refused(response: Response<ResB>) -> Self {
         Self { state: State::Refused { response: Some(Box::new(response)) } }
+    }
+}
+
+/// What becomes of the inner service's response: it is complete, unless the token gets a new value first.
+#[inline(never)]
+fn answered<ResB: 'static>(
+    mut response: Response<ResB>,
+    admitted: Option<Admitted>,
+    then: Option<Box<OnResponse<ResB>>>,
+) -> Result<Response<ResB>, (Rotating, Box<Answered<ResB>>)> {
+    if let Some(admitted) = admitted
+        && let Some(rejection) = Refused::take_returned(&mut response)
+    {
+        response = admitted.render(&rejection, response);
+    }
+    let Some(then) = then else { return Ok(response) };
+    let (rotation, finish) = then.start(&response);
+    let answered = Answered { response, finish };
+    match rotation {
+        Some(rotation) => Err((rotation.start(), Box::new(answered))),
+        None => Ok(answered.finish()),
     }
 }
 
@@ -140,22 +166,18 @@ where
                     waiting.decide(resolved)
                 }
                 StateProjection::Admitted { response, admitted, then } => {
-                    let mut response = ready!(response.poll(context))?;
-                    // In place, so that a usual response is not moved.
-                    if admitted.is_some()
-                        && let Some(rejection) = Refused::take_returned(&mut response)
-                        && let Some(admitted) = admitted.take()
-                    {
-                        response = admitted.render(&rejection, response);
+                    let polled = response.poll(context);
+                    // A usual response is not moved.
+                    match &polled {
+                        Poll::Ready(Ok(it)) if then.is_some() || Refused::marks(it) => (),
+                        _ => return polled,
                     }
-                    let Some(then) = then.take() else { return Poll::Ready(Ok(response)) };
-                    let (rotation, finish) = then.start(&response);
-                    let answered = Answered { response, finish };
-                    let Some(rotation) = rotation else {
-                        return Poll::Ready(Ok(answered.finish()));
-                    };
-                    let answered = Some(Box::new(answered));
-                    State::Rotating { rotating: rotation.start(), answered }
+                    match answered(ready!(polled)?, admitted.take(), then.take()) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err((rotating, answered)) => {
+                            State::Rotating { rotating, answered: Some(answered) }
+                        }
+                    }
                 }
                 StateProjection::Rotating { rotating, answered } => {
                     let new = ready!(rotating.as_mut().poll(context));

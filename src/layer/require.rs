@@ -58,7 +58,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Err(rejection) = check(&self.require, request.extensions()) else {
             let admission = Admission { admitted: None, then: None };
-            return AuthFuture::admitted(self.inner.call(request), admission);
+            return AuthFuture::admitted(&mut self.inner, request, admission);
         };
         // The answer that issued a token does not tell all facts.
         let Some(route) = RouteIntrospection::take(request.extensions_mut(), &self.require) else {

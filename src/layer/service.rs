@@ -13,7 +13,7 @@ use super::future::AuthFuture;
 use crate::{
     accessors::inner_service_accessors,
     rejection::Renderer,
-    request::{Authenticator, Begin, Outcome, Settings, Variant},
+    request::{Authenticator, Begin, Outcome, RequestState, Settings, Variant},
 };
 
 /// The service of [`AuthLayer`](crate::AuthLayer).
@@ -46,21 +46,20 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (mut state, verdict) = match self.auth.begin(&request) {
+        let mut state = RequestState::default();
+        let verdict = match self.auth.begin(&request, &mut state) {
             Begin::Anonymous => {
                 let admission = self.auth.admit_anonymous(&mut request);
-                return AuthFuture::admitted(self.inner.call(request), admission);
+                return AuthFuture::admitted(&mut self.inner, request, admission);
             }
-            Begin::Ready(mut state, resolved) => {
-                match self.auth.decide(&mut request, &mut state, resolved) {
-                    Outcome::Admit(admission) => {
-                        return AuthFuture::admitted(self.inner.call(request), admission);
-                    }
-                    Outcome::Refuse(response) => return AuthFuture::refused(response),
-                    Outcome::Wait(verdict) => (state, verdict),
+            Begin::Ready(resolved) => match self.auth.decide(&mut request, &mut state, resolved) {
+                Outcome::Admit(admission) => {
+                    return AuthFuture::admitted(&mut self.inner, request, admission);
                 }
-            }
-            Begin::Pending(state, verdict) => (state, verdict),
+                Outcome::Refuse(response) => return AuthFuture::refused(response),
+                Outcome::Wait(verdict) => verdict,
+            },
+            Begin::Pending(verdict) => verdict,
         };
         let auth = self.auth.clone();
         let decide = move |request: &mut Request<B>, it| auth.decide(request, &mut state, it);

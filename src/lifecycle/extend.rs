@@ -16,7 +16,7 @@ use crate::{
     observe::limited,
     resilience::Deadline,
     single_flight::{Call, Join, Leader, SingleFlight},
-    store::{Key, PendingCheck, Update, tier::Claim},
+    store::{Key, Lease, PendingCheck, Update, tier::Claim},
     token::TokenInfo,
     verdict::{self, Verdict},
     verify::revalidate,
@@ -94,6 +94,10 @@ impl Extender {
         last.get(key).is_none_or(|at| at.elapsed(now) >= self.extension.when_below / 4)
     }
 
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.extension.wait
+    }
+
     /// What is known, by the newest value, of a token that is known as a whole or as rejected.
     fn known_by_newest_value(&self, presented: &Presented) -> Option<Verdict> {
         let newest = self.parts.lineages.newest(&presented.key);
@@ -129,6 +133,8 @@ pub(crate) struct PendingExtension {
     pub(crate) presented: Arc<Presented>,
     /// The introspection that it follows, if its request has led to one. Without one, it begins with one.
     check: Option<Arc<PendingCheck>>,
+    /// By which its request goes if it waits.
+    lease: Option<Arc<Lease>>,
     admits: Admits,
 }
 
@@ -137,14 +143,15 @@ impl PendingExtension {
         extender: &Arc<Extender>,
         presented: Arc<Presented>,
         check: Option<Arc<PendingCheck>>,
+        lease: Option<Arc<Lease>>,
         admits: Admits,
     ) -> Self {
-        Self { extender: extender.clone(), presented, check, admits }
+        Self { extender: extender.clone(), presented, check, lease, admits }
     }
 
     /// Whether the request waits for it.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.extender.extension.wait
+        self.extender.is_waited_for()
     }
 
     /// Begins it beside the request.
@@ -154,7 +161,7 @@ impl PendingExtension {
 
     /// Begins it, unless it is under way or there is no room. Who wants to can wait for what it tells.
     fn start(self) -> Option<Arc<Call<Extended>>> {
-        let Self { extender, presented, check, admits } = self;
+        let Self { extender, presented, check, admits, .. } = self;
         let (key, parts) = (presented.key, &extender.parts);
         let (extension, leader, check, room) = {
             let mut extensions = extender.extensions.lock();
@@ -182,9 +189,9 @@ impl PendingExtension {
 
     /// Waits for it until the deadline at most, and tells what is known by then of a token that was
     /// admitted before; `None` if it was invalidated, and has to be asked about.
-    pub(crate) async fn wait(self, token: TokenInfo, deadline: Deadline) -> Option<Verdict> {
+    pub(crate) async fn wait(mut self, token: TokenInfo, deadline: Deadline) -> Option<Verdict> {
         let (extender, presented) = (self.extender.clone(), self.presented.clone());
-        let lease = extender.parts.store.lease(presented.key);
+        let lease = self.lease.take();
         let extended = match self.start() {
             Some(extension) => deadline.wait(extension.outcome()).await.flatten(),
             None => None,
@@ -194,7 +201,7 @@ impl PendingExtension {
             return Some(Err(verdict::not_found()));
         }
         let known = extender.known_by_newest_value(&presented);
-        known.or_else(|| (!lease.is_void()).then(|| Ok(extended.apply(token))))
+        known.or_else(|| (!lease?.is_void()).then(|| Ok(extended.apply(token))))
     }
 }
 

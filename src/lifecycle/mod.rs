@@ -26,7 +26,7 @@ use moka::sync::Cache;
 use crate::{
     introspect::Presented,
     observe::LogLimit,
-    store::{Key, KeySpace, PendingCheck},
+    store::{Key, KeySpace, Lease, PendingCheck},
     token::TokenInfo,
 };
 
@@ -92,18 +92,25 @@ impl Lifecycle {
         self.extender.as_ref().is_some_and(|extender| extender.is_due(key, token))
     }
 
+    /// Whether requests wait for the extension of their tokens.
+    pub(crate) fn waits_for_extensions(&self) -> bool {
+        self.extender.as_ref().is_some_and(|extender| extender.is_waited_for())
+    }
+
     /// The extension of a token of an admitted request, if it is due. `check`: the introspection that it
-    /// follows, if there was one; `admits`: whether the request would be admitted by what that tells.
+    /// follows, if there was one; `lease`: from before what was known of the token when the request was
+    /// admitted, if it waits; `admits`: whether it would be admitted by what the introspection tells.
     pub(crate) fn extension(
         &self,
         token: &TokenInfo,
         presented: Arc<Presented>,
         check: Option<Arc<PendingCheck>>,
+        lease: Option<Arc<Lease>>,
         admits: impl FnOnce() -> Admits,
     ) -> Option<PendingExtension> {
         let extender = self.extender.as_ref()?;
         let due = extender.is_due(&presented.key, token);
-        due.then(|| PendingExtension::new(extender, presented, check, admits()))
+        due.then(|| PendingExtension::new(extender, presented, check, lease, admits()))
     }
 
     /// Notes that a token was admitted after a check: its longest life may begin now.

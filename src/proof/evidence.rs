@@ -107,7 +107,7 @@ impl ProofSettings {
             Some(prover) => {
                 let url = prover.settings.origin().url(head, extensions);
                 let url = url.map_err(|error| error.into_rejection(token.scheme, log))?;
-                Some(prover.evidence(head, url, token.value, clock.now())?)
+                Some(prover.evidence(head, url, token.text(), clock.now())?)
             }
             None => None,
         };

@@ -58,6 +58,9 @@ struct Parts {
 }
 
 impl Rejection {
+    /// Not inlined, so that a hit makes no room for it.
+    #[cold]
+    #[inline(never)]
     fn new(reason: Reason, description: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Parts {
             reason,

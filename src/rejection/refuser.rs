@@ -52,7 +52,15 @@ impl Refuser {
     }
 
     /// Adds the layer's renderer for bodies of this type, unless it has one.
+    #[inline]
     pub(crate) fn add_renderer<B: 'static>(&self, renderer: &Arc<impl Renderer<B>>) {
+        if self.first.get().and_then(downcast::<B>).is_none() {
+            self.add_other_renderer(renderer);
+        }
+    }
+
+    #[inline(never)]
+    fn add_other_renderer<B: 'static>(&self, renderer: &Arc<impl Renderer<B>>) {
         let erased = || -> ErasedRenderer { Box::new(renderer.clone() as Arc<dyn Renderer<B>>) };
         let first = self.first.get_or_init(erased);
         if downcast::<B>(first).is_none() && self.renderer::<B>().is_none() {

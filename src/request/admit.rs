@@ -29,7 +29,7 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     request: &mut Request<B>,
     state: &mut RequestState,
     token: TokenInfo,
-    extension: Option<PendingExtension>,
+    extension: Option<Box<PendingExtension>>,
 ) -> Admission<ResB> {
     let Settings { verifier, options, renderer, .. } = &**settings;
     let usual = state.scheme == Scheme::Bearer
@@ -42,7 +42,8 @@ pub(super) fn admit<R: Renderer<ResB>, B, ResB: 'static>(
     let proofs = options.challenges.algorithms.is_some();
     credentials::conceal(&options.sources, proofs, request.headers_mut(), options.strip);
     verifier.refuser.add_renderer::<ResB>(renderer);
-    let admitted = Admitted::with_token(token.clone(), state.scheme, &**renderer, request);
+    let admitted =
+        Admitted::new(&verifier.refuser, Some(token.clone()), state.scheme, &**renderer, request);
     token.insert_into(request.extensions_mut(), options.token_info_alone);
     Admission { admitted: Some(admitted), then }
 }
@@ -56,7 +57,7 @@ fn prepare<R: Renderer<ResB>, B, ResB: 'static>(
     request: &mut Request<B>,
     state: &mut RequestState,
     token: &TokenInfo,
-    extension: Option<PendingExtension>,
+    extension: Option<Box<PendingExtension>>,
 ) -> Option<Box<OnResponse<ResB>>> {
     let verifier = &settings.verifier;
     let outer = AuthContext::take(request.extensions_mut(), verifier);

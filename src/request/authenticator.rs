@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, Request};
+use http::Request;
 
 use super::{
     admit::admit,
@@ -38,38 +38,39 @@ impl<R> Authenticator<R> {
         Self { settings, variant }
     }
 
-    /// Extracts the token of a request, verifies what the request proves, and looks up the token.
-    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Begin {
-        let (head, extensions) = (RequestHead::of(request), request.extensions());
+    /// Extracts the token of a request, verifies what the request proves, and looks up the token. What is
+    /// needed of that later is noted in the state, which is empty before.
+    pub(crate) fn begin<B>(&self, request: &Request<B>, state: &mut RequestState) -> Begin {
         let options = &self.settings.options;
-        let token = match extract(options, head) {
+        let token = match extract(options, RequestHead::of(request), &mut state.scheme) {
             Ok(Some(token)) => token,
             Ok(None) if self.variant.optional => return Begin::Anonymous,
-            Ok(None) => return Begin::refused(Scheme::Bearer, Rejection::no_credentials()),
-            Err((scheme, rejection)) => return Begin::refused(scheme, rejection),
+            Ok(None) => return Begin::refused(Rejection::no_credentials()),
+            Err(rejection) => return Begin::refused(rejection),
         };
         if options.proofs.is_per_request(token.scheme) {
-            begin_with_proof(&self.settings, self.variant.freshness, head, extensions, token)
-                .unwrap_or_else(|rejection| Begin::refused(token.scheme, rejection))
+            begin_with_proof(&self.settings, self.variant.freshness, request, token, state)
+                .unwrap_or_else(Begin::refused)
         } else {
-            self.look_up(head, extensions, token)
+            self.look_up(request, token, state)
         }
     }
 
     /// Begins a request that proves nothing but its client certificate.
     #[inline]
-    fn look_up(
+    fn look_up<B>(
         &self,
-        head: RequestHead<'_>,
-        extensions: &Extensions,
+        request: &Request<B>,
         token: AccessToken<'_>,
+        state: &mut RequestState,
     ) -> Begin {
         let Settings { verifier, lifecycle, options, .. } = &*self.settings;
-        let certificate = match options.proofs.certificate(head.headers, extensions) {
+        let (headers, extensions) = (request.headers(), request.extensions());
+        let certificate = match options.proofs.certificate(headers, extensions) {
             Ok(certificate) => certificate,
-            Err(rejection) => return Begin::refused(token.scheme, rejection),
+            Err(rejection) => return Begin::refused(rejection),
         };
-        let mut state = RequestState::new(token.scheme, certificate.as_ref());
+        state.certificate = certificate.as_ref().map(ClientCertificate::thumbprint);
         let (key, known) = if self.variant.freshness.fresh {
             (verifier.store.key(token.value), None)
         } else {
@@ -79,32 +80,39 @@ impl<R> Authenticator<R> {
         state.begin_rotation(lifecycle, token, key, extensions);
         let known = match known {
             Some(known) if !lacks_facts(&self.settings, &known.verdict) => known,
-            _ => return self.ask(state, key, token, certificate),
+            _ => return self.begin_asking(state, key, token, certificate, None),
         };
         if let CacheHit { verdict: Ok(facts), needs_refresh } = &known
             && (*needs_refresh || !facts.is_complete() || lifecycle.is_extension_due(&key, facts))
         {
-            let evidence = Evidence { certificate, ..Evidence::default() };
-            state.details().presented = Some(Arc::new(presented(key, token.value, &evidence)));
+            return self.begin_asking(state, key, token, certificate, Some(known));
         }
-        Begin::Ready(state, known.into())
+        Begin::Ready(known.into())
     }
 
-    /// Begins a request about whose token Authlete has to be asked. Not inlined, so that a hit makes no
-    /// room for it.
+    /// Begins a request about whose token Authlete has to be asked, or may have to be once it is admitted. Not
+    /// inlined, so that a usual hit makes no room for it.
     #[inline(never)]
-    fn ask(
+    fn begin_asking(
         &self,
-        mut state: RequestState,
+        state: &mut RequestState,
         key: Key,
         token: AccessToken<'_>,
         certificate: Option<ClientCertificate>,
+        known: Option<CacheHit>,
     ) -> Begin {
-        let verifier = &self.settings.verifier;
         let evidence = Evidence { certificate, ..Evidence::default() };
-        let presented = state.ask(presented(key, token.value, &evidence), verifier);
-        let verdict = verifier.clone().resolve(presented, self.variant.freshness);
-        Begin::Pending(state, Box::pin(verdict))
+        let presented = presented(key, token.text(), &evidence);
+        let (presented, since) = state.ask(presented, &self.settings);
+        let known = match (known, since) {
+            (Some(hit), Some(since)) => since.map(|verdict| CacheHit { verdict, ..hit }),
+            (known, _) => known,
+        };
+        let resolve = |presented| {
+            let verifier = self.settings.verifier.clone();
+            Begin::Pending(Box::pin(verifier.resolve(presented, self.variant.freshness)))
+        };
+        known.map_or_else(|| resolve(presented), |known| Begin::Ready(known.into()))
     }
 
     /// Authorizes a request by the verdict on its token, and admits or refuses it.
@@ -128,24 +136,18 @@ impl<R> Authenticator<R> {
         if let Err(rejection) = authorize(&token, certificate, signs, require, verifier) {
             return self.refuse(request, state, &rejection, Some(&token));
         }
-        let presented = state.presented_unless_extended();
-        let extension =
-            presented.and_then(|it| self.follow(state, it, &token, needs_refresh, check));
-        match extension {
-            Some(extension) if extension.is_waited_for() => {
-                Outcome::Wait(self.wait(state, token, extension))
-            }
-            it => Outcome::Admit(admit(
-                &self.settings,
-                self.variant.freshness,
-                request,
-                state,
-                token,
-                it,
-            )),
+        let mut extension = match state.presented_unless_extended() {
+            Some(presented) => self.follow(state, presented, &token, needs_refresh, check),
+            None => None,
+        };
+        if let Some(extension) = extension.take_if(|it| it.is_waited_for()) {
+            return Outcome::Wait(self.wait(state, token, extension));
         }
+        let Self { settings, variant } = self;
+        Outcome::Admit(admit(settings, variant.freshness, request, state, token, extension))
     }
 
+    #[inline(never)]
     fn refuse<B, ResB>(
         &self,
         request: &Request<B>,
@@ -161,6 +163,7 @@ impl<R> Authenticator<R> {
 
     /// What follows from the authorization of a request that is more than a usual hit: its token is
     /// revalidated, if the end of its age is near, and may be due for an extension.
+    #[inline(never)]
     fn follow(
         &self,
         state: &RequestState,
@@ -168,16 +171,17 @@ impl<R> Authenticator<R> {
         token: &TokenInfo,
         needs_refresh: bool,
         check: Option<Arc<PendingCheck>>,
-    ) -> Option<PendingExtension> {
+    ) -> Option<Box<PendingExtension>> {
         let Settings { verifier, lifecycle, .. } = &*self.settings;
         let presented = verifier.by_current_value(presented);
         if check.is_some() {
             lifecycle.see(&presented.key);
         }
+        let lease = check.as_ref().map(|check| check.lease().clone()).or_else(|| state.lease());
         let revalidates = needs_refresh && verifier.remote.availability().allows_revalidation();
         let check =
             check.or_else(|| revalidates.then(|| verifier.revalidate(&presented)).flatten());
-        lifecycle.extension(token, presented, check, || self.admits(state))
+        lifecycle.extension(token, presented, check, lease, || self.admits(state)).map(Box::new)
     }
 
     /// Whether the layer would admit the request by other facts of its token.
@@ -189,11 +193,12 @@ impl<R> Authenticator<R> {
     }
 
     /// The verdict on a token once it has been extended.
+    #[inline(never)]
     fn wait(
         &self,
         state: &mut RequestState,
         token: TokenInfo,
-        extension: PendingExtension,
+        extension: Box<PendingExtension>,
     ) -> Resolving {
         let details = state.details();
         details.extended = true;
@@ -220,7 +225,7 @@ impl<R> Authenticator<R> {
         let Settings { verifier, renderer, .. } = &*self.settings;
         verifier.refuser.add_renderer::<ResB>(renderer);
         AuthContext::insert_anonymous(request.extensions_mut(), verifier);
-        let admitted = Admitted::anonymous(verifier.refuser.clone(), &**renderer, request);
+        let admitted = Admitted::new(&verifier.refuser, None, Scheme::Bearer, &**renderer, request);
         Admission { admitted: Some(admitted), then: None }
     }
 }

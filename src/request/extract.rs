@@ -8,23 +8,22 @@ use crate::{
 };
 
 /// The access token of a request, which may be one of the service's and comes by a scheme that is
-/// accepted; `None` if there is none. A refusal comes with the scheme that was used.
+/// accepted; `None` if there is none. The scheme that was used is noted for a refusal, too.
 #[inline]
 pub(super) fn extract<'r>(
     options: &Options,
     head: RequestHead<'r>,
-) -> Result<Option<AccessToken<'r>>, (Scheme, Rejection)> {
-    let found = credentials::find(&options.sources, head, options.max_token_length);
-    let token = match found.map_err(|rejection| (Scheme::Bearer, rejection))? {
-        Some(token) => token,
-        None => return Ok(None),
-    };
+    scheme: &mut Scheme,
+) -> Result<Option<AccessToken<'r>>, Rejection> {
+    let found = credentials::find(&options.sources, head, options.max_token_length)?;
+    let Some(token) = found else { return Ok(None) };
+    *scheme = token.scheme;
     if !accepts(&options.challenges, token.scheme) {
-        return Err((token.scheme, Rejection::no_credentials()));
+        return Err(Rejection::no_credentials());
     }
-    if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token.value)) {
+    if options.precheck.as_ref().is_some_and(|precheck| !precheck.has_shape(token.text())) {
         counters::prechecked("shape");
-        return Err((token.scheme, Rejection::foreign_token()));
+        return Err(Rejection::foreign_token());
     }
     Ok(Some(token))
 }

@@ -22,5 +22,5 @@ pub(crate) use self::{
     require::{RouteIntrospection, check},
     returned::Admitted,
     settings::{Options, Settings, Variant},
-    state::Begin,
+    state::{Begin, RequestState},
 };

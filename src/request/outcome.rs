@@ -28,7 +28,7 @@ pub(crate) struct Admission<ResB> {
 /// What is done when the head of the response is there.
 pub(crate) struct OnResponse<ResB> {
     pub(super) rotation: Option<PendingRotation>,
-    pub(super) extension: Option<PendingExtension>,
+    pub(super) extension: Option<Box<PendingExtension>>,
     pub(super) finish: Option<Finish<ResB>>,
 }
 

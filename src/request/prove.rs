@@ -1,6 +1,6 @@
 //! A request that proves something of its own, and what Authlete is told of what requests prove.
 
-use http::Extensions;
+use http::Request;
 
 use super::{
     context::AuthContext,
@@ -13,21 +13,24 @@ use crate::{
     api::IntrospectionRequest,
     credentials::{AccessToken, RequestHead},
     introspect::Presented,
-    proof::Evidence,
+    proof::{ClientCertificate, Evidence},
     rejection::Rejection,
     store::Key,
     verify::{Freshness, Resolved, Verifier},
 };
 
 /// Verifies what a request proves, and begins the check of its token. A DPoP proof that a layer of the
-/// same handle outside has sent to Authlete is not sent again, which would be a replay.
-pub(super) fn begin_with_proof<R>(
+/// same handle outside has sent to Authlete is not sent again, which would be a replay. Not inlined, so that a
+/// hit makes no room for it.
+#[inline(never)]
+pub(super) fn begin_with_proof<R, B>(
     settings: &Settings<R>,
     freshness: Freshness,
-    head: RequestHead<'_>,
-    extensions: &Extensions,
+    request: &Request<B>,
     token: AccessToken<'_>,
+    state: &mut RequestState,
 ) -> Result<Begin, Rejection> {
+    let (head, extensions) = (RequestHead::of(request), request.extensions());
     let Settings { verifier, lifecycle, options, .. } = settings;
     let key = verifier.store.key(token.value);
     let context = AuthContext::of(extensions, verifier);
@@ -37,20 +40,20 @@ pub(super) fn begin_with_proof<R>(
         && let Some(call) = used.call.get()
     {
         let certificate = options.proofs.certificate(head.headers, extensions)?;
-        let mut state = RequestState::new(token.scheme, certificate.as_ref());
+        state.certificate = certificate.as_ref().map(ClientCertificate::thumbprint);
         state.begin_rotation(lifecycle, token, key, extensions);
         state.details().proof_call = Some((key, used.call.clone()));
         let known = || verifier.known_since(&key, call, &used.token, freshness.stale);
         return Ok(match (!freshness.fresh).then(known).flatten() {
-            Some(verdict) => Begin::Ready(state, Resolved::known(verdict)),
-            None => Begin::Pending(state, Box::pin(Verifier::wait(call.clone()))),
+            Some(verdict) => Begin::Ready(Resolved::known(verdict)),
+            None => Begin::Pending(Box::pin(Verifier::wait(call.clone()))),
         });
     }
     let (clock, log) = (&verifier.clock, &verifier.log);
     let evidence = options.proofs.verify(head, extensions, token, clock, log)?;
-    let mut state = RequestState::new(token.scheme, evidence.certificate.as_ref());
+    state.certificate = evidence.certificate.as_ref().map(ClientCertificate::thumbprint);
     state.begin_rotation(lifecycle, token, key, extensions);
-    let presented = presented(key, token.value, &evidence);
+    let presented = presented(key, token.text(), &evidence);
     // A signature is for one request, and only Authlete verifies it.
     let fresh = freshness.fresh || evidence.signature.is_some();
     let freshness = Freshness { fresh, ..freshness };
@@ -62,7 +65,7 @@ pub(super) fn begin_with_proof<R>(
 #[cfg_attr(not(feature = "dpop"), expect(unused_variables, reason = "there are no DPoP proofs"))]
 fn resolve<R>(
     settings: &Settings<R>,
-    mut state: RequestState,
+    state: &mut RequestState,
     presented: Presented,
     evidence: Evidence<'_>,
     freshness: Freshness,
@@ -75,7 +78,7 @@ fn resolve<R>(
         state.details().proof_call = Some((presented.key, call.clone()));
         let mut presented = presented;
         presented.sent = Some(call);
-        let presented = state.ask(presented, verifier);
+        let (presented, _) = state.ask(presented, settings);
         let verifier = verifier.clone();
         let foreign_nonces = settings.introspector.nonce().is_some();
         let verdict = verifier.resolve_with_proof(
@@ -86,10 +89,10 @@ fn resolve<R>(
             used,
             foreign_nonces,
         );
-        return Begin::Pending(state, Box::pin(verdict));
+        return Begin::Pending(Box::pin(verdict));
     }
-    let presented = state.ask(presented, verifier);
-    Begin::Pending(state, Box::pin(verifier.clone().resolve(presented, freshness)))
+    let (presented, _) = state.ask(presented, settings);
+    Begin::Pending(Box::pin(verifier.clone().resolve(presented, freshness)))
 }
 
 /// A token with all that Authlete is told of how it was presented. Nothing else makes the API's

@@ -11,38 +11,39 @@ use crate::{
 };
 
 /// What is kept of an admitted request, so that a [`Rejection`] in its response can be rendered.
-pub(crate) struct Admitted {
-    caller: Caller,
-    scheme: Scheme,
-    /// If the renderer asks for it.
-    head: Option<Box<Request<()>>>,
+pub(crate) enum Admitted {
+    /// Of a bearer, and the renderer does not ask for the request. Each hit moves it.
+    Usual(TokenInfo),
+    Unusual(Box<Unusual>),
 }
 
-enum Caller {
-    Token(TokenInfo),
-    Anonymous(Arc<Refuser>),
+pub(crate) struct Unusual {
+    refuser: Arc<Refuser>,
+    /// `None` if an optional layer lets the request pass without one.
+    token: Option<TokenInfo>,
+    scheme: Scheme,
+    /// If the renderer asks for it.
+    head: Option<Request<()>>,
 }
 
 impl Admitted {
-    /// A request with a token that the layer resolved.
+    /// A request with the token that the layer resolved, if it has one.
     #[inline]
-    pub(super) fn with_token<R: Renderer<ResB>, B, ResB>(
-        token: TokenInfo,
+    pub(super) fn new<R: Renderer<ResB>, B, ResB>(
+        refuser: &Arc<Refuser>,
+        token: Option<TokenInfo>,
         scheme: Scheme,
         renderer: &R,
         request: &Request<B>,
     ) -> Self {
-        Self { caller: Caller::Token(token), scheme, head: head(renderer, request) }
-    }
-
-    /// A request without a token, which an optional layer lets pass.
-    pub(super) fn anonymous<R: Renderer<ResB>, B, ResB>(
-        refuser: Arc<Refuser>,
-        renderer: &R,
-        request: &Request<B>,
-    ) -> Self {
-        let caller = Caller::Anonymous(refuser);
-        Self { caller, scheme: Scheme::Bearer, head: head(renderer, request) }
+        let keeps_request = renderer.keeps_requests();
+        match token {
+            Some(token) if scheme == Scheme::Bearer && !keeps_request => Self::Usual(token),
+            token => {
+                let (refuser, head) = (refuser.clone(), keeps_request.then(|| head(request)));
+                Self::Unusual(Box::new(Unusual { refuser, token, scheme, head }))
+            }
+        }
     }
 
     /// Renders the rejection that a handler returned. Headers, status and extensions that were added to the
@@ -53,18 +54,20 @@ impl Admitted {
         rejection: &Rejection,
         response: Response<ResB>,
     ) -> Response<ResB> {
-        let (refuser, token) = match &self.caller {
-            Caller::Token(token) => (Refuser::of(token), Some(token)),
-            Caller::Anonymous(refuser) => (Some(&**refuser), None),
+        let (refuser, token, scheme, head) = match &self {
+            Self::Usual(token) => (Refuser::of(token), Some(token), Scheme::Bearer, None),
+            Self::Unusual(it) => {
+                (Some(&*it.refuser), it.token.as_ref(), it.scheme, it.head.as_ref())
+            }
         };
         let Some((refuser, renderer)) = refuser.and_then(|it| Some((it, it.renderer::<ResB>()?)))
         else {
             return response;
         };
-        let request = self.head.as_deref().map(RequestHead::of);
+        let request = head.map(RequestHead::of);
         let protocol = request.map_or(Protocol::Http, Protocol::of);
         let (mut before, _) = response.into_parts();
-        let mut head = rejection.head(&protocol, refuser.challenges(), self.scheme);
+        let mut head = rejection.head(&protocol, refuser.challenges(), scheme);
         if protocol == Protocol::Http {
             *head.status_mut() = before.status;
         }
@@ -81,18 +84,12 @@ impl Admitted {
     }
 }
 
-/// A copy of the request's head, if the renderer asks for it.
-#[inline]
-fn head<R: Renderer<ResB>, B, ResB>(
-    renderer: &R,
-    request: &Request<B>,
-) -> Option<Box<Request<()>>> {
-    renderer.keeps_requests().then(|| {
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        Box::new(head)
-    })
+/// A copy of the request's head.
+fn head<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use http::Extensions;
 
+use super::settings::Settings;
 use crate::{
     credentials::{AccessToken, Scheme},
     introspect::{Presented, Sent},
     lifecycle::{Lifecycle, PendingRotation},
-    proof::ClientCertificate,
     rejection::Rejection,
     resilience::Deadline,
-    store::{Key, Thumbprint},
-    verify::{Resolved, Resolving, Verifier},
+    store::{Key, Lease, Thumbprint},
+    verdict::Verdict,
+    verify::{Resolved, Resolving},
 };
 
 /// How the check of a request begins.
@@ -20,19 +21,20 @@ pub(crate) enum Begin {
     /// It needs no token and has none.
     Anonymous,
     /// The verdict on its token is there.
-    Ready(RequestState, Resolved),
+    Ready(Resolved),
     /// The verdict on its token has to be waited for.
-    Pending(RequestState, Resolving),
+    Pending(Resolving),
 }
 
 impl Begin {
     /// That of a request which is refused before its token is looked up.
-    pub(super) fn refused(scheme: Scheme, rejection: Rejection) -> Self {
-        Self::Ready(RequestState::new(scheme, None), Resolved::known(Err(rejection)))
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self::Ready(Resolved::known(Err(rejection)))
     }
 }
 
 /// What is needed of a request once its headers have been read.
+#[derive(Default)]
 pub(crate) struct RequestState {
     pub(super) scheme: Scheme,
     /// Of the client certificate of the connection.
@@ -48,6 +50,8 @@ pub(super) struct Details {
     pub(super) presented: Option<Arc<Presented>>,
     /// When the extension of the token has to be over that the request waits for.
     pub(super) deadline: Option<Deadline>,
+    /// From before anything was known of the token, if the extension of tokens is waited for.
+    lease: Option<Arc<Lease>>,
     /// The request has waited for the extension of its token.
     pub(super) extended: bool,
     /// The key of the token as it was presented, if tokens are rotated.
@@ -58,12 +62,6 @@ pub(super) struct Details {
 }
 
 impl RequestState {
-    #[inline]
-    pub(super) fn new(scheme: Scheme, certificate: Option<&ClientCertificate>) -> Self {
-        let certificate = certificate.map(ClientCertificate::thumbprint);
-        Self { scheme, certificate, details: None }
-    }
-
     /// Looks whether it is time for another value of the token, if tokens are rotated. A client that
     /// proves possession needs no new values.
     #[inline]
@@ -77,7 +75,7 @@ impl RequestState {
         if let Some(rotator) = &lifecycle.rotator
             && token.scheme == Scheme::Bearer
         {
-            let rotation = PendingRotation::due(rotator, key, token.value, extensions);
+            let rotation = PendingRotation::due(rotator, key, token.text(), extensions);
             let details = self.details();
             (details.value, details.rotation) = (Some(key), rotation);
         }
@@ -100,12 +98,25 @@ impl RequestState {
         self.details.as_deref().filter(|details| !details.extended)?.presented.as_ref()
     }
 
-    /// Notes what Authlete is asked with now.
-    pub(super) fn ask(&mut self, presented: Presented, verifier: &Verifier) -> Arc<Presented> {
+    /// Notes what Authlete is asked with, now or once the request is admitted. If the extension of tokens is
+    /// waited for, it tells what is known since the lease was taken by which the request goes then.
+    pub(super) fn ask<R>(
+        &mut self,
+        presented: Presented,
+        settings: &Settings<R>,
+    ) -> (Arc<Presented>, Option<Option<Verdict>>) {
+        let Settings { verifier, lifecycle, .. } = settings;
         let presented = Arc::new(presented);
+        let leased = lifecycle.waits_for_extensions().then(|| verifier.take_lease(&presented));
+        let (lease, known) = leased.unzip();
         let details = self.details();
         details.presented = Some(presented.clone());
         details.deadline = Some(verifier.extension_deadline());
-        presented
+        details.lease = lease;
+        (presented, known)
+    }
+
+    pub(super) fn lease(&self) -> Option<Arc<Lease>> {
+        self.details.as_ref()?.lease.clone()
     }
 }

@@ -27,7 +27,7 @@ pub(crate) type PendingCheck = Call<Verdict, About>;
 /// What a call is about.
 pub(crate) struct About {
     purpose: Purpose,
-    pub(super) lease: Arc<Lease>,
+    lease: Arc<Lease>,
     /// What it tells may have been decided at this moment.
     pub(crate) started: Moment,
     /// Something was learnt of the token since, and nobody knows which is newer.
@@ -93,6 +93,10 @@ impl PendingCheck {
     /// Whether it started so little time ago.
     pub(crate) fn is_recent(&self, within: Duration, now: Moment) -> bool {
         self.about.started.elapsed(now) <= within
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.about.lease
     }
 
     /// Whether the token was invalidated since it started.

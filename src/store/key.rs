@@ -33,7 +33,7 @@ impl Key {
     /// A part of it, as evenly spread as all of it.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -74,7 +74,7 @@ impl KeySpace {
     }
 
     /// The key of what this text names.
-    pub(crate) fn key(&self, text: &str) -> Key {
+    pub(crate) fn key(&self, text: impl AsRef<[u8]>) -> Key {
         Key(self.0.clone().chain_update(text).finalize().into())
     }
 

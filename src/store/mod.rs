@@ -46,7 +46,7 @@ pub(crate) use self::{
 };
 use self::{
     epoch::Epochs,
-    hot::HotCache,
+    hot::{HotCache, Tag},
     in_flight::{InFlight, Purpose, Standing},
     memory::Memory,
     tier::{Claim, Contact, Tier},
@@ -133,7 +133,7 @@ impl TokenStore {
     }
 
     /// The key of an access token.
-    pub(crate) fn key(&self, token: &str) -> Key {
+    pub(crate) fn key(&self, token: impl AsRef<[u8]>) -> Key {
         self.keys.key(token)
     }
 
@@ -142,31 +142,44 @@ impl TokenStore {
     #[inline]
     pub(crate) fn look_up(
         &self,
-        token: &str,
+        token: impl AsRef<[u8]>,
         binding: Binding,
         now: Moment,
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
-        let tag = hot.tag(token);
+        let tag = hot.tag(token.as_ref());
         // Before the copy's epoch: a loss of contact ends the use of copies before there is contact again.
         let in_contact = self.contact.lasts(now);
         let copy = hot.get(tag, |key, entry| {
             let usable = entry.is_of(binding) && entry.is_valid(now) && in_contact;
-            usable.then(|| (*key, Some(memory.hit(key, entry, now))))
+            usable.then(|| (*key, memory.hit(key, entry, now)))
         });
-        copy.unwrap_or_else(|| {
-            let key = self.key(token);
-            let epoch = self.epochs.of_copies(&key);
-            let Some(entry) = memory.valid(&key, binding, now) else {
-                return (key, self.look_up_negative(&key, binding, now));
-            };
-            let mut hit = memory.hit(&key, &entry, now);
-            match memory.doubted_until(&entry, now) {
-                Some(end) => hit.needs_refresh |= self.contact.refresh(&key, end) <= now.monotonic,
-                None => hot.offer(epoch, tag, &key, entry),
-            }
-            (key, Some(hit))
-        })
+        match copy {
+            Some((key, hit)) => (key, Some(hit)),
+            None => self.look_up_original(self.key(token), tag, binding, now),
+        }
+    }
+
+    /// The same of a token of which there is no copy.
+    #[inline(never)]
+    fn look_up_original(
+        &self,
+        key: Key,
+        tag: Tag,
+        binding: Binding,
+        now: Moment,
+    ) -> (Key, Option<CacheHit>) {
+        let Some((hot, memory)) = &self.cache else { return (key, None) };
+        let epoch = self.epochs.of_copies(&key);
+        let Some(entry) = memory.valid(&key, binding, now) else {
+            return (key, self.look_up_negative(&key, binding, now));
+        };
+        let mut hit = memory.hit(&key, &entry, now);
+        match memory.doubted_until(&entry, now) {
+            Some(end) => hit.needs_refresh |= self.contact.refresh(&key, end) <= now.monotonic,
+            None => hot.offer(epoch, tag, &key, entry),
+        }
+        (key, Some(hit))
     }
 
     fn look_up_negative(&self, key: &Key, binding: Binding, now: Moment) -> Option<CacheHit> {

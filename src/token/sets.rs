@@ -41,6 +41,7 @@ impl Eq for Scopes {}
 
 impl Scopes {
     /// Whether the token has this scope. Comparison is case-sensitive (RFC 6749 §3.3).
+    #[inline]
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)

@@ -10,7 +10,7 @@ use crate::{
     precheck::Precheck,
     rejection::{Reason, Refuser, Rejection},
     resilience::{BreakerState, Deadline},
-    store::{AtLeast, CacheHit, Key, PendingCheck, TokenStore},
+    store::{AtLeast, CacheHit, Key, Lease, PendingCheck, TokenStore},
     token::TokenInfo,
     verdict::{self, Verdict},
 };
@@ -199,6 +199,14 @@ impl Verifier {
     /// Asks in the background, unless somebody asks already or too many do.
     pub(crate) fn revalidate(&self, presented: &Arc<Presented>) -> Option<Arc<PendingCheck>> {
         revalidate(&self.store, &self.remote, &self.by_current_value(presented))
+    }
+
+    /// A lease on a token by the value that it has now, and what is known of that since it was taken.
+    pub(crate) fn take_lease(&self, presented: &Arc<Presented>) -> (Arc<Lease>, Option<Verdict>) {
+        let Presented { key, binding, .. } = *self.by_current_value(presented);
+        let lease = self.store.lease(key);
+        let known = self.store.get(&key, binding);
+        (lease, known)
     }
 
     /// What is presented, by the value that it stands for.

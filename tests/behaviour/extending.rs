@@ -1,15 +1,16 @@
 //! Tokens in use are extended, and no others.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use axum::{Router, routing::get};
 use futures_util::future::join_all;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use serde_json::json;
-use tower::ServiceExt;
+use tower::{Layer, Service, ServiceExt};
 use tower_authlete::{
     AuthLayer, CachePolicy, Require, TokenInfo,
     api::{IntrospectionRequest, RequestBody, TokenUpdateRequest},
@@ -502,6 +503,28 @@ async fn a_request_that_waits_for_an_extension_is_refused_after_a_revocation_els
     // The extension takes an introspection, which tells it.
     assert_eq!(api.get(&token).await.status, UNAUTHORIZED);
     assert_eq!((bench.introspections(), bench.updates()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_an_extension_with_facts_that_were_forgotten_before_it_waits() {
+    let bench = Bench::new().await;
+    let auth = extending(bench.layer()).build().unwrap();
+    let (api, handle) = (Protected::new(&auth), auth.handle());
+    let token = bench.authlete.token().expires_in(12 * SECOND).issue().await;
+    assert_eq!(api.get(&token).await.status, OK);
+    // The extension's introspection fails, and is not repeated at once.
+    bench.clock.advance(5 * SECOND);
+    bench.authlete.fault(Fault::status(503));
+    assert_eq!(api.get(&token).await.status, OK);
+    bench.authlete.clear_faults();
+    bench.authlete.revoke(&token);
+    let inner =
+        tower::service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+    let request = Request::builder().header("authorization", format!("Bearer {token}"));
+    let answer = auth.layer(inner).call(request.body(()).unwrap());
+    handle.forget(&token);
+    assert_eq!(answer.await.unwrap().status(), UNAUTHORIZED);
+    assert_eq!((bench.introspections(), bench.updates()), (3, 0));
 }
 
 #[tokio::test]

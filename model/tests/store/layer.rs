@@ -1,7 +1,7 @@
 //! What a layer has of a token, from the sources as they are, around an Authlete that has one token. Whoever is
 //! told of the token checks that it is not from before what has been told or invalidated.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::{
     future::poll_fn,
     pin::pin,
@@ -59,26 +59,10 @@ pub(crate) struct Layer {
     pub(crate) store: Arc<TokenStore>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) lifecycle: Lifecycle,
-    /// Somebody has begun to change, revoke or invalidate the token.
-    disturbed: Flag,
     /// Nobody who begins now may be told what was said before this.
     least: Register<Facts>,
     /// Nor may anybody who began before, since the token was invalidated after them.
     gone: Arc<Register<Facts>>,
-}
-
-/// Not loom's: it tells in which order things happened.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Flag {
-    fn set(&self, to: bool) {
-        self.0.store(to, Ordering::SeqCst);
-    }
-
-    fn get(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
 }
 
 /// A store without calls.
@@ -141,7 +125,6 @@ impl Layer {
             verifier: Arc::new(verifier),
             lifecycle: Lifecycle::new(parts, key_space("refresh"), extension, rotation),
             clock,
-            disturbed: Flag::default(),
             least: Register::new(Facts::default()),
             gone,
         })
@@ -414,43 +397,47 @@ impl Layer {
     }
 
     /// Extends the token, as a request does that is admitted by what it was told and waits for it. What is
-    /// invalidated while it waits must not be told. The introspection that the extension follows knows what
+    /// invalidated before or while it waits must not be told. The introspection that the extension follows knows what
     /// was changed before that was sent.
     pub(crate) fn extend(self: &Arc<Self>, fresh: bool) -> Verdict {
         let (least, presented) = (self.least.get(), self.presented(TOKEN));
-        let hit = (!fresh).then(|| self.look_up(TOKEN)).flatten();
-        let hit = hit.map(|hit| (Resolved::from(hit), least));
+        let (lease, known) = self.verifier.take_lease(&presented);
+        let hit = known.filter(|_| !fresh).map(|known| (Resolved::known(known), least));
         let (resolved, gone) = hit.unwrap_or_else(|| self.resolve(&presented, fresh));
         let (verdict, check) = (self.told(resolved.verdict, gone), resolved.check);
         let Ok(token) = verdict else { return verdict };
         let presented = self.verifier.by_current_value(&presented);
-        let watch = Arc::new(Watch { knew: AtomicU64::new(u64::MAX), ..Watch::default() });
+        // What the introspection knew, unless another request leads.
+        let knew = Arc::new(AtomicU64::new(u64::MAX));
         let admits = {
-            let (layer, watch) = (self.clone(), watch.clone());
+            let knew = knew.clone();
             Box::new(move |token: TokenInfo| {
-                watch.knew.store(token.facts.updated, Ordering::SeqCst);
-                watch.waits(&layer);
+                knew.store(token.facts.updated, Ordering::SeqCst);
                 true
             })
         };
-        let extension = self.lifecycle.extension(&token, presented.clone(), check, || admits);
+        let lease = Some(check.as_ref().map_or(lease, |check| check.lease().clone()));
+        let lifecycle = &self.lifecycle;
+        let extension = lifecycle.extension(&token, presented.clone(), check, lease, || admits);
         let Some(extension) = extension else { return verdict };
-        let (before, after) = ((self.clone(), watch.clone()), (self.clone(), watch.clone()));
-        let deadline = Deadline::watched(
-            move || before.1.waits(&before.0),
-            move || after.1.has_waited(&after.0),
-        );
+        // Not loom's, which would be one more thing to interleave.
+        let least = Arc::new(real::Mutex::new(least));
+        let raise = {
+            let (layer, least) = (self.clone(), least.clone());
+            move || least.lock().unwrap().raise(layer.gone.get())
+        };
+        raise();
+        let deadline = Deadline::watched(raise);
         let verdict = block_on(async {
             match extension.wait(token, deadline).await {
                 Some(verdict) => verdict,
                 None => self.verifier.ask_again(&presented).await,
             }
         });
-        let mut least = least;
-        least.raise(*watch.least.lock().unwrap());
+        let least = *least.lock().unwrap();
         let verdict = self.told(verdict, least);
         if verdict.is_ok_and(|it| it.facts.extended > token.facts.extended) {
-            let (knew, gone) = (watch.knew.load(Ordering::SeqCst), self.authlete.attempted());
+            let (knew, gone) = (knew.load(Ordering::SeqCst), self.authlete.attempted());
             assert!(knew >= gone, "extended by what was told of {knew}, after {gone}");
         }
         verdict
@@ -504,7 +491,6 @@ impl Layer {
     /// Somebody else changes it, and then this is done.
     pub(crate) fn change_and(&self, invalidate: impl FnOnce()) {
         let change = self.authlete.change();
-        self.disturbed.set(true);
         invalidate();
         self.gone(Facts { updated: change, asked: change, extended: 0 });
     }
@@ -516,7 +502,6 @@ impl Layer {
 
     /// Revokes it, by this value. Tells how many tokens that were.
     pub(crate) fn revoke(&self, value: &str) -> u64 {
-        self.disturbed.set(true);
         let revoked = block_on(self.lifecycle.revoke(value)).unwrap();
         self.gone(Facts::END);
         revoked
@@ -531,31 +516,8 @@ impl Layer {
     }
 
     fn update_by(&self, request: TokenUpdateRequest) {
-        self.disturbed.set(true);
         let response = block_on(self.lifecycle.update(TOKEN, request)).unwrap();
         self.gone(response.updated);
-    }
-}
-
-/// What a request that waits for an extension may be told.
-#[derive(Default)]
-struct Watch {
-    /// What the introspection knew, unless another request leads.
-    knew: AtomicU64,
-    /// Whether nobody had disturbed the token when it began to wait.
-    undisturbed: real::OnceLock<bool>,
-    least: real::Mutex<Facts>,
-}
-
-impl Watch {
-    fn waits(&self, layer: &Layer) {
-        self.undisturbed.get_or_init(|| !layer.disturbed.get());
-    }
-
-    fn has_waited(&self, layer: &Layer) {
-        if self.undisturbed.get() == Some(&true) {
-            *self.least.lock().unwrap() = layer.gone.get();
-        }
     }
 }
 

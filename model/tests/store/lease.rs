@@ -20,7 +20,7 @@ fn a_lease_is_void_once_its_token_is_invalidated() {
         explore(name, Some(3), move || {
             let layer = Layer::warm();
             let before = layer.store.lease(layer.key());
-            let neighbours = layer.store.lease(layer.store.key(&NEIGHBOUR));
+            let neighbours = layer.store.lease(layer.store.key(&**NEIGHBOUR));
             let other = beside(&layer, |layer| {
                 let lease = layer.store.lease(layer.key());
                 // As a token does that is derived from this one.

@@ -216,7 +216,6 @@ pub(crate) mod resilience {
     #[derive(Default)]
     pub(crate) struct Deadline {
         is_past: bool,
-        waits: Option<Box<dyn Fn() + Send + Sync>>,
         waited: Option<Box<dyn Fn() + Send + Sync>>,
     }
 
@@ -225,20 +224,15 @@ pub(crate) mod resilience {
             Self { is_past: time.is_zero(), ..Self::default() }
         }
 
-        /// Tells before somebody waits, and when somebody has waited.
-        pub(crate) fn watched(
-            waits: impl Fn() + Send + Sync + 'static,
-            waited: impl Fn() + Send + Sync + 'static,
-        ) -> Self {
-            let (waits, waited) = (Some(Box::new(waits) as _), Some(Box::new(waited) as _));
-            Self { is_past: false, waits, waited }
+        /// Tells when somebody has waited.
+        pub(crate) fn watched(waited: impl Fn() + Send + Sync + 'static) -> Self {
+            Self { is_past: false, waited: Some(Box::new(waited)) }
         }
 
         pub(crate) async fn wait<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
             if self.is_past {
                 return at_once(pin!(outcome));
             }
-            self.waits.iter().for_each(|tell| tell());
             let outcome = outcome.await;
             self.waited.iter().for_each(|tell| tell());
             Some(outcome)
