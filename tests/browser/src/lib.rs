@@ -96,10 +96,12 @@ impl Browser {
         self.element(selector).await.text().await.expect("it has a text")
     }
 
-    /// Presses keys, wherever the focus is.
-    pub async fn press(&self, keys: impl Into<String>) {
-        let keys = keys.into();
-        self.driver.action_chain().send_keys(keys).perform().await.expect("keys are pressed");
+    /// Presses keys together, wherever the focus is.
+    pub async fn press(&self, keys: &[Key]) {
+        let chain = self.driver.action_chain();
+        let chain = keys.iter().fold(chain, |chain, key| chain.key_down(key.value()));
+        let chain = keys.iter().rev().fold(chain, |chain, key| chain.key_up(key.value()));
+        chain.perform().await.expect("keys can be pressed");
     }
 
     /// The value of an expression of JavaScript, awaited if it is a promise.

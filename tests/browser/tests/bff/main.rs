@@ -1,0 +1,225 @@
+//! The page of `examples/bff` in Chromium. The clock of the server stands still unless a test moves it.
+
+#[path = "../../../../examples/bff/app.rs"]
+mod app;
+mod server;
+
+use std::time::Duration;
+
+use app::{LIFE, MARGIN};
+use axum::{Router, response::Html, routing::get};
+use browser_tests::{Browser, Entry, Key};
+use serde_json::{Value, json};
+use server::Server;
+use tower_authlete::emulator::{Api, Fault};
+
+/// Alice, as a person logs her in.
+async fn log_in(browser: &Browser, server: &Server) {
+    browser.open(&server.url("localhost", "/")).await;
+    browser.wait_for_text("#logged-out", "Log in").await;
+    browser.click("#log-in button").await;
+    browser.wait_for_text("#subject", "alice").await;
+}
+
+async fn call(browser: &Browser, button: &str, response: &str) {
+    browser.click(button).await;
+    browser.wait_for_text("#calls li:first-child", response).await;
+}
+
+/// What the console got, but for responses of the API that are errors on purpose.
+async fn problems(browser: &Browser) -> Vec<Entry> {
+    let mut log = browser.log().await;
+    log.retain(|it| !(it.source == "network" && it.message.contains("/api/hello")));
+    log
+}
+
+#[tokio::test]
+async fn a_user_logs_in_calls_the_api_and_logs_out() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    assert_eq!(browser.text("#scopes").await, "profile\nreports.read");
+    call(&browser, "#call", "200").await;
+    assert!(browser.text("#calls li").await.contains("hello alice"));
+    assert_eq!(browser.text("#renewals").await, "0");
+
+    browser.click("#log-out").await;
+    browser.wait_for_text("#status", "You are logged out").await;
+    assert_eq!(browser.text("#logged-in").await, "");
+    assert_eq!(server.authlete.calls(Api::TokenRevoke), 1, "tokens are revoked at Authlete");
+    assert_eq!(server.sessions(), 0);
+    call(&browser, "#call", "401").await;
+    browser.wait_for_text("#status", "The API answered 401: log in first.").await;
+    assert_eq!(browser.text("#logged-in").await, "");
+    assert!(problems(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn ten_calls_at_once_cause_one_renewal() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    server.authlete.clock().advance(LIFE - MARGIN);
+    for renewals in 1..=2 {
+        call(&browser, "#call-ten", "10 of 10: hello alice").await;
+        browser.wait_for_text("#calls li:first-child", "after 1 renewal at Authlete").await;
+        assert_eq!(server.authlete.calls(Api::Token), renewals);
+        assert_eq!(browser.text("#renewals").await, renewals.to_string());
+        // The second time, the token has expired.
+        server.authlete.clock().advance(LIFE);
+    }
+    assert!(problems(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_page_shows_how_the_life_of_the_token_passes() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    browser.wait_for("document.querySelector('#life-bar').value < 20000").await;
+    browser.wait_for_text("#life", "19.").await;
+    // The server's time passes, and the page hears of it from the API.
+    server.authlete.clock().advance(LIFE - MARGIN - Duration::from_secs(1));
+    call(&browser, "#call", "200").await;
+    browser.wait_for_text("#life", "the next call renews it").await;
+    assert_eq!(server.authlete.calls(Api::Token), 0);
+    assert!(problems(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn no_token_reaches_the_browser_and_no_script_reads_the_cookie() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    server.authlete.clock().advance(LIFE);
+    call(&browser, "#call-ten", "after 1 renewal").await;
+    let reach = "(async () => ({
+        cookie: document.cookie,
+        page: document.documentElement.outerHTML,
+        stored: JSON.stringify([localStorage, sessionStorage]),
+        others: await Promise.all([indexedDB.databases(), caches.keys()]),
+    }))()";
+    let reach = browser.evaluate(reach).await;
+    assert_eq!(reach["cookie"], "");
+    assert_eq!(reach["stored"], "[{},{}]");
+    assert_eq!(reach["others"], json!([[], []]));
+    assert_eq!(browser.text("#cookies").await, "empty");
+
+    // Chromium accepts the cookie from http://localhost.
+    let cookies = browser.cookies().await;
+    let [cookie] = &cookies[..] else { panic!("{} cookies", cookies.len()) };
+    assert_eq!((cookie.name.as_str(), cookie.secure), ("__Host-bff", Some(true)));
+
+    let sent = server.sent();
+    assert!(sent.contains("hello alice") && sent.contains(&cookie.value), "responses are recorded");
+    let tokens = server.tokens();
+    assert_eq!(tokens.len(), 4, "two pairs of tokens");
+    for token in tokens {
+        let page = reach["page"].as_str().unwrap();
+        assert!(!page.contains(&token) && !sent.contains(&token) && cookie.value != token);
+    }
+    assert!(problems(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_cannot_log_out() {
+    let Some(browser) = Browser::start().await else { return };
+    let (server, other) = (Server::start().await, Server::serve(elsewhere()).await);
+    log_in(&browser, &server).await;
+    let logout = server.url("localhost", "/logout");
+    let post =
+        format!("fetch('{logout}', {{ method: 'POST', mode: 'no-cors', credentials: 'include' }})");
+    // The first is another site. The second is the same site, since ports make none: it has the cookie.
+    for (host, has_cookie) in [("127.0.0.1", false), ("localhost", true)] {
+        browser.open(&format!("http://{host}:{other}/")).await;
+        browser.evaluate(&format!("{post}.then(() => true)")).await;
+        assert_eq!(server.last(), ("POST /logout".to_owned(), has_cookie, 403), "{host}");
+    }
+    assert_eq!((server.sessions(), server.authlete.calls(Api::TokenRevoke)), (1, 0));
+    browser.open(&server.url("localhost", "/")).await;
+    browser.wait_for_text("#subject", "alice").await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_elsewhere_is_told() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    server.forget_sessions();
+    call(&browser, "#call", "401").await;
+    browser.wait_for_text("#status", "The session has ended").await;
+    browser.wait_for_text("#logged-out", "Log in").await;
+    assert!(browser.cookies().await.is_empty(), "the response removes it");
+    assert!(problems(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_outage_of_authlete_logs_nobody_out() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    server.authlete.clock().advance(LIFE);
+    server.authlete.fault(Fault::status(503).on(Api::Token));
+    call(&browser, "#call", "503").await;
+    assert!(browser.text("#calls li").await.contains("try again later"));
+    assert_eq!(browser.text("#subject").await, "alice");
+    server.authlete.clear_faults();
+    server.authlete.clock().advance(LIFE);
+    call(&browser, "#call", "200").await;
+}
+
+#[tokio::test]
+async fn everything_can_be_done_by_keyboard() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    browser.open(&server.url("localhost", "/")).await;
+    browser.wait_for_text("#logged-out", "Log in").await;
+    for key in [Key::Tab, Key::Down, Key::Enter] {
+        browser.press(&[key]).await;
+    }
+    browser.wait_for_text("#subject", "bob").await;
+    // The focus is where the next step begins.
+    browser.press(&[Key::Enter]).await;
+    browser.wait_for_text("#calls li", "hello bob").await;
+    browser.press(&[Key::Shift, Key::Tab]).await;
+    browser.press(&[Key::Enter]).await;
+    browser.wait_for_text("#status", "You are logged out").await;
+}
+
+#[tokio::test]
+async fn the_policy_of_the_page_allows_only_its_own_files() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    browser.open(&server.url("localhost", "/")).await;
+    browser.wait_for_text("#logged-out", "Log in").await;
+    assert!(problems(&browser).await.is_empty());
+    let script = "document.head.append(Object.assign(document.createElement('style'), { textContent: '*{}' }))";
+    browser.evaluate(script).await;
+    let log = problems(&browser).await;
+    assert!(log.iter().any(|it| it.message.contains("Content Security Policy")), "{log:?}");
+    let refused =
+        "(() => { try { document.body.innerHTML = '<b>' } catch (error) { return error.name } })()";
+    assert_eq!(browser.evaluate(refused).await, json!("TypeError"));
+}
+
+#[tokio::test]
+async fn the_page_fits_phones_and_desktops_in_light_and_dark() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    for width in [320, 390, 800, 1280] {
+        for scheme in ["light", "dark"] {
+            browser.resize(width, scheme).await;
+            log_in(&browser, &server).await;
+            call(&browser, "#call-ten", "10 of 10").await;
+            let fits = "document.documentElement.scrollWidth <= innerWidth && innerWidth";
+            assert_eq!(browser.evaluate(fits).await, Value::from(width), "{scheme}");
+            browser.click("#log-out").await;
+            browser.wait_for_text("#status", "You are logged out").await;
+        }
+    }
+}
+
+/// A page that is not the server's.
+fn elsewhere() -> Router {
+    Router::new().route("/", get(|| async { Html("<title>elsewhere</title>") }))
+}
