@@ -108,10 +108,10 @@ impl<St: SessionStore> Bff<St> {
 
     /// The tokens that a log-in leaves the server with.
     ///
-    /// An application has no such function. Its `/login` redirects the browser to the authorization endpoint
-    /// (RFC 6749 §4.1.1; Authlete's `/auth/authorization` is what serves it), which authenticates the user.
-    /// It exchanges the code that it gets for tokens (`/auth/token`), and makes of the answer
-    /// `SessionTokens::from_response`.
+    /// An application has no such function, since the user is authenticated elsewhere: its `/login` redirects
+    /// the browser to your authorization endpoint (RFC 6749 §4.1.1), which uses Authlete's
+    /// `/auth/authorization`. Then the browser is redirected back with a code, which the application exchanges
+    /// for tokens at your token endpoint.
     async fn tokens_of(&self, user: User) -> SessionTokens {
         let (subject, scopes) = match user {
             User::Alice => ("alice", vec!["profile", "reports.read"]),

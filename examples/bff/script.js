@@ -40,7 +40,6 @@ async function send(method, path, body) {
 
 function say(text, kind = "") {
   const status = $("status");
-  status.hidden = !text;
   status.className = `notice ${kind}`;
   status.textContent = text;
 }
@@ -58,7 +57,7 @@ function show(told) {
     $("subject").textContent = session.subject;
     $("scopes").replaceChildren(...session.scopes.map((scope) => element("li", scope)));
     $("renewals").textContent = session.renewals;
-    $("margin").textContent = seconds(session.marginMs);
+    $("margin").textContent = `${session.marginMs / 1000} s`;
     const age = session.lifeMs - session.expiresInMs;
     $("issued").textContent = timeOfDay(new Date(Date.now() - age));
     $("life-bar").max = session.lifeMs;

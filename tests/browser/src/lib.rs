@@ -12,9 +12,14 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     str::FromStr,
+    thread,
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::prelude::*;
@@ -45,7 +50,7 @@ pub struct Browser {
     // Dropped in this order.
     _chromedriver: Process,
     _chromium: Process,
-    _profile: TempDir,
+    _profile: Profile,
 }
 
 impl Browser {
@@ -56,11 +61,12 @@ impl Browser {
     pub async fn start() -> Option<Self> {
         let chromium = programs::find("chromium", "chromium")?;
         let chromedriver = programs::find("chromedriver", "chromium-driver")?;
-        let profile = tempfile::tempdir().expect("a folder for the profile");
-        let folder = profile.path();
+        let profile = Profile(tempfile::tempdir().expect("a folder for the profile"));
+        let folder = profile.0.path();
 
         let mut browser = Command::new(chromium);
         browser.args(FLAGS).arg(format!("--user-data-dir={}", folder.display()));
+        browser.env("TMPDIR", folder);
         let browser = Process::start(browser.arg("about:blank"), &folder.join("chromium.log"));
         // Its first line is the port.
         let devtools: u16 = number(&folder.join("DevToolsActivePort"), "").await;
@@ -159,6 +165,7 @@ impl Browser {
             let done = self.driver.cdp().send_raw(method, parameters).await;
             done.unwrap_or_else(|error| panic!("{method}: {error}"));
         }
+        self.wait_for(&format!("innerWidth === {width}")).await;
     }
 
     /// A picture of the whole page, as PNG.
@@ -207,6 +214,22 @@ async fn number<T: FromStr>(file: &Path, mark: &str) -> T {
     }
 }
 
+/// A folder that is removed when this is dropped.
+struct Profile(TempDir);
+
+impl Drop for Profile {
+    /// Processes of Chromium that end after it still write files while others are removed.
+    fn drop(&mut self) {
+        let start = Instant::now();
+        while fs::remove_dir_all(self.0.path()).is_err() && self.0.path().exists() {
+            if start.elapsed() > PATIENCE {
+                return;
+            }
+            thread::sleep(STEP);
+        }
+    }
+}
+
 /// A process that ends when this is dropped.
 struct Process(Child);
 
@@ -221,7 +244,15 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Chromium gets the time to end its own processes, which would go on to write into the profile.
     fn drop(&mut self) {
+        let id = i32::try_from(self.0.id()).map(Pid::from_raw);
+        // An error means that it has ended.
+        let asked = id.is_ok_and(|id| kill(id, Signal::SIGTERM).is_ok());
+        let start = Instant::now();
+        while asked && start.elapsed() < PATIENCE && matches!(self.0.try_wait(), Ok(None)) {
+            thread::sleep(STEP);
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

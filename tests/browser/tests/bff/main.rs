@@ -9,7 +9,7 @@ use std::time::Duration;
 use app::{LIFE, MARGIN};
 use axum::{Router, response::Html, routing::get};
 use browser_tests::{Browser, Entry, Key};
-use serde_json::{Value, json};
+use serde_json::json;
 use server::Server;
 use tower_authlete::emulator::{Api, Fault};
 
@@ -21,9 +21,15 @@ async fn log_in(browser: &Browser, server: &Server) {
     browser.wait_for_text("#subject", "alice").await;
 }
 
-async fn call(browser: &Browser, button: &str, response: &str) {
+/// Clicks a button that calls the API, and waits for the line that tells the outcome.
+async fn call(browser: &Browser, button: &str, outcome: &str) {
+    let lines = browser.evaluate("document.querySelector('#calls').childElementCount").await;
     browser.click(button).await;
-    browser.wait_for_text("#calls li:first-child", response).await;
+    browser
+        .wait_for(&format!("document.querySelector('#calls').childElementCount > {lines}"))
+        .await;
+    let line = browser.text("#calls li:first-child").await;
+    assert!(line.contains(outcome), "{line}");
 }
 
 /// What the console got, but for responses of the API that are errors on purpose.
@@ -62,7 +68,8 @@ async fn ten_calls_at_once_cause_one_renewal() {
     server.authlete.clock().advance(LIFE - MARGIN);
     for renewals in 1..=2 {
         call(&browser, "#call-ten", "10 of 10: hello alice").await;
-        browser.wait_for_text("#calls li:first-child", "after 1 renewal at Authlete").await;
+        let line = browser.text("#calls li:first-child").await;
+        assert!(line.contains("after 1 renewal at Authlete"), "{line}");
         assert_eq!(server.authlete.calls(Api::Token), renewals);
         assert_eq!(browser.text("#renewals").await, renewals.to_string());
         // The second time, the token has expired.
@@ -203,20 +210,50 @@ async fn the_policy_of_the_page_allows_only_its_own_files() {
 }
 
 #[tokio::test]
-async fn the_page_fits_phones_and_desktops_in_light_and_dark() {
+async fn repeated_calls_renew_the_token_without_a_click() {
     let Some(browser) = Browser::start().await else { return };
     let server = Server::start().await;
-    for width in [320, 390, 800, 1280] {
-        for scheme in ["light", "dark"] {
-            browser.resize(width, scheme).await;
-            log_in(&browser, &server).await;
-            call(&browser, "#call-ten", "10 of 10").await;
-            let fits = "document.documentElement.scrollWidth <= innerWidth && innerWidth";
-            assert_eq!(browser.evaluate(fits).await, Value::from(width), "{scheme}");
-            browser.click("#log-out").await;
-            browser.wait_for_text("#status", "You are logged out").await;
-        }
+    log_in(&browser, &server).await;
+    server.authlete.clock().advance(LIFE);
+    browser.click("#repeat").await;
+    browser.wait_for_text("#calls", "after 1 renewal at Authlete").await;
+    browser.click("#log-out").await;
+    browser.wait_for_text("#status", "You are logged out").await;
+    assert_eq!(browser.evaluate("document.querySelector('#repeat').checked").await, false);
+}
+
+#[tokio::test]
+async fn the_page_fits_phones_and_desktops() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    log_in(&browser, &server).await;
+    call(&browser, "#call-ten", "10 of 10").await;
+    fits(&browser).await;
+    browser.click("#log-out").await;
+    browser.wait_for_text("#status", "You are logged out").await;
+    fits(&browser).await;
+}
+
+/// Nothing has to be scrolled sideways.
+async fn fits(browser: &Browser) {
+    for width in [320, 390, 840, 1280] {
+        browser.resize(width, "light").await;
+        let page = browser.evaluate("[innerWidth, document.documentElement.scrollWidth]").await;
+        assert_eq!(page, json!([width, width]));
     }
+}
+
+#[tokio::test]
+async fn the_page_is_dark_where_dark_is_preferred() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = Server::start().await;
+    browser.open(&server.url("localhost", "/")).await;
+    let colors = "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.body))";
+    browser.resize(1280, "light").await;
+    let light = browser.evaluate(colors).await;
+    browser.resize(1280, "dark").await;
+    let dark = browser.evaluate(colors).await;
+    assert!(light[0] != dark[0] && light[1] != dark[1], "{light} {dark}");
 }
 
 /// A page that is not the server's.
