@@ -13,6 +13,23 @@ impl Key {
         std::array::from_fn(|it| u64::from_be_bytes(words[it]))
     }
 
+    /// Between half of a time and all of it, so that what begins at once for many keys does not end at once.
+    #[inline]
+    pub(super) fn part_of(&self, millis: u64) -> u64 {
+        // At most a day.
+        millis * (256 + self.prefix() % 256) / 512
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// A part of it, as evenly spread as all of it.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

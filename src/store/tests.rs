@@ -16,7 +16,7 @@ fn store() -> (Arc<TokenStore>, Key) {
     let keys = KeySpace::new(&[0; 32], "a");
     let key = keys.key("token");
     let clock = Clock::frozen(std::time::SystemTime::UNIX_EPOCH + MINUTE);
-    (Arc::new(TokenStore::new(keys, clock, policy, Arc::new(Epochs::new()), 10)), key)
+    (Arc::new(TokenStore::new(keys, clock, policy, Arc::new(Epochs::new()), 10, None)), key)
 }
 
 fn good() -> Verdict {
