@@ -26,7 +26,7 @@ impl HealthRecord {
             last_success: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
             credentials_refused: AtomicBool::new(false),
-            breaker: CircuitBreaker::new(breaker),
+            breaker: CircuitBreaker::new(breaker, "Authlete"),
         }
     }
 
