@@ -7,9 +7,9 @@
 //! Open the address that it prints, and log in, call the API, watch the renewal, log out. It runs on an
 //! emulator of its own. `PORT` is where it listens (default 3000; 0 picks a port).
 //!
-//! The cookie's name begins with `__Host-`, so browsers accept it over HTTPS only, but for `localhost`, which
-//! Chromium and Firefox trust over HTTP, too. For other browsers (Safari) and other hosts, put a proxy that
-//! terminates TLS in front.
+//! The cookie's name begins with `__Host-`, so browsers accept it over HTTPS only. Chromium makes an exception
+//! for `localhost`. In a browser that makes none the page says so: put a proxy that terminates TLS in front,
+//! and let it pass on `Host` and `Origin` unchanged.
 
 mod app;
 

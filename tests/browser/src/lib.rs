@@ -23,15 +23,16 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::prelude::*;
-pub use thirtyfour::{By, Key, WebElement};
+pub use thirtyfour::{Cookie, Key};
 
 /// The bound of all waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// As root and without a desktop; without calls of its own to the network.
-const FLAGS: [&str; 10] = [
+/// As root and without a desktop; without calls of its own to the network. The hosts below `.test` (RFC 6761)
+/// are this machine, and are not as trustworthy as `localhost`.
+const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -42,6 +43,7 @@ const FLAGS: [&str; 10] = [
     "--disable-sync",
     "--disable-breakpad",
     "--remote-debugging-port=0",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
 /// A browser with a new profile, and one tab.
@@ -88,7 +90,7 @@ impl Browser {
     }
 
     /// The element that a CSS selector finds.
-    pub async fn element(&self, selector: &str) -> WebElement {
+    async fn element(&self, selector: &str) -> WebElement {
         let found = self.driver.find(By::Css(selector)).await;
         found.unwrap_or_else(|error| panic!("no element {selector}: {error}"))
     }
@@ -150,7 +152,7 @@ impl Browser {
     }
 
     /// All cookies of the page, also those that scripts cannot read.
-    pub async fn cookies(&self) -> Vec<thirtyfour::Cookie> {
+    pub async fn cookies(&self) -> Vec<Cookie> {
         self.driver.get_all_cookies().await.expect("the driver lists cookies")
     }
 
@@ -166,11 +168,6 @@ impl Browser {
             done.unwrap_or_else(|error| panic!("{method}: {error}"));
         }
         self.wait_for(&format!("innerWidth === {width}")).await;
-    }
-
-    /// A picture of the whole page, as PNG.
-    pub async fn picture(&self) -> Vec<u8> {
-        self.driver.screenshot_as_png().await.expect("a picture")
     }
 }
 
