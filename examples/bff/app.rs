@@ -102,7 +102,7 @@ impl<St: SessionStore> Bff<St> {
             "expiresInMs": rest.map(millis),
             "lifeMs": millis(LIFE),
             "marginMs": millis(MARGIN),
-            "renewals": self.authlete.calls(Api::Token),
+            "refreshRequests": self.authlete.calls(Api::Token),
         })
     }
 

@@ -12,8 +12,10 @@ const $ = (id) => document.getElementById(id);
 let session = null;
 /** When it said so, by `performance.now()`. */
 let toldAt = 0;
-/** Whether something that the user asked for is under way. */
-let busy = false;
+/** What the user asked for last; it begins when what came before has ended. */
+let last = Promise.resolve();
+/** How much of that has not ended. */
+let pending = 0;
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -56,7 +58,7 @@ function show(told) {
   if (session) {
     $("subject").textContent = session.subject;
     $("scopes").replaceChildren(...session.scopes.map((scope) => element("li", scope)));
-    $("renewals").textContent = session.renewals;
+    $("refreshes").textContent = session.refreshRequests;
     $("margin").textContent = `${session.marginMs / 1000} s`;
     const age = session.lifeMs - session.expiresInMs;
     $("issued").textContent = timeOfDay(new Date(Date.now() - age));
@@ -75,7 +77,7 @@ function tick() {
   $("life-bar").value = left;
   $("logged-in").classList.toggle("due", due);
   const rest = left > 0 ? `${seconds(left)} left` : "expired";
-  $("life").textContent = due ? `${rest}: the next call renews it` : rest;
+  $("life").textContent = due ? `${rest}: renewal due` : rest;
 }
 
 /** What a malicious script in this page would find. */
@@ -107,54 +109,61 @@ async function call(count) {
   const told = responses.flatMap(({ status, body }) => (status === 200 ? [body.session] : []));
   const text = count > 1 ? `${told.length} of ${count}: ${meaning(worst)}` : meaning(worst);
 
-  // Responses overtake each other. Renewals only become more, and the newest token has the most life.
-  const renewals = Math.max(...told.map((it) => it.renewals));
+  // Responses overtake each other. The count only grows, and the newest token has the most life.
+  const refreshRequests = Math.max(...told.map((it) => it.refreshRequests));
   const expiresInMs = Math.max(...told.map((it) => it.expiresInMs));
-  const more = session && told.length ? renewals - session.renewals : 0;
-  note(worst.status, text, more ? `after ${plural(more, "renewal")} at Authlete` : "");
+  const more = session && told.length ? refreshRequests - session.refreshRequests : 0;
+  note(worst.status, text, more ? `after ${plural(more, "refresh request")} to Authlete` : "");
 
   if (worst.status === 401) {
     const ended = session !== null;
     show(null);
     say(ended ? "The session has ended: log in again." : "The API answered 401: log in first.", "warn");
   } else if (told.length) {
-    show({ ...told[0], renewals, expiresInMs });
+    show({ ...told[0], refreshRequests, expiresInMs });
     say("");
   }
 }
 
+/** Asks the server for the session. */
+async function load() {
+  const { status, body } = await send("GET", "/session");
+  show(status === 200 ? body : null);
+  say("");
+  if (status !== 200 && status !== 401) sayFailure("The session is unknown", status);
+}
+
 async function logIn(form) {
+  if (session) return;
   const { status } = await send("POST", "/login", new URLSearchParams(new FormData(form)));
   if (status !== 204) return sayFailure("You are not logged in", status);
-  const { body } = await send("GET", "/session");
-  show(body);
-  if (body) {
-    say("");
-    return $("call").focus();
-  }
-  say("This browser did not keep the session's cookie. Browsers accept it over HTTPS, and some of them "
+  await load();
+  if (session) return $("call").focus();
+  if (!$("status").textContent) say("This browser did not keep the session's cookie. Browsers accept it over HTTPS, and some of them "
     + "from http://localhost, too: open that, or put a proxy that terminates TLS in front.", "bad");
 }
 
 async function logOut() {
+  if (!session) return;
   const { status } = await send("POST", "/logout");
   if (status !== 204) return sayFailure("You may still be logged in", status);
   show(null);
   say("You are logged out. The tokens are revoked at Authlete.", "good");
-  $("log-in").elements.user[0].focus();
+  $("log-in").querySelector(":checked").focus();
 }
 
 /** Runs one thing at a time. */
-async function run(action) {
-  if (busy) return;
-  busy = true;
+function run(action) {
+  pending += 1;
   document.body.setAttribute("aria-busy", "true");
-  try {
-    await action();
-  } finally {
-    busy = false;
-    document.body.removeAttribute("aria-busy");
-  }
+  const failed = (error) => {
+    console.error(error);
+    say("This page failed: reload it.", "bad");
+  };
+  last = last.then(action).catch(failed).finally(() => {
+    pending -= 1;
+    if (pending === 0) document.body.removeAttribute("aria-busy");
+  });
 }
 
 $("log-in").addEventListener("submit", (event) => {
@@ -166,11 +175,7 @@ $("call").addEventListener("click", () => run(() => call(1)));
 $("call-ten").addEventListener("click", () => run(() => call(10)));
 setInterval(tick, 100);
 setInterval(() => {
-  if ($("repeat").checked && !document.hidden) run(() => call(1));
+  if ($("repeat").checked && !document.hidden && pending === 0) run(() => call(1));
 }, REPEAT_MS);
 
-run(async () => {
-  const { status, body } = await send("GET", "/session");
-  show(status === 200 ? body : null);
-  if (status !== 200 && status !== 401) sayFailure("The session is unknown", status);
-});
+run(load);

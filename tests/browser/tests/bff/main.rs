@@ -47,7 +47,7 @@ async fn a_user_logs_in_calls_the_api_and_logs_out() {
     assert_eq!(browser.text("#scopes").await, "profile\nreports.read");
     call(&browser, "#call", "200").await;
     assert!(browser.text("#calls li").await.contains("hello alice"));
-    assert_eq!(browser.text("#renewals").await, "0");
+    assert_eq!(browser.text("#refreshes").await, "0");
 
     browser.click("#log-out").await;
     browser.wait_for_text("#status", "You are logged out").await;
@@ -66,12 +66,12 @@ async fn ten_calls_at_once_cause_one_renewal() {
     let server = Server::start().await;
     log_in(&browser, &server).await;
     server.authlete.clock().advance(LIFE - MARGIN);
-    for renewals in 1..=2 {
+    for refreshes in 1..=2 {
         call(&browser, "#call-ten", "10 of 10: hello alice").await;
         let line = browser.text("#calls li:first-child").await;
-        assert!(line.contains("after 1 renewal at Authlete"), "{line}");
-        assert_eq!(server.authlete.calls(Api::Token), renewals);
-        assert_eq!(browser.text("#renewals").await, renewals.to_string());
+        assert!(line.contains("after 1 refresh request to Authlete"), "{line}");
+        assert_eq!(server.authlete.calls(Api::Token), refreshes);
+        assert_eq!(browser.text("#refreshes").await, refreshes.to_string());
         // The second time, the token has expired.
         server.authlete.clock().advance(LIFE);
     }
@@ -90,7 +90,7 @@ async fn the_page_shows_how_the_life_of_the_token_passes() {
     // The server's time passes, and the page hears of it from the API.
     server.authlete.clock().advance(LIFE - MARGIN - Duration::from_secs(1));
     call(&browser, "#call", "200").await;
-    browser.wait_for_text("#life", "the next call renews it").await;
+    browser.wait_for_text("#life", "renewal due").await;
     assert_eq!(server.authlete.calls(Api::Token), 0);
     assert!(problems(&browser).await.is_empty());
 }
@@ -101,7 +101,7 @@ async fn no_token_reaches_the_browser_and_no_script_reads_the_cookie() {
     let server = Server::start().await;
     log_in(&browser, &server).await;
     server.authlete.clock().advance(LIFE);
-    call(&browser, "#call-ten", "after 1 renewal").await;
+    call(&browser, "#call-ten", "after 1 refresh request").await;
     let reach = "(async () => ({
         cookie: document.cookie,
         page: document.documentElement.outerHTML,
@@ -232,7 +232,7 @@ async fn repeated_calls_renew_the_token_without_a_click() {
     log_in(&browser, &server).await;
     server.authlete.clock().advance(LIFE);
     browser.click("#repeat").await;
-    browser.wait_for_text("#calls", "after 1 renewal at Authlete").await;
+    browser.wait_for_text("#calls", "after 1 refresh request to Authlete").await;
     browser.click("#log-out").await;
     browser.wait_for_text("#status", "You are logged out").await;
     assert_eq!(browser.evaluate("document.querySelector('#repeat').checked").await, false);
