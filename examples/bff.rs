@@ -1,7 +1,7 @@
 //! A backend for a frontend: the browser has a cookie, the tokens are here.
 //!
 //! ```sh
-//! cargo run --example bff --features emulator
+//! cargo run --example bff --features emulator,session
 //! ```
 //!
 //! A browser's access token expires under it while ten of its requests are under way. They cause one

@@ -80,7 +80,8 @@ pub struct Dpop {
     pub(crate) verify_remotely: bool,
     pub(crate) required: bool,
     replays: Arc<dyn ReplayStore>,
-    nonces: Option<(Secret, Duration)>,
+    nonce_key: Option<Secret>,
+    nonce_life: Option<Duration>,
 }
 
 /// An algorithm of a proof's signature (RFC 7518 §3.1, RFC 8037, RFC 9864).
@@ -134,7 +135,8 @@ impl Dpop {
             verify_remotely: false,
             required: false,
             replays: Arc::new(MemoryReplays::default()),
-            nonces: None,
+            nonce_key: None,
+            nonce_life: None,
         }
     }
 
@@ -173,11 +175,24 @@ impl Dpop {
         Self { replays: Arc::new(store), ..self }
     }
 
-    /// Demands that proofs hold a nonce of ours (RFC 9449 §9), which changes every `life` and is
-    /// accepted for another `life`. Servers that share the key (at least 32 bytes) accept each other's.
+    /// Demands that proofs contain a nonce of this server (RFC 9449 §9), which is derived from this key and
+    /// the time. Servers that share the key accept each other's nonces. Default: no nonce is demanded; at least
+    /// 32 bytes, which should be random.
     #[must_use]
-    pub fn nonces(self, key: impl Into<Secret>, life: Duration) -> Self {
-        Self { nonces: Some((key.into(), life)), ..self }
+    pub fn nonce_key(self, key: impl Into<Secret>) -> Self {
+        Self { nonce_key: Some(key.into()), ..self }
+    }
+
+    /// How often the nonce changes. A nonce is accepted for as long again after the change. Only with
+    /// [`nonce_key`](Self::nonce_key). Default: 60 s; at least 1 s.
+    #[must_use]
+    pub fn nonce_life(self, nonce_life: Duration) -> Self {
+        Self { nonce_life: Some(nonce_life), ..self }
+    }
+
+    /// The names of the algorithms that are accepted.
+    pub(crate) fn algorithm_names(&self) -> impl Iterator<Item = &'static str> {
+        self.algorithms.iter().map(|algorithm| algorithm.name())
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -196,19 +211,31 @@ impl Dpop {
             let problem = format!("{} ms", self.iat_tolerance.as_millis());
             problems.add("dpop.iat_tolerance", problem, "give between 1 s and 10 minutes");
         }
-        let Some((key, life)) = &self.nonces else { return };
-        let length = key.expose().len();
-        if length < 32 || life.as_secs() == 0 {
-            let problem = format!("a key of {length} bytes for {} s", life.as_secs());
-            let remedy = "give a key of 32 random bytes or more, and at least a second";
-            problems.add("dpop.nonces", problem, remedy);
+        self.validate_nonces(problems);
+    }
+
+    fn validate_nonces(&self, problems: &mut Problems) {
+        let length = self.nonce_key.as_ref().map(|key| key.expose().len());
+        if let Some(length) = length.filter(|length| *length < 32) {
+            let remedy = "give a key of 32 random bytes or more";
+            problems.add("dpop.nonce_key", format!("{length} bytes"), remedy);
+        }
+        let Some(life) = self.nonce_life else { return };
+        if life < Duration::from_secs(1) {
+            let problem = format!("{} ms", life.as_millis());
+            problems.add("dpop.nonce_life", problem, "give at least a second");
+        }
+        if length.is_none() {
+            let remedy = "give a nonce_key, without which no nonce is demanded";
+            problems.add("dpop.nonce_life", "without a key", remedy);
         }
     }
 
     /// The settings, which are valid, in the form that requests need.
     pub(crate) fn build(self) -> Prover {
-        let nonces = self.nonces.as_ref();
-        let nonces = nonces.map(|(key, life)| Nonces::new(key.expose().as_bytes(), *life));
+        let life = self.nonce_life.unwrap_or(Duration::from_secs(60));
+        let key = self.nonce_key.as_ref();
+        let nonces = key.map(|key| Nonces::new(key.expose().as_bytes(), life));
         Prover { settings: self, nonces, latest: AtomicU64::new(0) }
     }
 }
@@ -282,7 +309,7 @@ struct Claims {
 impl Prover {
     /// The names of the algorithms, as challenges list them (RFC 9449 §7.1).
     pub(crate) fn algorithms(&self) -> String {
-        let names: Vec<_> = self.settings.algorithms.iter().map(|it| it.name()).collect();
+        let names: Vec<_> = self.settings.algorithm_names().collect();
         names.join(" ")
     }
 

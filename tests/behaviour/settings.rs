@@ -88,7 +88,8 @@ fn all_wrong(layer: AuthLayerBuilder) -> AuthLayerBuilder {
     let hosts = ["s3cr3t/", "api.example.com", "*"];
     let dpop = Dpop::for_origin(Origin::forwarded_by(["nowhere"], hosts))
         .algorithms([])
-        .nonces("s3cr3t", SECOND);
+        .nonce_key("s3cr3t")
+        .nonce_life(SECOND / 2);
     layer
         .cache(cache)
         .resilience(resilience)
