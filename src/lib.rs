@@ -92,6 +92,20 @@ pub mod delegate;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 pub mod endpoint;
+// Its code blocks use all features.
+#[cfg(any(
+    doc,
+    all(
+        doctest,
+        feature = "axum",
+        feature = "dpop",
+        feature = "emulator",
+        feature = "jwt",
+        feature = "session",
+        feature = "tower-sessions",
+    )
+))]
+pub mod guide;
 mod introspect;
 pub mod layer;
 pub mod lifecycle;

@@ -34,6 +34,21 @@ const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";
 ///     .build()?;
 /// # Ok::<(), tower_authlete::ConfigError>(())
 /// ```
+///
+/// | setting | unit | default | bounds |
+/// |---|---|---|---|
+/// | [`base_url`](Self::base_url) | URL | required | `https`, or `http` to this machine |
+/// | [`api_version`](Self::api_version) | [`ApiVersion`] | V3 | |
+/// | [`service_id`](Self::service_id) | | required | |
+/// | [`service_access_token`](Self::service_access_token) | | required for V3 | |
+/// | [`service_api_secret`](Self::service_api_secret) | | required for V2 | |
+/// | [`connect_timeout`](Self::connect_timeout) | duration | 1 s | more than 0 |
+/// | [`deadline`](Self::deadline) | duration | 3 s | more than 0 |
+/// | [`max_response_size`](Self::max_response_size) | bytes | 1 MiB | at least 1 |
+/// | [`user_agent`](Self::user_agent) | | `tower-authlete/` and the version | visible ASCII |
+/// | [`allow_plain_http`](Self::allow_plain_http) | | off | |
+/// | `root_certificate_pem` (feature `rustls`) | PEM | those of the operating system | |
+/// | [`transport`](Self::transport) | service | a pool of connections: [`Transport`] | |
 #[derive(Clone)]
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthleteBuilder {
