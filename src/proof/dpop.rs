@@ -46,22 +46,22 @@ const OLD: &str = "the DPoP proof is too old, or from the future";
 /// Members of a JWK that only its owner may know (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// How proofs of possession are checked.
+/// Settings of DPoP (RFC 9449).
 ///
-/// With it, the layer also accepts `Authorization: DPoP` with one `DPoP` header. Every proof is
-/// verified here: its key, signature, method, URL, time, token and that it has not been used before.
-/// The first proof of each token and key is sent to Authlete too, which knows whether the token is bound
-/// to the key; if so, further requests with proofs by the same key are answered from the cache.
+/// With them, the layer also accepts `Authorization: DPoP` with one `DPoP` header. Every proof is verified in
+/// this process: its key, signature, method, URL, time, token, and that it has not been used before. The first
+/// proof of each token and key is sent to Authlete too, which knows whether the token is bound to the key. If
+/// it is, further requests with proofs by that key are answered from the cache.
 ///
-/// A token that is bound is refused as a bearer token, because Authlete refuses it.
+/// A bound token that is presented as a bearer token is refused.
 ///
 /// A proof longer than 8 KiB, or with a `jti` longer than 512 bytes, is refused with 401.
 ///
-/// A used proof is refused whatever becomes of the time of day. So when this server's clock ran ahead, and
-/// proofs were used by it, they are refused after it is set back until it has caught up.
+/// A used proof stays used when the clock is set back. If this server's clock was ahead and is set back, all
+/// proofs are refused until it has caught up with the latest time at which one was used.
 ///
-/// If Authlete demands a nonce of its own, it is sent on in `DPoP-Nonce`, and proofs are sent to
-/// Authlete from then on, as only it knows which nonces are good.
+/// If Authlete demands a nonce, it is relayed in `DPoP-Nonce`. From then on, proofs are sent to Authlete, since
+/// only it knows which nonces are valid.
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, Dpop};
@@ -125,7 +125,7 @@ impl DpopAlgorithm {
 }
 
 impl Dpop {
-    /// At this public origin, which proofs have to be made for (`htu`).
+    /// Proofs must be made for this public origin (`htu`).
     #[must_use]
     pub fn for_origin(origin: impl Into<Origin>) -> Self {
         Self {
@@ -146,30 +146,29 @@ impl Dpop {
         Self { algorithms: algorithms.into_iter().collect(), ..self }
     }
 
-    /// How far the time of a proof (`iat`) may be from ours, either way: 1 s to 10 minutes. Default: 60 s.
+    /// How far the time of a proof (`iat`) may be from this server's, either way: 1 s to 10 minutes. Default: 60 s.
     #[must_use]
     pub fn iat_tolerance(self, iat_tolerance: Duration) -> Self {
         Self { iat_tolerance, ..self }
     }
 
-    /// Sends every proof to Authlete: no token that comes with one is let pass by what is cached.
+    /// Sends every proof to Authlete: no request with a proof is answered from the cache. Default: off.
     #[must_use]
     pub fn verify_remotely(self) -> Self {
         Self { verify_remotely: true, ..self }
     }
 
-    /// Refuses bearer tokens: every token has to come with a proof, by the key that it is bound to.
+    /// Refuses bearer tokens: every token must come with a proof by the key that it is bound to. Default: off.
     ///
     /// A token that is bound to no key is refused with 401, whatever proof it comes with (RFC 9449 §7.1).
-    /// Authlete's answer does not tell what a token is bound to. So when it says yes to a proof, it is also
-    /// asked without one, and has to say no: one more call for each answer that is not cached already.
+    /// Authlete's answer does not say what a token is bound to. So a token that it accepts with a proof is also
+    /// introspected without one, which must be refused: one more call for each answer that is not cached.
     #[must_use]
     pub fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// Where proofs are remembered that have been used. Default: [`MemoryReplays`], in this process
-    /// alone.
+    /// Where used proofs are recorded. Default: [`MemoryReplays`], for this process alone.
     #[must_use]
     pub fn replay_store(self, store: impl ReplayStore) -> Self {
         Self { replays: Arc::new(store), ..self }
