@@ -153,8 +153,8 @@ impl AuthleteBuilder {
 
     /// Allows `http://` to hosts other than loopback: tokens and credentials are then sent in clear text.
     /// Default: off.
-    pub fn allow_plain_http(mut self, allow: bool) -> Self {
-        self.allow_plain_http = allow;
+    pub fn allow_plain_http(mut self) -> Self {
+        self.allow_plain_http = true;
         self
     }
 
@@ -286,7 +286,7 @@ impl AuthleteBuilder {
         if is_loopback(authority.host()) || self.allow_plain_http {
             return Ok(base);
         }
-        let remedy = "use https://, or allow it by `allow_plain_http(true)`";
+        let remedy = "use https://, or allow it by `allow_plain_http()`";
         Err(ConfigError::new(BASE_URL, "plain http to another machine", remedy))
     }
 
@@ -446,7 +446,7 @@ mod tests {
         }
         for url in ["http://us.authlete.com", "http://127.0.0.1.example.com", "http://10.0.0.1"] {
             assert!(problem(complete().base_url(url)).contains("plain http"), "{url}");
-            assert!(complete().base_url(url).allow_plain_http(true).build().is_ok(), "{url}");
+            assert!(complete().base_url(url).allow_plain_http().build().is_ok(), "{url}");
         }
     }
 
