@@ -106,6 +106,7 @@ pub mod delegate;
 pub mod emulator;
 pub mod endpoint;
 // Its code blocks use all features.
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 #[cfg(any(
     doc,
     all(
