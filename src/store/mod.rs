@@ -134,7 +134,7 @@ impl TokenStore {
         now: Moment,
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
-        let tag = hot.tag(token.as_ref());
+        let tag = hot.tag(&token);
         let copy = hot.get(tag, |key, entry| {
             let usable = entry.is_of(binding) && entry.is_valid(now);
             usable.then(|| (*key, memory.hit(key, entry, now)))
