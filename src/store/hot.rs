@@ -65,8 +65,8 @@ impl HotCache {
     }
 
     #[inline]
-    pub(super) fn tag(&self, token: &[u8]) -> Tag {
-        let hash = self.tagger.hash(token);
+    pub(super) fn tag(&self, token: impl AsRef<[u8]>) -> Tag {
+        let hash = self.tagger.hash(token.as_ref());
         Tag(hash.h1, hash.h2)
     }
 
@@ -137,11 +137,11 @@ mod tests {
     fn tags_differ_by_token_and_nobody_can_foretell_them() {
         let new = || HotCache::new(1, Arc::new(Epochs::new()));
         let (one, other) = (new(), new());
-        let tags = ["", "token", "token2", "tokem"].map(|token| one.tag(token.as_bytes()));
+        let tags = ["", "token", "token2", "tokem"].map(|token| one.tag(token));
         for (index, tag) in tags.iter().enumerate() {
             assert!(!tags[..index].contains(tag), "{index}");
         }
-        assert!(one.tag(b"token") == tags[1] && other.tag(b"token") != tags[1]);
+        assert!(one.tag("token") == tags[1] && other.tag("token") != tags[1]);
     }
 
     #[test]

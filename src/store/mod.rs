@@ -147,7 +147,7 @@ impl TokenStore {
         now: Moment,
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
-        let tag = hot.tag(token.as_ref());
+        let tag = hot.tag(&token);
         // Before the copy's epoch: a loss of contact ends the use of copies before there is contact again.
         let in_contact = self.contact.lasts(now);
         let copy = hot.get(tag, |key, entry| {

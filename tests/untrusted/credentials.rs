@@ -18,7 +18,7 @@ pub fn credentials(input: &[u8]) {
     let head = RequestHead::of(&request);
     assert!(!format!("{head:?}").contains(MARK));
     match credentials::find(&sources, head, MAX_TOKEN_LENGTH) {
-        Ok(Some(token)) => assert!(is_token68(token.value), "{}", token.value),
+        Ok(Some(token)) => assert!(is_token68(token.text()), "{}", token.value.escape_ascii()),
         Ok(None) => {}
         Err(rejection) => refused(&rejection, head),
     }

@@ -41,6 +41,7 @@ fn extends_beside(name: &str, event: fn(&Arc<Layer>)) {
         ("ask and extend", Layer::extending as New),
         ("extend what is known", || Layer::extending().warmed()),
         ("ask and extend twice", || Layer::extending().failing()),
+        ("use what is known", || Layer::extending().warmed().introspected()),
     ] {
         explore(&format!("{kind}, {name}"), Some(2), move || {
             let layer = new();

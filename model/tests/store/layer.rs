@@ -25,7 +25,8 @@ use crate::{
     clock::Clock,
     introspect::{Presented, Remote},
     lifecycle::{
-        AccessTokenRotation, ExtendLifetime, Lifecycle, LifecycleParts, Lineages, PendingRotation,
+        AccessTokenRotation, Admits, ExtendLifetime, Lifecycle, LifecycleParts, Lineages,
+        PendingRotation,
     },
     observe::LogLimit,
     proof::{Proof, Prover, Settings},
@@ -174,6 +175,15 @@ impl Layer {
 
     pub(crate) fn warmed(self: Arc<Self>) -> Arc<Self> {
         assert_eq!(self.look().unwrap().facts, Facts::default());
+        self
+    }
+
+    /// One whose token was introspected for an extension lately, so that there is none for now.
+    pub(crate) fn introspected(self: Arc<Self>) -> Arc<Self> {
+        let (token, presented) = (self.look().unwrap(), self.presented(TOKEN));
+        let admits = || Box::new(|_: TokenInfo| false) as Admits;
+        let extension = self.lifecycle.extension(&token, presented, None, None, admits).unwrap();
+        block_on(extension.wait(token, Deadline::after(AGE)));
         self
     }
 
