@@ -19,10 +19,7 @@ pub(super) fn unique() -> [u8; 16] {
 /// The version of the protocol. Processes of another one share nothing with these.
 const VERSION: u8 = 1;
 
-/// Into how many buckets tokens fall. All keys of a bucket are in one slot of a cluster.
-pub(super) const BUCKETS: usize = 16;
-
-/// The keys of one service.
+/// The keys of one service. All keys of a [bucket](Key::bucket) are in one slot of a cluster.
 #[derive(Clone)]
 pub(super) struct Names {
     service: String,
@@ -62,9 +59,11 @@ impl Names {
     }
 
     pub(super) fn token(&self, key: &Key) -> TokenNames<'_> {
-        // Less than `BUCKETS`, so that it fits.
-        let bucket = (key.prefix() % BUCKETS as u64) as usize;
-        TokenNames { names: self, bucket, token: BASE64_URL_SAFE_NO_PAD.encode(key.bytes()) }
+        TokenNames {
+            names: self,
+            bucket: key.bucket(),
+            token: BASE64_URL_SAFE_NO_PAD.encode(key.bytes()),
+        }
     }
 }
 

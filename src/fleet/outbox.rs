@@ -18,12 +18,12 @@ use tokio::{
 
 use super::{
     link::Link,
-    names::{BUCKETS, Names, unique},
+    names::{Names, unique},
     scripts,
 };
 use crate::{
     clock::{Clock, DAY, Moment},
-    store::Key,
+    store::{BUCKETS, Key},
 };
 
 /// How many invalidations wait while Redis cannot be asked. Beyond, they become one of all tokens.

@@ -246,7 +246,8 @@ impl Reader {
         for log in reply.into_iter().flat_map(|reply| reply.keys) {
             let Some(place) = names.iter().position(|name| *name == log.key) else { continue };
             for record in log.ids {
-                if self.apply(&record, &mut known.places[place]) == Reading::Broken {
+                let bucket = self.buckets[place];
+                if self.apply(&record, bucket, &mut known.places[place]) == Reading::Broken {
                     return Ok(Reading::Broken);
                 }
             }
@@ -255,7 +256,7 @@ impl Reader {
     }
 
     /// Applies a record that continues the log.
-    fn apply(&self, record: &StreamId, place: &mut Place) -> Reading {
+    fn apply(&self, record: &StreamId, bucket: usize, place: &mut Place) -> Reading {
         if record.get::<u64>("n") != Some(place.number + 1) {
             return Reading::Broken;
         }
@@ -265,7 +266,7 @@ impl Reader {
         let own = record.get::<Vec<u8>>("o").is_some_and(|origin| origin == self.origin);
         let store = self.store.upgrade().filter(|_| !own);
         match (&generation, token) {
-            (Some(_), _) => store.iter().for_each(|store| store.invalidate_all_here()),
+            (Some(_), _) => store.iter().for_each(|store| store.invalidate_bucket_here(bucket)),
             (None, Some(key)) => {
                 store.iter().for_each(|store| store.invalidate_here(Key::of_bytes(key)));
             }

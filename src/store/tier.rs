@@ -95,7 +95,7 @@ pub(crate) enum Claim {
 pub(crate) struct Contact {
     /// Until when it does, by the monotonic clock (ms). Without a tier, for ever.
     until: AtomicU64,
-    /// What was decided before this moment may have been invalidated unheard (ms).
+    /// What was known before this moment may have been invalidated unheard (ms).
     doubt: AtomicU64,
     /// For how long (ms) what is in doubt is used.
     isolated_max_age: u64,
@@ -124,22 +124,22 @@ impl Contact {
         self.until.fetch_max(until, Ordering::AcqRel);
     }
 
-    /// What was decided before this moment is in doubt.
+    /// What was known before this moment is in doubt.
     pub(super) fn lose(&self, now: Moment) {
         self.doubt.fetch_max(now.monotonic, Ordering::AcqRel);
     }
 
-    /// The end of the use of what was decided then, if it is in doubt.
-    pub(super) fn end(&self, decided: Moment, now: Moment) -> Option<Moment> {
+    /// The end of the use of what was known since then, if it is in doubt.
+    pub(super) fn end(&self, since: u64, now: Moment) -> Option<Moment> {
         // First: who renews the contact has set the doubt before.
         let until = self.until.load(Ordering::Acquire);
         let doubt = self.doubt.load(Ordering::Acquire);
-        let since = if now.monotonic < until {
-            Some(doubt).filter(|doubt| decided.monotonic < *doubt)?
+        let in_doubt = if now.monotonic < until {
+            Some(doubt).filter(|doubt| since < *doubt)?
         } else {
-            until.max(doubt).max(decided.monotonic)
+            until.max(doubt).max(since)
         };
-        let monotonic = since.saturating_add(self.isolated_max_age);
+        let monotonic = in_doubt.saturating_add(self.isolated_max_age);
         Some(Moment { wall: u64::MAX, monotonic })
     }
 
@@ -162,8 +162,8 @@ mod tests {
         Contact::none(Duration::from_millis(50))
     }
 
-    fn end(contact: &Contact, decided: u64, now: u64) -> Option<u64> {
-        contact.end(at(decided), at(now)).map(|end| end.monotonic)
+    fn end(contact: &Contact, since: u64, now: u64) -> Option<u64> {
+        contact.end(since, at(now)).map(|end| end.monotonic)
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_before_a_loss_stays_in_doubt() {
+    fn what_was_known_before_a_loss_stays_in_doubt() {
         let contact = contact();
         contact.extend(1000);
         contact.lose(at(500));
