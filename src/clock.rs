@@ -78,6 +78,12 @@ impl Moment {
         Self { wall: self.wall.saturating_add(age), monotonic: self.monotonic.saturating_add(age) }
     }
 
+    /// The moment that is earlier by this age.
+    pub(crate) fn before(self, age: Duration) -> Self {
+        let age = span(age);
+        Self { wall: self.wall.saturating_sub(age), monotonic: self.monotonic.saturating_sub(age) }
+    }
+
     /// Whether it is past by either clock.
     #[inline]
     pub(crate) fn is_past(self, now: Self) -> bool {

@@ -37,6 +37,8 @@ mod health;
 mod jitter;
 mod policy;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::breaker::CircuitBreaker;
 pub(crate) use self::health::Availability;
 pub(crate) use self::policy::RetryMode;
 pub use self::{

@@ -29,11 +29,15 @@ mod builder;
 mod internal;
 mod interner;
 mod sets;
+#[cfg(feature = "redis")]
+mod shared;
 
 pub use self::builder::TokenInfoBuilder;
 pub(crate) use self::interner::Interner;
 use self::sets::Holds;
 pub use self::sets::{Properties, PropertiesError, Scopes};
+#[cfg(feature = "redis")]
+pub(crate) use self::shared::SharedToken;
 
 /// The facts of the access token that came with a request. Cloning is cheap.
 ///

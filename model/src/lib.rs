@@ -75,6 +75,13 @@ impl<T> ArcSwapOption<T> {
     }
 }
 
+pub mod time {
+    pub use ::std::time::*;
+
+    /// `tokio::time::sleep`: nothing takes time.
+    pub async fn sleep(_: Duration) {}
+}
+
 pub mod hash {
     pub use ::std::hash::*;
 
@@ -393,6 +400,12 @@ pub mod sync {
         pub struct Receiver<T>(Shared<T>);
 
         pub struct Ref<'r, T>(MutexGuard<'r, State<T>>);
+
+        impl<T> Sender<T> {
+            pub fn receiver_count(&self) -> usize {
+                Arc::strong_count(&self.0) - 1
+            }
+        }
 
         #[derive(Debug)]
         pub struct Closed;

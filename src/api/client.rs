@@ -54,7 +54,7 @@ pub(super) struct ClientParts {
     pub(crate) user_agent: HeaderValue,
     pub(crate) deadline: Duration,
     pub(crate) max_response_size: usize,
-    pub(crate) identity: [u8; 32],
+    pub(crate) service: [u8; 32],
     pub(crate) transport: BoxTransport,
 }
 
@@ -97,10 +97,9 @@ impl Authlete {
         Self(Arc::new(parts))
     }
 
-    /// A digest of base URL, API version, service and credentials. Clients of the same identity get the same
-    /// answers.
-    pub(crate) fn identity(&self) -> [u8; 32] {
-        self.0.identity
+    /// A digest of base URL and service ID. It stays the same when credentials change.
+    pub(crate) fn service(&self) -> [u8; 32] {
+        self.0.service
     }
 
     /// The longest time that a call can take.

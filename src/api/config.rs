@@ -214,7 +214,7 @@ impl AuthleteBuilder {
             let (base, version) = (base?, version?);
             Some(ClientParts {
                 root: self.root(&base, version),
-                identity: self.identity(&base, version),
+                service: self.service(&base),
                 credentials: credentials?,
                 user_agent: user_agent?,
                 deadline: self.deadline,
@@ -317,16 +317,10 @@ impl AuthleteBuilder {
         }
     }
 
-    /// See [`Authlete::identity`].
-    fn identity(&self, base: &Uri, version: ApiVersion) -> [u8; 32] {
+    /// See [`Authlete::service`].
+    fn service(&self, base: &Uri) -> [u8; 32] {
         let mut digest = Sha256::new();
-        for part in [
-            base.to_string().trim_end_matches('/'),
-            &version.to_string(),
-            &self.service_id,
-            self.service_access_token.expose(),
-            self.service_api_secret.expose(),
-        ] {
+        for part in [base.to_string().trim_end_matches('/'), &self.service_id] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
@@ -455,17 +449,18 @@ mod tests {
     }
 
     #[test]
-    fn each_service_and_credential_has_its_own_identity() {
-        let identity = |builder: AuthleteBuilder| builder.build().unwrap().identity();
-        let one = identity(complete());
-        assert_eq!(one, identity(complete().base_url("http://127.0.0.1:4000/")));
-        for other in [
-            complete().base_url("http://127.0.0.1:4001"),
-            complete().service_id("2"),
+    fn a_service_is_told_by_base_url_and_id_and_not_by_our_credentials() {
+        let service = |builder: AuthleteBuilder| builder.build().unwrap().service();
+        let one = service(complete());
+        for same in [
+            complete().base_url("http://127.0.0.1:4000/"),
             complete().service_access_token("other"),
             complete().api_version(ApiVersion::V2),
         ] {
-            assert_ne!(one, identity(other));
+            assert_eq!(one, service(same));
+        }
+        for other in [complete().base_url("http://127.0.0.1:4001"), complete().service_id("2")] {
+            assert_ne!(one, service(other));
         }
     }
 

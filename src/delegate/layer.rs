@@ -261,7 +261,7 @@ impl<S> Layer<S> for DelegateLayer {
     fn layer(&self, inner: S) -> Self::Service {
         let (authlete, clock) = (self.authlete.clone(), self.clock.clone());
         let tokens = DelegatedTokens::new(authlete, clock, self.life.max(SECOND), self.margin);
-        let keys = KeySpace::new(&self.authlete.identity(), "create", "delegated");
+        let keys = KeySpace::new(&self.authlete.service(), "delegated");
         let state = DelegateState { layer: self.clone(), keys, tokens: Arc::new(tokens) };
         DelegateService { inner, state: Arc::new(state) }
     }

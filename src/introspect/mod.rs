@@ -53,6 +53,16 @@ pub enum CheckApi {
     Update,
 }
 
+impl CheckApi {
+    #[cfg(feature = "redis")]
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Introspection => INTROSPECTION,
+            Self::Update => UPDATE,
+        }
+    }
+}
+
 /// Asks Authlete about tokens, within the limits of the policy.
 pub(crate) struct Introspector {
     authlete: Authlete,

@@ -57,7 +57,8 @@ impl AuthHandle {
     /// of calls in flight.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.introspector.health(self.store.len())
+        let health = self.introspector.health(self.store.len());
+        Health { is_isolated: self.store.is_isolated(), ..health }
     }
 
     /// Opens a connection to Authlete by a call without effect, so that the first request need not wait for
@@ -70,8 +71,8 @@ impl AuthHandle {
     }
 
     /// Revokes a token (`/auth/token/revoke`) by any value that it had in this process, of the last
-    /// 100 000 values. Returns how many tokens Authlete revoked: 0 if there was none, which is no error
-    /// (RFC 7009 §2.2).
+    /// 100 000 values. Tells how many tokens Authlete revoked: 0 if there was none, which is no error
+    /// (RFC 7009 §2.2); and whether other processes refuse the token, too.
     ///
     /// Once this has returned `Ok`, no request is admitted with the token here, not even by the response to a
     /// call in flight. The revocation is completed even if this future is dropped.
@@ -86,9 +87,15 @@ impl AuthHandle {
     /// # Errors
     /// If the call failed or was refused by Authlete. The token is invalidated nevertheless, and a value that
     /// a rotation gives it here later is revoked.
-    pub async fn revoke(&self, token: &str) -> Result<u64, Error> {
+    pub async fn revoke(&self, token: &str) -> Result<Revoked, Error> {
         let (lifecycle, token) = (self.lifecycle.clone(), Secret::from(token));
-        finish(async move { lifecycle.revoke(token.expose()).await }).await
+        let store = self.store.clone();
+        let work = async move {
+            let tokens = lifecycle.revoke(token.expose()).await?;
+            let all = store.has_reached_all().await;
+            Ok(Revoked { tokens, reach: if all { Reach::Fleet } else { Reach::Process } })
+        };
+        finish(work).await
     }
 }
 
@@ -96,6 +103,28 @@ impl fmt::Debug for AuthHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthHandle").finish_non_exhaustive()
     }
+}
+
+/// What a [revocation](AuthHandle::revoke) has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revoked {
+    /// How many tokens Authlete revoked.
+    pub tokens: u64,
+    /// Where the token is refused from now on.
+    pub reach: Reach,
+}
+
+/// How far an invalidation has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reach {
+    /// This process. Others accept the token for their `max_age` at most; those of a fleet hear of it as soon as
+    /// Redis can be asked.
+    Process,
+    /// All processes of the fleet that are connected to Redis: they hear of it within some ms. Others use what
+    /// they know for a bounded time.
+    Fleet,
 }
 
 /// Runs `work` to completion in a task of its own, even if the returned future is dropped: a token that is

@@ -21,7 +21,11 @@ mod service;
 
 pub(crate) use self::handle::finish;
 pub use self::{
-    auth::AuthLayer, builder::AuthLayerBuilder, future::AuthFuture, handle::AuthHandle,
-    require::RequireService, service::AuthService,
+    auth::AuthLayer,
+    builder::AuthLayerBuilder,
+    future::AuthFuture,
+    handle::{AuthHandle, Reach, Revoked},
+    require::RequireService,
+    service::AuthService,
 };
 pub use crate::introspect::CheckApi;

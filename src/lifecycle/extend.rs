@@ -16,7 +16,7 @@ use crate::{
     observe::limited,
     resilience::Deadline,
     single_flight::{Call, Join, Leader, SingleFlight},
-    store::{Key, Lease, PendingCheck, Update},
+    store::{Key, Lease, PendingCheck, Update, tier::Claim},
     token::TokenInfo,
     verdict::{self, Verdict},
     verify::revalidate,
@@ -226,9 +226,12 @@ impl ExtensionTask {
         let token = check.verdict().await?.ok().filter(|token| (self.admits)(token.clone()))?;
         let now = parts.clock.moment();
         let (until, expires_at) = extender.wants(&key, &token, now).zip(token.expires_at())?;
+        extender.tried.insert(key, now);
+        if !parts.store.claims(&key, Claim::Extend).await {
+            return None;
+        }
         // What was learnt or changed since the introspection is not undone by the update.
         let update = parts.store.begin_update_after(key, check)?;
-        extender.tried.insert(key, now);
         let request = TokenUpdateRequest::new()
             .access_token(presented.token())
             .access_token_expires_at(until);

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_all_its_values_since_the_first() {
-        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a", "b"));
+        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a"));
         let [one, two, three, other] = ["1", "2", "3", "4"].map(|it| keys.key(it));
         let begin = Moment { wall: 1, monotonic: 1 };
         let later = begin.after(Duration::from_secs(60));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_value_that_a_revoked_token_gets_is_told_to_be_revoked() {
-        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a", "b"));
+        let (lineages, keys) = (Lineages::new(None), KeySpace::new(&[0; 32], "a"));
         let [one, two] = ["1", "2"].map(|it| keys.key(it));
         lineages.end(&one, Moment::default());
         assert!(lineages.renew(&one, two, None, Moment::default()));

@@ -19,7 +19,7 @@ use crate::{
     observe::limited,
     resilience::Deadline,
     single_flight::{self, Join, Leader, SingleFlight},
-    store::{Alias, Key, Update},
+    store::{Alias, Key, Update, tier::Claim},
 };
 
 /// How many tokens get a new value at a time; further ones get theirs with a later request.
@@ -267,6 +267,9 @@ impl RotationTask {
     /// Asks for a new value.
     async fn renew(&self, token: &Secret) -> Option<Renewed> {
         let (parts, key) = (&*self.rotator.parts, self.key);
+        if !parts.store.claims(&key, Claim::Rotate).await {
+            return None;
+        }
         let request =
             TokenUpdateRequest::new().access_token(token).access_token_value_updated(true);
         let update = parts.store.begin_update(key);

@@ -27,6 +27,12 @@ pub(crate) fn full(limit: &'static str) {
     count("tower_authlete_full_total", "kind", limit);
 }
 
+/// Shared facts could not be read.
+#[cfg(feature = "redis")]
+pub(crate) fn unreadable() {
+    count("tower_authlete_degraded_total", "kind", "unreadable");
+}
+
 /// A precheck of this kind refused a token.
 pub(crate) fn prechecked(kind: &'static str) {
     count("tower_authlete_precheck_refused_total", "kind", kind);

@@ -29,6 +29,8 @@ pub enum BreakerState {
 }
 
 pub(crate) struct CircuitBreaker {
+    /// Whom the calls are made to, for the log.
+    callee: &'static str,
     /// After how many failures in a row it opens; more than [`Run::MOST`]: never.
     limit: u32,
     pause: Duration,
@@ -74,8 +76,9 @@ impl Run {
 }
 
 impl CircuitBreaker {
-    pub(super) fn new(settings: Breaker) -> Self {
+    pub(crate) fn new(settings: Breaker, callee: &'static str) -> Self {
         Self {
+            callee,
             limit: settings.after.map_or(u32::MAX, |failures| failures.min(Run::MOST)),
             pause: settings.pause,
             run: AtomicU64::new(0),
@@ -137,7 +140,7 @@ impl CircuitBreaker {
             return;
         }
         if self.is_open_after(self.run(now).failures) {
-            tracing::info!("Authlete answers again");
+            tracing::info!("{} answers again", self.callee);
         }
         self.run.store(0, Ordering::Release);
     }
@@ -161,7 +164,8 @@ impl CircuitBreaker {
         if before.is_ok_and(|before| Run::of(before, now).failures + 1 == self.limit) {
             tracing::warn!(
                 failures = self.limit,
-                "Authlete cannot be asked; further calls are refused until one is answered"
+                "{} cannot be asked; further calls are refused until one is answered",
+                self.callee
             );
         }
     }
@@ -192,10 +196,14 @@ impl Permit<'_> {
     /// Reports the outcome of the call. An error that concerns this call alone, rather than all calls, counts
     /// as an answer.
     pub(super) fn end(self, error: Option<&Error>, now: u64) {
-        match error.filter(|error| error.is_outage() || error.refuses_credentials()) {
-            Some(error) => {
-                self.breaker.failed(&self, error.retry_after().unwrap_or_default(), now);
-            }
+        let failure = error.filter(|error| error.is_outage() || error.refuses_credentials());
+        self.report(failure.map(|error| error.retry_after().unwrap_or_default()), now);
+    }
+
+    /// Reports an answer, or a failure with the shortest pause after it.
+    pub(crate) fn report(self, failure: Option<Duration>, now: u64) {
+        match failure {
+            Some(retry_after) => self.breaker.failed(&self, retry_after, now),
             None => self.breaker.answered(now),
         }
     }
@@ -219,7 +227,7 @@ mod tests {
 
     /// One that opens after two failures for a second.
     fn breaker() -> CircuitBreaker {
-        CircuitBreaker::new(Breaker::after(2))
+        CircuitBreaker::new(Breaker::after(2), "Authlete")
     }
 
     fn failure() -> Error {
@@ -339,7 +347,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_calls_are_always_made() {
-        let breaker = CircuitBreaker::new(Breaker::disabled());
+        let breaker = CircuitBreaker::new(Breaker::disabled(), "Authlete");
         (0..100).for_each(|_| fail(&breaker, START));
         assert_eq!(breaker.state(START), BreakerState::Closed);
         assert!(breaker.is_down(START) && !breaker.is_down(START + SECOND));

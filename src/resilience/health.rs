@@ -26,7 +26,7 @@ impl HealthRecord {
             last_success: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
             credentials_refused: AtomicBool::new(false),
-            breaker: CircuitBreaker::new(breaker),
+            breaker: CircuitBreaker::new(breaker, "Authlete"),
         }
     }
 
@@ -70,6 +70,7 @@ impl HealthRecord {
             credentials_refused: self.credentials_refused(),
             entries,
             in_flight,
+            is_isolated: false,
         }
     }
 }
@@ -115,6 +116,9 @@ pub struct Health {
     pub entries: u64,
     /// The number of calls in flight.
     pub in_flight: usize,
+    /// Whether the layer belongs to a fleet and hears of no invalidations at present: Redis cannot be reached. It
+    /// serves requests all the same.
+    pub is_isolated: bool,
 }
 
 impl Health {

@@ -60,6 +60,9 @@ const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 /// have the session's cookie and an `Origin` (or `Sec-Fetch-Site`) other than this host: browsers send the
 /// cookie with them from other hosts of the same site. Other requests of safe methods from the same site
 /// have the cookie and pass: they must not change anything.
+///
+/// Routes outside of the layer, such as those that [begin](Sessions::begin) and [end](Sessions::end) sessions,
+/// need a [`CsrfLayer`] of their own.
 pub struct SessionLayer<St> {
     renewal: Arc<Renewal<St>>,
     cookie: Cookie,

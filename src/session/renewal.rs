@@ -57,7 +57,7 @@ impl<St: SessionStore> Renewal<St> {
         let log = LogLimit::new(&times.clock);
         let store = Bounded::new(store, times.store_deadline);
         Self {
-            keys: KeySpace::new(&authlete.identity(), "token", "session"),
+            keys: KeySpace::new(&authlete.service(), "session"),
             saved: Saved::new(store, authlete.clone(), log.clone()),
             authlete,
             client,

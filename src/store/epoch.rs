@@ -74,6 +74,11 @@ impl Epochs {
         raise(self.shard(key));
     }
 
+    /// Ends the use of all copies, but not of the entries.
+    pub(super) fn end_all_copies(&self) {
+        self.shards.iter().for_each(raise);
+    }
+
     pub(super) fn end_lease(&self, key: &Key) {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).end(key);
     }
@@ -85,7 +90,7 @@ impl Epochs {
     pub(super) fn invalidate_everything(&self) {
         raise(&self.everything);
         raise(&self.issues);
-        self.shards.iter().for_each(raise);
+        self.end_all_copies();
         // At last: who takes a lease from now on finds nothing from before.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).end_all();
     }

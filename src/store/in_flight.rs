@@ -85,6 +85,11 @@ impl PendingCheck {
         (!self.is_invalidated()).then_some(verdict)
     }
 
+    /// When it started.
+    pub(crate) fn started(&self) -> Moment {
+        self.about.started
+    }
+
     /// Whether it started so little time ago.
     pub(crate) fn is_recent(&self, within: Duration, now: Moment) -> bool {
         self.about.started.elapsed(now) <= within

@@ -13,6 +13,23 @@ impl Key {
         std::array::from_fn(|it| u64::from_be_bytes(words[it]))
     }
 
+    /// Between half of a time and all of it, so that what begins at once for many keys does not end at once.
+    #[inline]
+    pub(super) fn part_of(&self, millis: u64) -> u64 {
+        // At most a day.
+        millis * (256 + self.prefix() % 256) / 512
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// A part of it, as evenly spread as all of it.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -39,18 +56,15 @@ impl Binding {
     pub(crate) const BEARER: Self = Self { key: None, certificate: None };
 }
 
-/// The keys of one kind of thing at one service, asked in one way.
-///
-/// Two services, two credentials or two ways of asking never share a key, even if they share a
-/// store.
+/// The keys of one kind of thing at one service. Two services never share a key; a service whose credentials
+/// change keeps its keys.
 #[derive(Clone)]
 pub(crate) struct KeySpace(Sha256);
 
 impl KeySpace {
-    /// `identity` names the service and our credentials there, `use_` what is asked of it, `kind` what
-    /// has a key.
-    pub(crate) fn new(identity: &[u8; 32], use_: &str, kind: &str) -> Self {
-        let name = digest_of([identity, use_.as_bytes(), kind.as_bytes()]);
+    /// `service` is the digest that names the service, `kind` what has a key.
+    pub(crate) fn new(service: &[u8; 32], kind: &str) -> Self {
+        let name = digest_of([service, kind.as_bytes()]);
         // Fills a block of the digest, so that it is done with here and the key of a usual token takes
         // one block more.
         let mut digest = Sha256::new();
@@ -90,21 +104,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ_by_service_check_kind_and_token() {
+    fn keys_differ_by_service_kind_and_token() {
         let (one, two) = ([1; 32], [2; 32]);
         let keys = [
-            KeySpace::new(&one, "introspection", "access").key("token"),
-            KeySpace::new(&two, "introspection", "access").key("token"),
-            KeySpace::new(&one, "update", "access").key("token"),
-            KeySpace::new(&one, "introspection", "refresh").key("token"),
-            KeySpace::new(&one, "introspectiona", "ccess").key("token"),
-            KeySpace::new(&one, "introspection", "access").key("token2"),
-            KeySpace::new(&one, "introspection", "access").key_of(["to", "ken"]),
-            KeySpace::new(&one, "introspection", "access").key_of(["tok", "en"]),
+            KeySpace::new(&one, "access").key("token"),
+            KeySpace::new(&two, "access").key("token"),
+            KeySpace::new(&one, "refresh").key("token"),
+            KeySpace::new(&one, "access").key("token2"),
+            KeySpace::new(&one, "access").key_of(["to", "ken"]),
+            KeySpace::new(&one, "access").key_of(["tok", "en"]),
         ];
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(key), "{index}");
         }
-        assert!(keys[0] == KeySpace::new(&one, "introspection", "access").key("token"));
+        assert!(keys[0] == KeySpace::new(&one, "access").key("token"));
     }
 }

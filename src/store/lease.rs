@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_lease_ends_with_its_token_alone() {
-        let keys = KeySpace::new(&[0; 32], "a", "b");
+        let keys = KeySpace::new(&[0; 32], "a");
         let (mut leases, [one, two]) = (Leases::default(), ["1", "2"].map(|it| keys.key(it)));
         let (first, other) = (leases.take(one), leases.take(two));
         assert!(Arc::ptr_eq(&first, &leases.take(one)));
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn leases_that_nobody_holds_take_bounded_room() {
-        let keys = KeySpace::new(&[0; 32], "a", "b");
+        let keys = KeySpace::new(&[0; 32], "a");
         let mut leases = Leases::default();
         let held: Vec<_> = (0..100).map(|it| leases.take(keys.key(&it.to_string()))).collect();
         for it in 100..10_000 {

@@ -8,6 +8,7 @@ use super::{
     entry::{CacheHit, NegativeEntry, PositiveEntry},
     epoch::Epochs,
     key::{Binding, Key},
+    tier::Contact,
 };
 use crate::{
     cache::CachePolicy,
@@ -29,10 +30,11 @@ pub(super) struct Memory {
     negative: Cache<Key, NegativeEntry>,
     interner: Interner,
     epochs: Arc<Epochs>,
+    contact: Arc<Contact>,
 }
 
 impl Memory {
-    pub(super) fn new(policy: CachePolicy, epochs: Arc<Epochs>) -> Self {
+    pub(super) fn new(policy: CachePolicy, epochs: Arc<Epochs>, contact: Arc<Contact>) -> Self {
         // Moka frees the memory by its own clock; whether an entry is valid is looked at here, by ours.
         let life = |age: Duration| age.max(Duration::from_millis(1));
         Self {
@@ -49,6 +51,7 @@ impl Memory {
                 .build(),
             interner: Interner::new(),
             epochs,
+            contact,
         }
     }
 
@@ -60,7 +63,20 @@ impl Memory {
 
     /// The facts of a good token, if they are still valid.
     pub(super) fn valid(&self, key: &Key, binding: Binding, now: Moment) -> Option<PositiveEntry> {
-        self.positive(key).filter(|entry| entry.is_of(binding) && entry.is_valid(now))
+        let entry =
+            self.positive(key).filter(|entry| entry.is_of(binding) && entry.is_valid(now))?;
+        let doubted = self.doubted_until(&entry, now).is_some_and(|end| end.is_past(now));
+        (!doubted).then_some(entry)
+    }
+
+    /// When an entry is not used any more that may have been invalidated unheard.
+    pub(super) fn doubted_until(&self, entry: &PositiveEntry, now: Moment) -> Option<Moment> {
+        self.contact.end(self.decided(entry), now)
+    }
+
+    /// When the facts of an entry were decided, or earlier.
+    fn decided(&self, entry: &PositiveEntry) -> Moment {
+        entry.until.before(self.policy.positive_age())
     }
 
     /// Why a token is refused, if that is still valid.
@@ -73,9 +89,7 @@ impl Memory {
 
     #[inline]
     pub(super) fn hit(&self, key: &Key, entry: &PositiveEntry, now: Moment) -> CacheHit {
-        // Not all at once: each key has a part of its own of that time, between half of it and all.
-        let ahead = self.ahead * (256 + key.prefix() % 256) / 512;
-        let needs_refresh = entry.until.is_past(now.after_millis(ahead));
+        let needs_refresh = entry.until.is_past(now.after_millis(key.part_of(self.ahead)));
         CacheHit { verdict: Ok(entry.token.clone()), needs_refresh }
     }
 
@@ -88,7 +102,9 @@ impl Memory {
         now: Moment,
     ) -> Option<TokenInfo> {
         let entry = self.positive(key).filter(|entry| entry.is_of(binding))?;
-        let over = entry.until.after(up_to).is_past(now) || entry.token.is_past(now.wall);
+        let doubted = self.doubted_until(&entry, now).map(|end| end.min(entry.until));
+        let until = doubted.unwrap_or(entry.until);
+        let over = until.after(up_to).is_past(now) || entry.token.is_past(now.wall);
         (!over).then(|| entry.token.stale(entry.until.wall))
     }
 
@@ -196,6 +212,19 @@ impl Memory {
 
     pub(super) fn remove(&self, key: &Key) {
         self.put(*key, None);
+    }
+
+    /// The rest of the time for which facts can be kept that were decided at this moment.
+    pub(super) fn left(&self, decided: Moment, now: Moment) -> Duration {
+        self.policy.positive_age().saturating_sub(decided.elapsed(now))
+    }
+
+    /// Whether facts that were decided then are newer than those of the entry, and not to be asked for soon.
+    pub(super) fn is_fresher(&self, key: &Key, decided: Moment, now: Moment) -> bool {
+        let known = self.positive(key).map(|entry| self.decided(&entry));
+        let age = self.policy.positive_age();
+        known.is_none_or(|known| known.monotonic < decided.monotonic)
+            && !decided.after(age).is_past(now.after_millis(self.ahead))
     }
 
     /// Frees what the epoch of everything has made worthless.

@@ -32,6 +32,9 @@ mod in_flight;
 mod key;
 mod lease;
 mod memory;
+// Nobody implements it without the feature `redis`.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))]
+pub(crate) mod tier;
 
 #[cfg(any(feature = "dpop", feature = "session"))]
 pub(crate) use self::key::digest_of;
@@ -46,6 +49,7 @@ use self::{
     hot::{HotCache, Tag},
     in_flight::{InFlight, Purpose, Standing},
     memory::Memory,
+    tier::{Claim, Contact, Tier},
 };
 
 /// Of how many old values it is known which value they stand for.
@@ -64,6 +68,8 @@ pub(crate) struct TokenStore {
     aliases: OnceLock<Cache<Key, (u64, Arc<Alias>)>>,
     in_flight: Mutex<InFlight>,
     room: Arc<Semaphore>,
+    tier: Option<Arc<dyn Tier>>,
+    contact: Arc<Contact>,
 }
 
 /// The newer value that an old one stands for.
@@ -104,10 +110,15 @@ impl TokenStore {
         policy: CachePolicy,
         epochs: Arc<Epochs>,
         max_calls: usize,
+        shared: Option<(Arc<dyn Tier>, Arc<Contact>)>,
     ) -> Self {
+        let (tier, contact) = match shared {
+            Some((tier, contact)) => (Some(tier), contact),
+            None => (None, Arc::new(Contact::unneeded())),
+        };
         let hot = || HotCache::new(policy.max_entries, epochs.clone());
-        let cache =
-            (!policy.caches_nothing()).then(|| (hot(), Memory::new(policy, epochs.clone())));
+        let memory = || Memory::new(policy, epochs.clone(), contact.clone());
+        let cache = (!policy.caches_nothing()).then(|| (hot(), memory()));
         Self {
             keys,
             clock,
@@ -116,6 +127,8 @@ impl TokenStore {
             aliases: OnceLock::new(),
             in_flight: Mutex::new(InFlight::new()),
             room: Arc::new(Semaphore::new(max_calls.min(Semaphore::MAX_PERMITS))),
+            tier,
+            contact,
         }
     }
 
@@ -135,8 +148,10 @@ impl TokenStore {
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
         let tag = hot.tag(&token);
+        // Before the copy's epoch: a loss of contact ends the use of copies before there is contact again.
+        let in_contact = self.contact.lasts(now);
         let copy = hot.get(tag, |key, entry| {
-            let usable = entry.is_of(binding) && entry.is_valid(now);
+            let usable = entry.is_of(binding) && entry.is_valid(now) && in_contact;
             usable.then(|| (*key, memory.hit(key, entry, now)))
         });
         match copy {
@@ -159,8 +174,11 @@ impl TokenStore {
         let Some(entry) = memory.valid(&key, binding, now) else {
             return (key, self.look_up_negative(&key, binding, now));
         };
-        let hit = memory.hit(&key, &entry, now);
-        hot.offer(epoch, tag, &key, entry);
+        let mut hit = memory.hit(&key, &entry, now);
+        match memory.doubted_until(&entry, now) {
+            Some(end) => hit.needs_refresh |= self.contact.refresh(&key, end) <= now.monotonic,
+            None => hot.offer(epoch, tag, &key, entry),
+        }
         (key, Some(hit))
     }
 
@@ -200,6 +218,49 @@ impl TokenStore {
     /// With the lock held.
     fn end_alias(&self, key: &Key) {
         self.aliases.get().into_iter().for_each(|aliases| aliases.invalidate(key));
+    }
+
+    /// What processes share, if facts may be kept at all.
+    pub(crate) fn tier(&self) -> Option<&Arc<dyn Tier>> {
+        self.tier.as_ref().filter(|_| self.cache.is_some())
+    }
+
+    /// Whether this process does not hear of what others invalidate.
+    pub(crate) fn is_isolated(&self) -> bool {
+        !self.contact.lasts(self.clock.moment())
+    }
+
+    /// Whether this process is the one that does this about a token for a while.
+    pub(crate) async fn claims(&self, key: &Key, purpose: Claim) -> bool {
+        match &self.tier {
+            Some(tier) => tier.claim(key, purpose).await,
+            None => true,
+        }
+    }
+
+    /// Whether all that was invalidated before has reached the tier.
+    pub(crate) async fn has_reached_all(&self) -> bool {
+        match &self.tier {
+            Some(tier) => tier.reached().await,
+            None => false,
+        }
+    }
+
+    /// This moment, by the layer's clock.
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    /// Whether facts that were decided then are to be used in place of what is known, and not asked for.
+    pub(crate) fn is_fresher(&self, key: &Key, decided: Moment) -> bool {
+        let now = self.clock.moment();
+        self.cache.as_ref().is_some_and(|(_, memory)| memory.is_fresher(key, decided, now))
+    }
+
+    /// For how long facts of this moment can be kept from now on.
+    pub(crate) fn left(&self, decided: Moment) -> Duration {
+        let now = self.clock.moment();
+        self.cache.as_ref().map_or(Duration::ZERO, |(_, memory)| memory.left(decided, now))
     }
 
     /// How many good tokens are known, roughly.
@@ -275,12 +336,26 @@ impl TokenStore {
         Update { store: self.clone(), key, call }
     }
 
-    /// Nothing that was learnt of the token before is used from now on.
+    /// Nothing that was learnt of the token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate(&self, key: Key) {
+        self.invalidate_here(key);
+        self.invalidate_elsewhere(key);
+    }
+
+    /// The same in this process alone.
+    pub(crate) fn invalidate_here(&self, key: Key) {
         self.invalidate_in(&mut self.lock(), &key);
     }
 
-    /// The same, and the token is known to be rejected as a bearer token.
+    /// The same in all processes but this one.
+    pub(crate) fn invalidate_elsewhere(&self, key: Key) {
+        if let Some(tier) = &self.tier {
+            tier.invalidate(key);
+        }
+    }
+
+    /// Nothing that was learnt of the token in this process is used from now on, and it is known to be rejected
+    /// as a bearer token.
     pub(crate) fn reject(&self, key: Key, rejection: &Rejection) {
         let mut in_flight = self.lock();
         self.invalidate_in(&mut in_flight, &key);
@@ -299,8 +374,24 @@ impl TokenStore {
         self.epochs.end_lease(key);
     }
 
-    /// Nothing that was learnt of any token before is used from now on.
+    /// Nothing that was learnt of any token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate_all(&self) {
+        self.invalidate_all_here();
+        if let Some(tier) = &self.tier {
+            tier.invalidate_all();
+        }
+    }
+
+    /// What was learnt before may have been invalidated unheard.
+    #[cfg(feature = "redis")]
+    pub(crate) fn doubt_all(&self) {
+        let _in_flight = self.lock();
+        self.contact.lose(self.clock.moment());
+        self.epochs.end_all_copies();
+    }
+
+    /// Nothing that was learnt of any token before is used in this process from now on.
+    pub(crate) fn invalidate_all_here(&self) {
         let mut in_flight = self.lock();
         in_flight.clear();
         self.epochs.invalidate_everything();
@@ -362,13 +453,25 @@ impl Lead {
         &self.check
     }
 
+    /// Whether somebody waits for the verdict.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        // The call has a receiver itself.
+        self.sender.receiver_count() > 1
+    }
+
     /// Keeps the verdict as far as it may be kept, and tells it to all who wait.
     pub(crate) fn complete(self, verdict: Verdict) {
+        let decided = self.check.about.started;
+        self.complete_as_of(decided, verdict);
+    }
+
+    /// The same for one that Authlete was asked for at this moment.
+    pub(crate) fn complete_as_of(self, decided: Moment, verdict: Verdict) {
         let store = &*self.store;
         let verdict = verdict.and_then(|token| self.still_good(token));
-        let (started, binding) = (self.check.about.started, self.check.binding());
+        let binding = self.check.binding();
         let memory = store.cache.as_ref().map(|(_, memory)| memory);
-        let entry = |token| memory.and_then(|memory| memory.entry(token, binding, started));
+        let entry = |token| memory.and_then(|memory| memory.entry(token, binding, decided));
         let entry = verdict.as_ref().ok().and_then(entry);
         let mut in_flight = store.lock();
         let standing = in_flight.end(&self.key, &self.check);
@@ -381,7 +484,7 @@ impl Lead {
                     memory.outdate(&self.key, store.clock.moment());
                 }
                 Ok(_) => memory.put(self.key, entry),
-                Err(rejection) => memory.put_rejection(self.key, binding, rejection, started),
+                Err(rejection) => memory.put_rejection(self.key, binding, rejection, decided),
             }
         }
         drop(in_flight);
@@ -447,6 +550,8 @@ impl Update {
         for key in [self.key, new] {
             self.store.epochs.end_lease(&key);
         }
+        drop(in_flight);
+        self.store.invalidate_elsewhere(self.key);
     }
 
     /// The same for a longer life, which makes no verdict wrong that is being asked for: it tells of less of
@@ -459,6 +564,8 @@ impl Update {
         let standing = in_flight.end(&self.key, &self.call);
         in_flight.supersede(&self.key, None);
         self.change(self.key, standing, change);
+        drop(in_flight);
+        self.store.invalidate_elsewhere(self.key);
     }
 
     /// With the lock held.

@@ -13,10 +13,10 @@ fn store() -> (Arc<TokenStore>, Key) {
         .max_entries(10)
         .negative_max_age(MINUTE)
         .negative_max_entries(10);
-    let keys = KeySpace::new(&[0; 32], "a", "b");
+    let keys = KeySpace::new(&[0; 32], "a");
     let key = keys.key("token");
     let clock = Clock::frozen(std::time::SystemTime::UNIX_EPOCH + MINUTE);
-    (Arc::new(TokenStore::new(keys, clock, policy, Arc::new(Epochs::new()), 10)), key)
+    (Arc::new(TokenStore::new(keys, clock, policy, Arc::new(Epochs::new()), 10, None)), key)
 }
 
 fn good() -> Verdict {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::shared::{self, Consulted};
 use crate::{
     introspect::{Presented, Remote},
     store::{AtLeast, CheckJoin, Lead, PendingCheck, TokenStore},
@@ -36,7 +37,9 @@ pub(crate) fn fetch(
             // A task of its own: a request that goes away does not take the verdict of others with it. The
             // store's lock is not held here: a runtime that is shutting down drops the task at once, and that
             // takes the lock.
-            tokio::spawn(run(lead, store.clone(), remote.clone(), presented.clone()));
+            let (store, remote) = (store.clone(), remote.clone());
+            let task = FetchTask { lead, store, remote, presented: presented.clone(), at_least };
+            tokio::spawn(task.run());
             Fetch::Started(check)
         }
     }
@@ -54,14 +57,32 @@ pub(crate) fn revalidate(
     }
 }
 
-async fn run(
+/// The work of a leader.
+struct FetchTask {
     lead: Lead,
     store: Arc<TokenStore>,
     remote: Arc<dyn Remote>,
     presented: Arc<Presented>,
-) {
-    // It matters for tokens with a proof only.
-    let known = || store.get(&presented.key, presented.binding);
-    let known_good = presented.has_proof() && known().is_some_and(|known| known.is_ok());
-    lead.complete(remote.introspect(&presented, known_good).await);
+    at_least: AtLeast,
+}
+
+impl FetchTask {
+    /// Takes what other processes know, or asks Authlete and shares what that tells.
+    async fn run(self) {
+        let Self { lead, store, remote, presented, at_least } = self;
+        let stamp = match shared::consult(&store, &lead, &presented, at_least).await {
+            Consulted::Known(decided, verdict) => return lead.complete_as_of(decided, verdict),
+            Consulted::Unknown(stamp) => stamp,
+        };
+        // It matters for tokens with a proof only.
+        let known = || store.get(&presented.key, presented.binding);
+        let known_good = presented.has_proof() && known().is_some_and(|known| known.is_ok());
+        let verdict = remote.introspect(&presented, known_good).await;
+        let facts = stamp.zip(verdict.as_ref().ok().cloned());
+        let decided = lead.check().started();
+        lead.complete(verdict);
+        if let Some((stamp, token)) = facts {
+            shared::share(&store, &presented, &token, decided, &stamp).await;
+        }
+    }
 }

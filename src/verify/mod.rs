@@ -18,6 +18,7 @@ use crate::{
 mod fetch;
 #[cfg(feature = "dpop")]
 mod proof;
+mod shared;
 
 pub(crate) use self::fetch::revalidate;
 use self::fetch::{Fetch, fetch};

@@ -112,9 +112,9 @@ async fn a_revocation_tells_how_many_tokens_authlete_ended() {
     let bench = Bench::new().await;
     let api = bench.api();
     let token = bench.authlete.token().issue().await;
-    assert_eq!(api.handle.revoke(&token).await.unwrap(), 1);
+    assert_eq!(api.handle.revoke(&token).await.unwrap().tokens, 1);
     // RFC 7009 §2.2: an unknown token is no error.
-    assert_eq!(api.handle.revoke(&token).await.unwrap(), 0);
+    assert_eq!(api.handle.revoke(&token).await.unwrap().tokens, 0);
 }
 
 /// An API that gives tokens new values every 20 s, and the values that a token has had.
@@ -140,7 +140,11 @@ async fn a_token_is_revoked_by_any_value_that_it_has_had() {
                 let bench = Bench::new().await;
                 let (api, values) = rotated(&bench, times).await;
                 bench.clock.advance(later);
-                assert_eq!(api.handle.revoke(&values[by]).await.unwrap(), 1, "{later:?} {by}");
+                assert_eq!(
+                    api.handle.revoke(&values[by]).await.unwrap().tokens,
+                    1,
+                    "{later:?} {by}"
+                );
                 for value in &values {
                     assert_eq!(api.get(value).await.status, UNAUTHORIZED);
                 }
@@ -160,7 +164,7 @@ async fn a_token_is_revoked_by_the_value_that_a_handler_has_replaced() {
     let response = api.handle.update(&old, change).await.unwrap();
     let new = response.access_token.unwrap();
     assert_eq!(api.get(new.expose()).await.status, OK);
-    assert_eq!(api.handle.revoke(&old).await.unwrap(), 1);
+    assert_eq!(api.handle.revoke(&old).await.unwrap().tokens, 1);
     assert_eq!(api.get(new.expose()).await.status, UNAUTHORIZED);
 }
 
@@ -177,7 +181,7 @@ async fn revocations_of_one_token_do_not_wait_for_each_other() {
     hold.release();
     let mut ended = 0;
     for revocation in revocations {
-        ended += revocation.await.unwrap();
+        ended += revocation.await.unwrap().tokens;
     }
     assert_eq!(ended, 1);
 }
@@ -191,7 +195,7 @@ async fn a_new_value_after_the_deadline_of_a_revocation_is_revoked_and_not_sent(
     let rotates = api.spawn_get(&values[0]);
     bench.authlete.arrived(Api::TokenUpdate, 1).await;
     // Only the deadline ends the wait for the rotation.
-    assert_eq!(api.handle.revoke(&values[0]).await.unwrap(), 0);
+    assert_eq!(api.handle.revoke(&values[0]).await.unwrap().tokens, 0);
     hold.release();
     assert_eq!(rotates.await.unwrap().header(NEW), "");
     assert_eq!(bench.revoke_all().await, 0);

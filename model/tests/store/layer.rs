@@ -51,7 +51,7 @@ pub(crate) static NEIGHBOUR: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn key_space(kind: &str) -> KeySpace {
-    KeySpace::new(&[0; 32], "introspection", kind)
+    KeySpace::new(&[0; 32], kind)
 }
 
 pub(crate) struct Layer {
@@ -75,7 +75,7 @@ pub(crate) fn store(clock: &Clock, max_age: Duration) -> Arc<TokenStore> {
         .negative_max_entries(1);
     set_up(|| {
         let epochs = Arc::new(Epochs::new());
-        let store = TokenStore::new(key_space("access"), clock.clone(), policy, epochs, 10);
+        let store = TokenStore::new(key_space("access"), clock.clone(), policy, epochs, 10, None);
         let store = Arc::new(store);
         for token in VALUES.into_iter().chain([&**NEIGHBOUR]) {
             let key = store.key(token);

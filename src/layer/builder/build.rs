@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::{super::auth::AuthLayer, AuthLayerBuilder};
+#[cfg(feature = "redis")]
+use crate::fleet::{FleetLayer, Seat};
 use crate::{
     api::{ConfigError, Problems},
     introspect::{CheckApi, Introspector},
@@ -90,19 +92,28 @@ impl<R> AuthLayerBuilder<R> {
         let Self { authlete, check, clock, cache, extension, rotation, resilience, .. } = self;
         let freshness = Freshness { fresh: false, stale: cache.stale_if_error };
         let variant = Variant { freshness, optional: self.optional };
-        let api = match check {
-            CheckApi::Introspection => "introspection",
-            CheckApi::Update => "update",
-        };
-        let keys = |kind| KeySpace::new(&authlete.identity(), api, kind);
+        let keys = |kind| KeySpace::new(&authlete.service(), kind);
         let epochs = Arc::new(Epochs::new());
         let log = LogLimit::new(&clock);
         // Calls outlive clients that go away.
         let max_calls = resilience.max_in_flight.saturating_add(resilience.max_waiting);
+        let refuser = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs.clone());
+        #[cfg(feature = "redis")]
+        let seat = self.fleet.map(|fleet| {
+            let (service, clock, refuser) = (authlete.service(), clock.clone(), refuser.clone());
+            fleet.seat(FleetLayer { service, check: check.path(), clock, refuser })
+        });
+        #[cfg(feature = "redis")]
+        let shared = seat.as_ref().map(Seat::tier);
+        #[cfg(not(feature = "redis"))]
+        let shared = None;
         let store =
-            TokenStore::new(keys("access"), clock.clone(), cache, epochs.clone(), max_calls);
+            TokenStore::new(keys("access"), clock.clone(), cache, epochs, max_calls, shared);
         let store = Arc::new(store);
-        let refuser = Refuser::new(self.options.challenges.clone(), clock.clone(), epochs);
+        #[cfg(feature = "redis")]
+        if let Some(seat) = seat {
+            seat.start(&store);
+        }
         let (deadline, extends, refresh_keys) =
             (resilience.deadline, extension.is_some(), keys("refresh"));
         let introspector =

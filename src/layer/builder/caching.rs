@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::AuthLayerBuilder;
 use crate::cache::CachePolicy;
+#[cfg(feature = "redis")]
+use crate::fleet::Fleet;
 
 impl<R> AuthLayerBuilder<R> {
     /// How answers of Authlete are cached. It replaces all that was set of it before, but
@@ -11,6 +13,13 @@ impl<R> AuthLayerBuilder<R> {
     pub fn cache(mut self, cache: CachePolicy) -> Self {
         self.cache = cache.or_max_age_of(self.cache);
         self
+    }
+
+    /// Shares what is known of tokens with other processes. Default: with none.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn fleet(self, fleet: Fleet) -> Self {
+        Self { fleet: Some(fleet), ..self }
     }
 
     /// How long a positive answer of Authlete is cached at most: [`CachePolicy::max_age`]. Default: 60 s; at most

@@ -9,6 +9,8 @@ mod requests;
 use std::fmt;
 
 use super::auth::AuthLayer;
+#[cfg(feature = "redis")]
+use crate::fleet::Fleet;
 #[cfg(feature = "dpop")]
 use crate::proof::Dpop;
 use crate::{
@@ -48,6 +50,8 @@ pub struct AuthLayerBuilder<R = EmptyBody> {
     resilience: Resilience,
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
+    #[cfg(feature = "redis")]
+    fleet: Option<Fleet>,
     /// Of the layer as it is built; its variants have their own.
     optional: bool,
     options: Options,
@@ -77,6 +81,8 @@ impl AuthLayerBuilder {
             resilience: Resilience::new(),
             #[cfg(feature = "dpop")]
             dpop: None,
+            #[cfg(feature = "redis")]
+            fleet: None,
             optional: false,
             options,
             renderer: EmptyBody,

@@ -107,6 +107,8 @@ impl<R> AuthLayerBuilder<R> {
             resilience: self.resilience,
             #[cfg(feature = "dpop")]
             dpop: self.dpop,
+            #[cfg(feature = "redis")]
+            fleet: self.fleet,
             optional: self.optional,
             options: self.options,
             renderer,

@@ -1,0 +1,197 @@
+//! What processes share of tokens, as the store of one of them sees it.
+
+// The model has one process, and so no contact that is lost: these are not among what it checks.
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::{pin::Pin, time::Duration};
+
+use super::key::{Binding, Key};
+use crate::{
+    api::Secret,
+    clock::{Moment, span},
+    token::TokenInfo,
+};
+
+/// What the tier says.
+pub(crate) type Reply<'t, T> = Pin<Box<dyn Future<Output = T> + Send + 't>>;
+
+/// A tier of the cache that processes share. It makes calls fewer and invalidations earlier, and is never waited
+/// for longer than a bound of its own: what it cannot tell, Authlete is asked.
+pub(crate) trait Tier: Send + Sync {
+    /// What is shared of a token that is presented with this binding; `None` if the tier cannot be asked.
+    fn load<'t>(
+        &'t self,
+        key: &'t Key,
+        token: &'t Secret,
+        binding: Binding,
+    ) -> Reply<'t, Option<Loaded>>;
+
+    /// Shares the facts of a good token that Authlete was asked about after the load with this stamp.
+    fn share<'t>(
+        &'t self,
+        key: &'t Key,
+        token: &'t Secret,
+        facts: SharedFacts<'t>,
+        stamp: &'t Stamp,
+    ) -> Reply<'t, Shared>;
+
+    /// Whether this process is the one that does this about a token for a while; also if the tier cannot be
+    /// asked.
+    fn claim<'t>(&'t self, key: &'t Key, purpose: Claim) -> Reply<'t, bool>;
+
+    /// Invalidates a token in all processes. It is sent in the background.
+    fn invalidate(&self, key: Key);
+
+    /// Invalidates all tokens in all processes.
+    fn invalidate_all(&self);
+
+    /// Whether all that was invalidated before has reached the tier. Waits for a bounded time.
+    fn reached<'t>(&'t self) -> Reply<'t, bool>;
+}
+
+/// What a load tells.
+pub(crate) struct Loaded {
+    pub(crate) stamp: Stamp,
+    /// The facts of the token, and how long ago Authlete was asked for them.
+    pub(crate) known: Option<(TokenInfo, Duration)>,
+}
+
+/// What was noted before Authlete is asked, so that an answer from before an invalidation is not shared.
+#[derive(Clone)]
+pub(crate) struct Stamp {
+    pub(crate) generation: Vec<u8>,
+    pub(crate) fence: Vec<u8>,
+    /// By the tier's clock (ms since the epoch).
+    pub(crate) time: u64,
+}
+
+/// What is shared of a good token.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedFacts<'t> {
+    pub(crate) token: &'t TokenInfo,
+    pub(crate) binding: Binding,
+    /// How long from the load on they can be used.
+    pub(crate) max_age: Duration,
+}
+
+/// What became of sharing facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    Done,
+    /// The token was invalidated since the load, or that was too long ago to tell.
+    Invalidated,
+    /// The tier cannot be asked.
+    Unknown,
+}
+
+/// What one process does for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Revalidate,
+    Extend,
+    Rotate,
+}
+
+/// Whether this process hears of what others invalidate.
+pub(crate) struct Contact {
+    /// Until when it does, by the monotonic clock (ms). Without a tier, for ever.
+    until: AtomicU64,
+    /// What was decided before this moment may have been invalidated unheard (ms).
+    doubt: AtomicU64,
+    /// For how long (ms) what is in doubt is used.
+    isolated_max_age: u64,
+}
+
+impl Contact {
+    /// Without a tier: nothing is in doubt.
+    pub(crate) fn unneeded() -> Self {
+        Self { until: AtomicU64::new(u64::MAX), ..Self::none(Duration::ZERO) }
+    }
+
+    /// With a tier that was not heard of yet.
+    pub(crate) fn none(isolated_max_age: Duration) -> Self {
+        let isolated_max_age = span(isolated_max_age);
+        Self { until: AtomicU64::new(0), doubt: AtomicU64::new(0), isolated_max_age }
+    }
+
+    #[inline]
+    pub(crate) fn lasts(&self, now: Moment) -> bool {
+        now.monotonic < self.until.load(Ordering::Acquire)
+    }
+
+    /// All that was invalidated up to a moment has been applied. `until` is that moment, and how long it is
+    /// enough.
+    pub(crate) fn extend(&self, until: u64) {
+        self.until.fetch_max(until, Ordering::AcqRel);
+    }
+
+    /// What was decided before this moment is in doubt.
+    pub(super) fn lose(&self, now: Moment) {
+        self.doubt.fetch_max(now.monotonic, Ordering::AcqRel);
+    }
+
+    /// The end of the use of what was decided then, if it is in doubt.
+    pub(super) fn end(&self, decided: Moment, now: Moment) -> Option<Moment> {
+        // First: who renews the contact has set the doubt before.
+        let until = self.until.load(Ordering::Acquire);
+        let doubt = self.doubt.load(Ordering::Acquire);
+        let since = if now.monotonic < until {
+            Some(doubt).filter(|doubt| decided.monotonic < *doubt)?
+        } else {
+            until.max(doubt).max(decided.monotonic)
+        };
+        let monotonic = since.saturating_add(self.isolated_max_age);
+        Some(Moment { wall: u64::MAX, monotonic })
+    }
+
+    /// When something that is in doubt until then is asked about again, spread over that time by its key.
+    pub(super) fn refresh(&self, key: &Key, end: Moment) -> u64 {
+        end.monotonic.saturating_sub(key.part_of(self.isolated_max_age))
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(model))]
+mod tests {
+    use super::*;
+
+    fn at(monotonic: u64) -> Moment {
+        Moment { wall: 0, monotonic }
+    }
+
+    fn contact() -> Contact {
+        Contact::none(Duration::from_millis(50))
+    }
+
+    fn end(contact: &Contact, decided: u64, now: u64) -> Option<u64> {
+        contact.end(at(decided), at(now)).map(|end| end.monotonic)
+    }
+
+    #[test]
+    fn without_a_tier_nothing_is_in_doubt() {
+        let contact = Contact::unneeded();
+        assert!(contact.lasts(at(u64::MAX - 1)));
+        assert_eq!(end(&contact, 0, u64::MAX - 1), None);
+    }
+
+    #[test]
+    fn without_contact_facts_are_used_for_the_isolated_age_at_most() {
+        let contact = contact();
+        assert_eq!(end(&contact, 10, 20), Some(60));
+        contact.extend(1000);
+        assert_eq!(end(&contact, 10, 999), None);
+        // From when the contact was lost on; newer ones from when they were decided on.
+        assert_eq!(end(&contact, 10, 1000), Some(1050));
+        assert_eq!(end(&contact, 1020, 1030), Some(1070));
+        contact.extend(2000);
+        assert_eq!(end(&contact, 10, 1030), None);
+    }
+
+    #[test]
+    fn what_was_decided_before_a_loss_stays_in_doubt() {
+        let contact = contact();
+        contact.extend(1000);
+        contact.lose(at(500));
+        assert_eq!(end(&contact, 499, 600), Some(550));
+        assert_eq!(end(&contact, 500, 600), None);
+    }
+}
