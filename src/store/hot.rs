@@ -65,7 +65,7 @@ impl HotCache {
     }
 
     #[inline]
-    pub(super) fn tag(&self, token: &(impl AsRef<[u8]> + ?Sized)) -> Tag {
+    pub(super) fn tag(&self, token: impl AsRef<[u8]>) -> Tag {
         let hash = self.tagger.hash(token.as_ref());
         Tag(hash.h1, hash.h2)
     }

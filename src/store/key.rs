@@ -74,7 +74,7 @@ impl KeySpace {
     }
 
     /// The key of what this text names.
-    pub(crate) fn key(&self, text: &(impl AsRef<[u8]> + ?Sized)) -> Key {
+    pub(crate) fn key(&self, text: impl AsRef<[u8]>) -> Key {
         Key(self.0.clone().chain_update(text).finalize().into())
     }
 

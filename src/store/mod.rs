@@ -133,7 +133,7 @@ impl TokenStore {
     }
 
     /// The key of an access token.
-    pub(crate) fn key(&self, token: &(impl AsRef<[u8]> + ?Sized)) -> Key {
+    pub(crate) fn key(&self, token: impl AsRef<[u8]>) -> Key {
         self.keys.key(token)
     }
 
@@ -142,12 +142,12 @@ impl TokenStore {
     #[inline]
     pub(crate) fn look_up(
         &self,
-        token: &(impl AsRef<[u8]> + ?Sized),
+        token: impl AsRef<[u8]>,
         binding: Binding,
         now: Moment,
     ) -> (Key, Option<CacheHit>) {
         let Some((hot, memory)) = &self.cache else { return (self.key(token), None) };
-        let tag = hot.tag(token);
+        let tag = hot.tag(&token);
         // Before the copy's epoch: a loss of contact ends the use of copies before there is contact again.
         let in_contact = self.contact.lasts(now);
         let copy = hot.get(tag, |key, entry| {
