@@ -1,7 +1,7 @@
 //! What the layer costs: a hit, a miss and a refusal, beside the same service without it.
 //!
 //! ```sh
-//! cargo bench --features emulator
+//! cargo bench --features dpop,emulator
 //! ```
 //!
 //! Compare the rows of one run with each other: figures of different runs or machines say little.

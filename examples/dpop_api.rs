@@ -1,14 +1,14 @@
 //! An API whose access tokens are bound to a key (DPoP, RFC 9449), beside bearer tokens.
 //!
 //! ```sh
-//! cargo run --example dpop_api --features emulator
+//! cargo run --example dpop_api --features dpop,emulator
 //! ```
 //!
 //! It listens on `PORT` (default 3000; 0 picks a port) and prints a token, the private key that it is
 //! bound to, and lines to paste. Any DPoP client can use them; this one makes proofs, too:
 //!
 //! ```sh
-//! PROOF=$(cargo run -q --example dpop_api --features emulator -- proof GET http://127.0.0.1:3000/hello)
+//! PROOF=$(cargo run -q --example dpop_api --features dpop,emulator -- proof GET http://127.0.0.1:3000/hello)
 //! ```
 //!
 //! for the key in `DPOP_JWK` and the token in `DPOP_TOKEN`.

@@ -3,7 +3,7 @@
 //! get old. It fails if any decision was wrong.
 //!
 //! ```sh
-//! cargo run --release --example soak --features emulator -- --minutes 10 --seed 1
+//! cargo run --release --example soak --features dpop,emulator,session -- --minutes 10 --seed 1
 //! ```
 
 use std::{

@@ -77,7 +77,7 @@ impl ExtractError {
         // An extractor has no layer's limit.
         static LOG: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
         limited!(warn, LOG, field = error.field(), "a token's properties are not of their type");
-        let description = "the access token does not have the properties that this takes";
+        let description = "the access token lacks properties that are required";
         let mut this = Self::new(parts, &Rejection::forbidden(description));
         this.0.properties = Some(error);
         this

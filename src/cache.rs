@@ -116,8 +116,8 @@ impl CachePolicy {
     }
 
     /// How long before its `max_age` an answer about a token in use is revalidated in the background, so
-    /// that steady traffic never waits for Authlete. Each entry is revalidated at a point of its own in the
-    /// second half of this time, which spreads the calls. Default: a tenth of `max_age`; less than `max_age`.
+    /// that steady traffic never waits for Authlete. Each entry is revalidated at a point of its own between
+    /// this time and half of it before its `max_age`, which spreads the calls. Default: a tenth of `max_age`; less than `max_age`.
     pub const fn revalidate_before(self, revalidate_before: Duration) -> Self {
         Self { revalidate_before: Some(revalidate_before), ..self }
     }

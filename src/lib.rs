@@ -1,80 +1,96 @@
-//! Tower middleware for resource servers whose access tokens are issued by Authlete.
-//!
-//! [`AuthLayer`] answers one question for every request: may it go on, and as whom? It checks the
-//! access token through Authlete's token APIs, caches what they tell, and puts it into the request's
-//! extensions.
+//! Tower middleware that protects an HTTP API with OAuth 2.0 access tokens issued by
+//! [Authlete](https://www.authlete.com).
 //!
 //! ```
-//! use std::time::Duration;
-//!
 //! use axum::{Router, routing::get};
-//! use tower_authlete::{AuthLayer, Authlete, Require, TokenInfo};
+//! use tower_authlete::{AuthLayer, Authlete, ConfigError, Require, TokenInfo};
 //!
 //! async fn reports(token: TokenInfo) -> String {
-//!     format!("hello {:?}", token.subject())
+//!     format!("reports of {}", token.subject().unwrap_or("a service"))
 //! }
 //!
-//! # fn app() -> Result<Router, tower_authlete::ConfigError> {
-//! let authlete = Authlete::from_env()?;
-//! let auth = AuthLayer::builder(authlete).max_age(Duration::from_secs(60)).build()?;
-//! let app = Router::new()
-//!     .route("/reports", get(reports).route_layer(Require::scopes(["reports.read"])))
-//!     .layer(auth);
-//! # Ok(app)
-//! # }
+//! fn app(authlete: Authlete) -> Result<Router, ConfigError> {
+//!     let auth = AuthLayer::builder(authlete).build()?;
+//!     let reports = get(reports).route_layer(Require::scopes(["reports.read"]));
+//!     Ok(Router::new().route("/reports", reports).route_layer(auth))
+//! }
 //! ```
 //!
+//! [`AuthLayer`] checks the access token of each request by Authlete's token APIs, caches the answer, and puts a
+//! [`TokenInfo`] into the request's extensions. [`Require`] says what the token of a route must have.
+//!
+//! # Guides
+//! | guide | |
+//! |---|---|
+//! | [Getting started](guide::getting_started) | from the first line to nested routers, optional routes, typed properties and refusals |
+//! | [Testing](guide::testing) | unit tests, an emulator of Authlete, faults, time |
+//! | [Production](guide::production) | settings, health, outages, metrics, logs |
+//! | [Scaling](guide::scaling) | one process and several |
+//! | [Proof of possession](guide::proof_of_possession) | DPoP, client certificates, message signatures, step-up |
+//! | [Browsers](guide::browsers) | CORS, sessions, cookies |
+//! | [Migrating](guide::migrating) | from a middleware by hand, from tower-http, from JWT validation |
+//!
 //! # How a request is decided
-//! 1. Its credentials are read. Malformed ones are 400, none are 401.
-//! 2. What is known of the token is taken from the cache. If nothing is, Authlete is asked: once for
-//!    all requests that come with the token meanwhile. A bad token is 401. If Authlete cannot be
-//!    asked, it is 503, since that says nothing about the token.
-//!    With a DPoP proof or a client certificate, it is also looked at whether the presenter is the
-//!    token's holder, on every request.
-//! 3. Requirements ([`Require`]) are evaluated from the token's facts, on every
-//!    request. Too few scopes are 403, too weak an authentication is 401.
-//! 4. [`TokenInfo`], [`Scopes`] and [`Properties`] go into the request's extensions.
+//! | | step | otherwise |
+//! |---|---|---|
+//! | 1 | There are credentials. | 401, a challenge without `error` |
+//! | 2 | They are well formed: one token (RFC 6750 §2.1), not too long, in one place. | 400 `invalid_request` |
+//! | 3 | The token looks like one of the service's ([`precheck`]; default: any does). | 401 `invalid_token` |
+//! | 4 | With the DPoP scheme: there is one valid proof, made for this request. | 401 `invalid_dpop_proof`, `use_dpop_nonce` |
+//! | 5 | The token is cached, or Authlete answers: one call for all requests that wait. | 503 with `Retry-After`; 500 if Authlete refuses the server's own credentials |
+//! | 6 | The token is valid. | 401 `invalid_token` |
+//! | 7 | A bound token is presented by its holder, with its key or certificate. A proof is used for the first time. | 401 |
+//! | 8 | It meets the requirements of the layer, and then of the route. | 403 `insufficient_scope`; 401 `insufficient_user_authentication` (RFC 9470) |
+//! | 9 | The request is forwarded, with [`TokenInfo`], [`Scopes`] and [`Properties`] in its extensions. | |
 //!
-//! Where the layer is [`optional`](layer::AuthLayerBuilder::optional), a request without credentials passes without
-//! any of this.
+//! An [`optional`](AuthLayer::optional) layer forwards requests without credentials; step 8 is for requests with a token.
 //!
-//! # What is cached
-//! Facts, never decisions. A good answer is kept until the token expires, and at most for
-//! [`max_age`](layer::AuthLayerBuilder::max_age); a bad one for
-//! [`negative_max_age`](CachePolicy::negative_max_age), in a pool of its own; a failure not at
-//! all. In an outage, and only if it is [allowed](CachePolicy::stale_if_error), a good answer serves
-//! beyond its age. If calls fail one after another, none is made for [a while](resilience::Breaker).
-//! Keys are digests: the cache holds no token. What was said to the holder of a key is never used for
-//! another, nor for a bearer.
+//! The response to a gRPC request (POST over HTTP/2 or later with `application/grpc`, or over any version with
+//! `application/grpc-web*`) has trailers only: `grpc-status` 16, 7, 3, 14 or 13, a message, and the challenge as
+//! metadata.
 //!
-//! `SECURITY.md` of the package lists all that is kept, and every limit, with its number ("Sizes and bounds").
-//!
-//! # Where things are
+//! # Modules
 //! | module | |
 //! |---|---|
 //! | [`layer`] | the layer, its settings and its handle |
 //! | [`require`] | requirements of tokens |
-//! | [`cache`], [`resilience`] | how answers are cached, and how calls are made that may fail |
-//! | [`lifecycle`] | longer lives and new values for tokens in use |
-//! | [`proof`] | DPoP, client certificates, signatures |
-//! | [`credentials`], [`precheck`] | where tokens are found, and what they look like |
 //! | [`token`], [`rejection`] | the facts of tokens, and refusals |
+//! | [`cache`], [`resilience`] | how answers are cached, and how calls are made that may fail |
+//! | [`credentials`], [`precheck`] | where tokens are found, and what they look like |
+//! | [`proof`] | DPoP, client certificates, message signatures |
+//! | [`lifecycle`] | longer lives and new values for tokens in use |
+//! | [`fleet`] | processes that share what they know, on Redis |
 //! | [`metadata`] | protected resource metadata (RFC 9728) |
-//! | [`session`], [`endpoint`], [`delegate`] | sessions of browsers, endpoints, outbound calls |
+//! | [`session`], [`endpoint`], [`delegate`] | sessions of browsers, token and revocation endpoints, outbound calls |
+//! | [`axum`], [`testing`], [`emulator`] | extractors, unit tests, an Authlete in memory |
 //! | [`api`], [`clock`] | the client of Authlete, and the time |
 //!
 //! # Features
-//! | feature | | |
+//! | feature | on by default | |
 //! |---|---|---|
-//! | `axum` | default | extractors for axum handlers |
-//! | `dpop` | default | proofs of possession (RFC 9449) |
-//! | `jwt` | default | signatures of access tokens that are JWTs, before Authlete is asked |
-//! | `rustls` | default | HTTPS to Authlete |
-//! | `session` | default | sessions of browsers, whose tokens are held here |
-//! | `tower-sessions` | | keeps those sessions in any store of tower-sessions |
-//! | `metrics` | | counters for the `metrics` facade: refused, calls, degraded, full, precheck |
-//! | `test-util` | | requests that count as admitted, for unit tests; part of `emulator` |
-//! | `emulator` | | an in-memory Authlete, for development and tests |
+//! | `axum` | yes | extractors for axum handlers |
+//! | `rustls` | yes | HTTPS to Authlete |
+//! | `dpop` | | DPoP proofs (RFC 9449): [`Dpop`] |
+//! | `jwt` | | verifies signatures of JWTs before Authlete is asked: [`precheck::JwtPrecheck`] |
+//! | `session` | | sessions of browsers: [`session`] |
+//! | `tower-sessions` | | keeps them in any store of tower-sessions |
+//! | `redis` | | processes share what they know of tokens: [`fleet`] |
+//! | `metrics` | | counters for the `metrics` facade: see [the list](guide::production#metrics) |
+//! | `test-util` | | requests that count as admitted, for unit tests: [`testing`] |
+//! | `emulator` | | an Authlete in memory, for development and tests: [`emulator`]. Contains `test-util` |
+// Links to what a feature adds need that feature.
+#![cfg_attr(
+    not(all(
+        feature = "axum",
+        feature = "dpop",
+        feature = "emulator",
+        feature = "jwt",
+        feature = "redis",
+        feature = "rustls",
+        feature = "tower-sessions",
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
@@ -95,6 +111,24 @@ pub mod endpoint;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod fleet;
+// Its code blocks use all features.
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
+#[cfg(any(
+    doc,
+    all(
+        doctest,
+        feature = "axum",
+        feature = "dpop",
+        feature = "emulator",
+        feature = "jwt",
+        feature = "session",
+        feature = "tower-sessions",
+    )
+))]
+pub mod guide;
+#[cfg(all(doctest, feature = "axum", feature = "rustls"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 mod introspect;
 pub mod layer;
 pub mod lifecycle;

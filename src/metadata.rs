@@ -171,17 +171,14 @@ impl ProtectedResourceBuilder {
         self.member("resource_documentation", url.into())
     }
 
-    /// The algorithms of DPoP proofs that are accepted, and whether all tokens must be bound to a key.
+    /// The algorithms that these settings of the layer accept, and whether they
+    /// [require](crate::Dpop::required) that all tokens are bound to a key.
     #[cfg(feature = "dpop")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
-    pub fn dpop(
-        self,
-        algorithms: impl IntoIterator<Item = crate::proof::DpopAlgorithm>,
-        required: bool,
-    ) -> Self {
-        let names: Vec<_> = algorithms.into_iter().map(|algorithm| algorithm.name()).collect();
+    pub fn dpop(self, dpop: &crate::proof::Dpop) -> Self {
+        let names: Vec<_> = dpop.algorithm_names().collect();
         self.member("dpop_signing_alg_values_supported", names)
-            .member("dpop_bound_access_tokens_required", required)
+            .member("dpop_bound_access_tokens_required", dpop.required)
     }
 
     /// Any other member, such as `tls_client_certificate_bound_access_tokens` (RFC 9728 §2).

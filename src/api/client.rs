@@ -13,11 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use tower::ServiceExt;
 
 use super::{
-    AuthleteBuilder, ConfigError, Error, ErrorKind, IntrospectionRequest, IntrospectionResponse,
-    Refusal, RevocationRequest, RevocationResponse, TokenCreateRequest, TokenCreateResponse,
-    TokenFailRequest, TokenFailResponse, TokenIssueRequest, TokenIssueResponse, TokenListRequest,
-    TokenListResponse, TokenRequest, TokenResponse, TokenRevokeRequest, TokenRevokeResponse,
-    TokenUpdateRequest, TokenUpdateResponse,
+    AuthleteBuilder, ConfigError, Error, ErrorKind, ErrorResponse, IntrospectionRequest,
+    IntrospectionResponse, RevocationRequest, RevocationResponse, TokenCreateRequest,
+    TokenCreateResponse, TokenFailRequest, TokenFailResponse, TokenIssueRequest,
+    TokenIssueResponse, TokenListRequest, TokenListResponse, TokenRequest, TokenResponse,
+    TokenRevokeRequest, TokenRevokeResponse, TokenUpdateRequest, TokenUpdateResponse,
     error::BoxError,
     redact::SentValues,
     transport::{BoxTransport, RequestBody},
@@ -208,7 +208,7 @@ impl Authlete {
         }
         // The status is sufficient if the body cannot be read.
         let body = body.unwrap_or_default();
-        Err(ErrorKind::Refused(Refusal::new(head.status, &head.headers, &body, &sent())))
+        Err(ErrorKind::Refused(ErrorResponse::new(head.status, &head.headers, &body, &sent())))
     }
 }
 

@@ -34,6 +34,21 @@ const API_SECRET: &str = "service_api_secret (AUTHLETE_SERVICE_APISECRET)";
 ///     .build()?;
 /// # Ok::<(), tower_authlete::ConfigError>(())
 /// ```
+///
+/// | setting | unit | default | bounds |
+/// |---|---|---|---|
+/// | [`base_url`](Self::base_url) | URL | required | `https`, or `http` to this machine |
+/// | [`api_version`](Self::api_version) | [`ApiVersion`] | V3 | |
+/// | [`service_id`](Self::service_id) | | required | |
+/// | [`service_access_token`](Self::service_access_token) | | required for V3 | |
+/// | [`service_api_secret`](Self::service_api_secret) | | required for V2 | |
+/// | [`connect_timeout`](Self::connect_timeout) | duration | 1 s | more than 0 |
+/// | [`deadline`](Self::deadline) | duration | 3 s | more than 0 |
+/// | [`max_response_size`](Self::max_response_size) | bytes | 1 MiB | at least 1 |
+/// | [`user_agent`](Self::user_agent) | | `tower-authlete/` and the version | visible ASCII |
+/// | [`allow_plain_http`](Self::allow_plain_http) | | off | |
+/// | `root_certificate_pem` (feature `rustls`) | PEM | those of the operating system | |
+/// | [`transport`](Self::transport) | service | a pool of connections: [`Transport`] | |
 #[derive(Clone)]
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthleteBuilder {
@@ -138,8 +153,8 @@ impl AuthleteBuilder {
 
     /// Allows `http://` to hosts other than loopback: tokens and credentials are then sent in clear text.
     /// Default: off.
-    pub fn allow_plain_http(mut self, allow: bool) -> Self {
-        self.allow_plain_http = allow;
+    pub fn allow_plain_http(mut self) -> Self {
+        self.allow_plain_http = true;
         self
     }
 
@@ -271,7 +286,7 @@ impl AuthleteBuilder {
         if is_loopback(authority.host()) || self.allow_plain_http {
             return Ok(base);
         }
-        let remedy = "use https://, or allow it by `allow_plain_http(true)`";
+        let remedy = "use https://, or allow it by `allow_plain_http()`";
         Err(ConfigError::new(BASE_URL, "plain http to another machine", remedy))
     }
 
@@ -425,7 +440,7 @@ mod tests {
         }
         for url in ["http://us.authlete.com", "http://127.0.0.1.example.com", "http://10.0.0.1"] {
             assert!(problem(complete().base_url(url)).contains("plain http"), "{url}");
-            assert!(complete().base_url(url).allow_plain_http(true).build().is_ok(), "{url}");
+            assert!(complete().base_url(url).allow_plain_http().build().is_ok(), "{url}");
         }
     }
 

@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Deadline(Duration),
     /// The status of the response is not 2xx.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(ErrorResponse),
     /// The response is not as the API documents.
     #[error("the answer cannot be decoded: {problem} at `{path}`, line {line}, column {column}")]
     #[non_exhaustive]
@@ -62,7 +62,7 @@ pub enum ErrorKind {
 /// The response of Authlete to a call that it refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// The status.
     pub status: StatusCode,
     /// `resultCode`, for logs. Authlete asks not to branch on it. Shortened like `result_message`.
@@ -74,7 +74,7 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused with status {}", self.status.as_u16())?;
         match self.result_message.as_ref().or(self.result_code.as_ref()) {
@@ -84,7 +84,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Reads a response, which need not be JSON and may repeat what was sent.
     pub(crate) fn new(
         status: StatusCode,
@@ -160,7 +160,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
             ErrorKind::Connection(_) | ErrorKind::Deadline(_) => true,
-            ErrorKind::Refused(Refusal { status, .. }) => matches!(
+            ErrorKind::Refused(ErrorResponse { status, .. }) => matches!(
                 *status,
                 StatusCode::TOO_MANY_REQUESTS
                     | StatusCode::BAD_GATEWAY
@@ -173,14 +173,14 @@ impl Error {
 
     /// Whether Authlete did not process the call: the status is 429 or 503.
     pub(crate) fn is_turned_away(&self) -> bool {
-        let ErrorKind::Refused(Refusal { status, .. }) = &self.kind else { return false };
+        let ErrorKind::Refused(ErrorResponse { status, .. }) = &self.kind else { return false };
         [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(status)
     }
 
     /// Whether this indicates an outage of Authlete: it is retryable, or the status is 5xx.
     pub(crate) fn is_outage(&self) -> bool {
         let status = match &self.kind {
-            ErrorKind::Refused(Refusal { status, .. }) => Some(status),
+            ErrorKind::Refused(ErrorResponse { status, .. }) => Some(status),
             _ => None,
         };
         self.is_retryable() || status.is_some_and(StatusCode::is_server_error)
@@ -212,7 +212,7 @@ impl Error {
     pub fn is_our_fault(&self) -> bool {
         match &self.kind {
             ErrorKind::Request(_) => true,
-            ErrorKind::Refused(Refusal { status, .. }) => {
+            ErrorKind::Refused(ErrorResponse { status, .. }) => {
                 (status.is_redirection() || status.is_client_error())
                     && ![StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT]
                         .contains(status)
@@ -251,7 +251,7 @@ mod tests {
     fn refused(status: u16, body: &str) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
         let refusal =
-            Refusal::new(status, &HeaderMap::new(), body.as_bytes(), &SentValues::default());
+            ErrorResponse::new(status, &HeaderMap::new(), body.as_bytes(), &SentValues::default());
         Error { api: "/auth/introspection", kind: ErrorKind::Refused(refusal) }
     }
 
@@ -302,7 +302,7 @@ mod tests {
             "resultMessage": format!("{}t0ken-of-alice by 's3rvice-token'", ".".repeat(290)),
         });
         let said = said.to_string();
-        let refusal = Refusal::new(StatusCode::OK, &HeaderMap::new(), said.as_bytes(), &sent);
+        let refusal = ErrorResponse::new(StatusCode::OK, &HeaderMap::new(), said.as_bytes(), &sent);
         assert_eq!(refusal.result_code.as_deref(), Some("[redacted]"));
         let expected = format!("{}[redacted]", ".".repeat(290));
         assert_eq!(refusal.result_message, Some(expected));

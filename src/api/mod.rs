@@ -28,7 +28,7 @@ pub use self::{
     common::*,
     config::AuthleteBuilder,
     config_error::{ConfigError, WrongSetting},
-    error::{Error, ErrorKind, Refusal},
+    error::{Error, ErrorKind, ErrorResponse},
     introspection::*,
     secret::Secret,
     token::*,

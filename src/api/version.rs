@@ -6,6 +6,7 @@ use super::{config_error::ConfigError, error::shape};
 
 /// The version of Authlete's Web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum ApiVersion {
     /// 3.0: paths contain the service ID, and calls are authenticated by a service access token.
     #[default]

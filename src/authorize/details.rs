@@ -105,7 +105,7 @@ impl RequireDetails {
 
 impl From<RequireDetails> for Require {
     fn from(details: RequireDetails) -> Self {
-        let description = "the access token was not authorized for this in particular";
+        let description = "the access token lacks authorization details that are required";
         Self::when(description, move |token| {
             token.authorization_details().iter().any(|element| details.is_met(element))
         })

@@ -28,12 +28,10 @@ pub(crate) static DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// A place in a request where an access token can be.
 ///
-/// The layer looks at all places it was given. Tokens in two of them are a malformed request
-/// (RFC 6750 §2). Whatever a place yields must be well formed (RFC 6750 §2.1) and is otherwise
-/// refused before it is sent anywhere.
+/// The layer reads all of its places. A request with tokens in two of them is malformed (RFC 6750 §2). A token
+/// must be well formed (RFC 6750 §2.1), or the request is refused without a call.
 ///
-/// The query string is never looked at unless a place of yours does so; RFC 6750 §5.3 says why it
-/// should not.
+/// No place of this crate reads the query string; RFC 6750 §5.3 says why.
 ///
 /// ```
 /// use tower_authlete::credentials::{MalformedCredentials, RequestHead, TokenSource};

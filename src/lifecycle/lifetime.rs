@@ -15,7 +15,7 @@ use crate::{
 
 type Chooses = Arc<dyn Fn(&TokenInfo) -> bool + Send + Sync>;
 
-/// How tokens are kept alive that are in use.
+/// Extends the life of tokens in use: sliding expiry.
 ///
 /// A token of an admitted request that has less than [`when_below`](Self::when_below) left gets a life of
 /// [`to`](Self::to) from now on. A request that is refused extends nothing, whether the layer refuses it

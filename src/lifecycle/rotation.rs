@@ -12,26 +12,25 @@ use crate::{
     store::LONGEST_ALIAS,
 };
 
-/// How tokens in use get new values from time to time, so that one that leaked is of use only for
-/// a while.
+/// Gives tokens in use new values at intervals, so that a leaked value works for a limited time only.
 ///
-/// The client is told the new value in the response that it gets, and has to use it from then on: the
-/// old value stops working at once, here and at Authlete, but for the [overlap](Self::overlap), which other
-/// processes do not know of. What they have cached of the old value they use for their
-/// [`max_age`](crate::layer::AuthLayerBuilder::max_age) at most. Only successful responses (below 400, and not refused
-/// by a layer of this crate) carry the new value, and they are not to be stored. Requests that come at once
-/// with one token cause one rotation, and all of them learn the same new value.
+/// The response contains the new value, which the client must use from then on. The old value stops working
+/// at once, in this process and at Authlete, except for the [overlap](Self::overlap). Other processes do not know of
+/// the overlap; if they have cached the old value, they accept it for at most their
+/// [`max_age`](crate::layer::AuthLayerBuilder::max_age). Only successful responses (below 400, and not refused by a
+/// layer of this crate) contain the new value; they have `Cache-Control: no-store`. Concurrent requests with one
+/// token cause one rotation, and all of them get the same new value.
 ///
-/// If the answer of Authlete is lost, so is the new value: the client is then refused with a challenge,
-/// and an error is logged. While Authlete cannot be asked, no new value is asked for, nor are more than
-/// 64 at a time: those tokens get theirs with a later request.
+/// If the answer of Authlete is lost, so is the new value: the client is refused with a challenge, and an error
+/// is logged. No token is rotated while Authlete cannot be asked, and at most 64 are at a time; the others are
+/// rotated by a later request.
 ///
-/// The new value is kept in memory for a minute, for requests that are on their way with the old one. By
-/// an old value the token can be [revoked](crate::AuthHandle::revoke) for as long as that is remembered: of
-/// more than 100 000 values, those that were not used for longest are forgotten. A
-/// [`RevocationEndpoint`](crate::endpoint::RevocationEndpoint) can do so for a minute after the rotation.
+/// The new value is kept in memory for a minute, for requests under way with the old one. The token can be
+/// [revoked](crate::AuthHandle::revoke) by an old value as long as that is remembered: of more than 100 000 values,
+/// the least recently used are evicted. A [`RevocationEndpoint`](crate::endpoint::RevocationEndpoint) can revoke by
+/// the old value for a minute after the rotation.
 ///
-/// Tokens that come with a DPoP proof get no new values.
+/// Tokens that come with a DPoP proof are not rotated.
 ///
 /// ```
 /// use std::time::Duration;

@@ -46,22 +46,22 @@ const OLD: &str = "the DPoP proof is too old, or from the future";
 /// Members of a JWK that only its owner may know (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// How proofs of possession are checked.
+/// Settings of DPoP (RFC 9449).
 ///
-/// With it, the layer also accepts `Authorization: DPoP` with one `DPoP` header. Every proof is
-/// verified here: its key, signature, method, URL, time, token and that it has not been used before.
-/// The first proof of each token and key is sent to Authlete too, which knows whether the token is bound
-/// to the key; if so, further requests with proofs by the same key are answered from the cache.
+/// With them, the layer also accepts `Authorization: DPoP` with one `DPoP` header. Every proof is verified in
+/// this process: its key, signature, method, URL, time, token, and that it has not been used before. The first
+/// proof of each token and key is sent to Authlete too, which knows whether the token is bound to the key. If
+/// it is, further requests with proofs by that key are answered from the cache.
 ///
-/// A token that is bound is refused as a bearer token, because Authlete refuses it.
+/// A bound token that is presented as a bearer token is refused.
 ///
 /// A proof longer than 8 KiB, or with a `jti` longer than 512 bytes, is refused with 401.
 ///
-/// A used proof is refused whatever becomes of the time of day. So when this server's clock ran ahead, and
-/// proofs were used by it, they are refused after it is set back until it has caught up.
+/// A used proof stays used when the clock is set back. If this server's clock was ahead and is set back, all
+/// proofs are refused until it has caught up with the latest time at which one was used.
 ///
-/// If Authlete demands a nonce of its own, it is sent on in `DPoP-Nonce`, and proofs are sent to
-/// Authlete from then on, as only it knows which nonces are good.
+/// If Authlete demands a nonce, it is relayed in `DPoP-Nonce`. From then on, proofs are sent to Authlete, since
+/// only it knows which nonces are valid.
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, Dpop};
@@ -80,7 +80,8 @@ pub struct Dpop {
     pub(crate) verify_remotely: bool,
     pub(crate) required: bool,
     replays: Arc<dyn ReplayStore>,
-    nonces: Option<(Secret, Duration)>,
+    nonce_key: Option<Secret>,
+    nonce_life: Option<Duration>,
 }
 
 /// An algorithm of a proof's signature (RFC 7518 §3.1, RFC 8037, RFC 9864).
@@ -124,7 +125,7 @@ impl DpopAlgorithm {
 }
 
 impl Dpop {
-    /// At this public origin, which proofs have to be made for (`htu`).
+    /// Proofs must be made for this public origin (`htu`).
     #[must_use]
     pub fn for_origin(origin: impl Into<Origin>) -> Self {
         Self {
@@ -134,7 +135,8 @@ impl Dpop {
             verify_remotely: false,
             required: false,
             replays: Arc::new(MemoryReplays::default()),
-            nonces: None,
+            nonce_key: None,
+            nonce_life: None,
         }
     }
 
@@ -144,40 +146,52 @@ impl Dpop {
         Self { algorithms: algorithms.into_iter().collect(), ..self }
     }
 
-    /// How far the time of a proof (`iat`) may be from ours, either way: 1 s to 10 minutes. Default: 60 s.
+    /// How far the time of a proof (`iat`) may be from this server's, either way: 1 s to 10 minutes. Default: 60 s.
     #[must_use]
     pub fn iat_tolerance(self, iat_tolerance: Duration) -> Self {
         Self { iat_tolerance, ..self }
     }
 
-    /// Sends every proof to Authlete: no token that comes with one is let pass by what is cached.
+    /// Sends every proof to Authlete: no request with a proof is answered from the cache. Default: off.
     #[must_use]
     pub fn verify_remotely(self) -> Self {
         Self { verify_remotely: true, ..self }
     }
 
-    /// Refuses bearer tokens: every token has to come with a proof, by the key that it is bound to.
+    /// Refuses bearer tokens: every token must come with a proof by the key that it is bound to. Default: off.
     ///
     /// A token that is bound to no key is refused with 401, whatever proof it comes with (RFC 9449 §7.1).
-    /// Authlete's answer does not tell what a token is bound to. So when it says yes to a proof, it is also
-    /// asked without one, and has to say no: one more call for each answer that is not cached already.
+    /// Authlete's answer does not say what a token is bound to. So a token that it accepts with a proof is also
+    /// introspected without one, which must be refused: one more call for each answer that is not cached.
     #[must_use]
     pub fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// Where proofs are remembered that have been used. Default: [`MemoryReplays`], in this process
-    /// alone.
+    /// Where used proofs are recorded. Default: [`MemoryReplays`], for this process alone.
     #[must_use]
     pub fn replay_store(self, store: impl ReplayStore) -> Self {
         Self { replays: Arc::new(store), ..self }
     }
 
-    /// Demands that proofs hold a nonce of ours (RFC 9449 §9), which changes every `life` and is
-    /// accepted for another `life`. Servers that share the key (at least 32 bytes) accept each other's.
+    /// Demands that proofs contain a nonce of this server (RFC 9449 §9), which is derived from this key and
+    /// the time. Servers that share the key accept each other's nonces. Default: no nonce is demanded; at least
+    /// 32 bytes, which should be random.
     #[must_use]
-    pub fn nonces(self, key: impl Into<Secret>, life: Duration) -> Self {
-        Self { nonces: Some((key.into(), life)), ..self }
+    pub fn nonce_key(self, key: impl Into<Secret>) -> Self {
+        Self { nonce_key: Some(key.into()), ..self }
+    }
+
+    /// How often the nonce changes. A nonce is accepted for as long again after the change. Only with
+    /// [`nonce_key`](Self::nonce_key). Default: 60 s; at least 1 s.
+    #[must_use]
+    pub fn nonce_life(self, nonce_life: Duration) -> Self {
+        Self { nonce_life: Some(nonce_life), ..self }
+    }
+
+    /// The names of the algorithms that are accepted.
+    pub(crate) fn algorithm_names(&self) -> impl Iterator<Item = &'static str> {
+        self.algorithms.iter().map(|algorithm| algorithm.name())
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -196,19 +210,31 @@ impl Dpop {
             let problem = format!("{} ms", self.iat_tolerance.as_millis());
             problems.add("dpop.iat_tolerance", problem, "give between 1 s and 10 minutes");
         }
-        let Some((key, life)) = &self.nonces else { return };
-        let length = key.expose().len();
-        if length < 32 || life.as_secs() == 0 {
-            let problem = format!("a key of {length} bytes for {} s", life.as_secs());
-            let remedy = "give a key of 32 random bytes or more, and at least a second";
-            problems.add("dpop.nonces", problem, remedy);
+        self.validate_nonces(problems);
+    }
+
+    fn validate_nonces(&self, problems: &mut Problems) {
+        let length = self.nonce_key.as_ref().map(|key| key.expose().len());
+        if let Some(length) = length.filter(|length| *length < 32) {
+            let remedy = "give a key of 32 random bytes or more";
+            problems.add("dpop.nonce_key", format!("{length} bytes"), remedy);
+        }
+        let Some(life) = self.nonce_life else { return };
+        if life < Duration::from_secs(1) {
+            let problem = format!("{} ms", life.as_millis());
+            problems.add("dpop.nonce_life", problem, "give at least a second");
+        }
+        if length.is_none() {
+            let remedy = "give a nonce_key, without which no nonce is demanded";
+            problems.add("dpop.nonce_life", "without a key", remedy);
         }
     }
 
     /// The settings, which are valid, in the form that requests need.
     pub(crate) fn build(self) -> Prover {
-        let nonces = self.nonces.as_ref();
-        let nonces = nonces.map(|(key, life)| Nonces::new(key.expose().as_bytes(), *life));
+        let life = self.nonce_life.unwrap_or(Duration::from_secs(60));
+        let key = self.nonce_key.as_ref();
+        let nonces = key.map(|key| Nonces::new(key.expose().as_bytes(), life));
         Prover { settings: self, nonces, latest: AtomicU64::new(0) }
     }
 }
@@ -282,7 +308,7 @@ struct Claims {
 impl Prover {
     /// The names of the algorithms, as challenges list them (RFC 9449 §7.1).
     pub(crate) fn algorithms(&self) -> String {
-        let names: Vec<_> = self.settings.algorithms.iter().map(|it| it.name()).collect();
+        let names: Vec<_> = self.settings.algorithm_names().collect();
         names.join(" ")
     }
 

@@ -20,12 +20,12 @@ use crate::{
 
 /// The public origin of this server, which DPoP proofs and message signatures are made for.
 ///
-/// It is never taken from the `Host` header: whoever chooses that could replay at this server what was
-/// signed for another. Where a proxy tells it, it has to be one of the hosts that are named here, since
-/// proxies may repeat the `Host` of their clients.
+/// It is never taken from the `Host` header, which the client chooses: a proof that was made for another server
+/// could be replayed here. If a proxy reports it, it must be one of the hosts that are named here, since a proxy
+/// may repeat the `Host` of its client.
 ///
-/// No proof and no signature is for a request whose path has dot segments (`/../`, also as `/%2e%2e/`):
-/// which URL that is depends on who reads it (RFC 3986 §6.2.2.3).
+/// Proofs and signatures for a path with dot segments (`/../`, also as `/%2e%2e/`) are refused: servers differ in
+/// how they read such a path (RFC 3986 §6.2.2.3).
 ///
 /// ```
 /// use tower_authlete::proof::Origin;
@@ -33,7 +33,7 @@ use crate::{
 /// let fixed = Origin::fixed("https://api.example.com");
 /// // Behind a proxy that sends these paths on without their beginning:
 /// let prefixed = Origin::fixed("https://example.com/api");
-/// // Of several hosts, whichever the proxy says:
+/// // One of several hosts, as the proxy reports:
 /// let hosts = ["api.example.com", "api.example.net:8443"];
 /// let proxied = Origin::forwarded_by(["10.0.0.0/8", "::1"], hosts);
 /// ```
@@ -108,23 +108,21 @@ impl Unplaced {
 pub struct PeerAddr(pub SocketAddr);
 
 impl Origin {
-    /// This origin, such as `https://api.example.com`. If it has a path, the paths of requests are
-    /// taken to follow it.
+    /// This origin, such as `https://api.example.com`. If it has a path, the paths of requests are appended
+    /// to it.
     #[must_use]
     pub fn fixed(url: impl Into<String>) -> Self {
         Self(Kind::Fixed(url.into().trim_end_matches('/').to_owned()))
     }
 
-    /// What the proxy says that this request was sent to, by the last element of `Forwarded` (RFC 7239),
-    /// if that is one of these hosts: `host` or `host:port`, in any case, where no port is that of the
-    /// scheme.
+    /// The origin in the last element of `Forwarded` (RFC 7239), which a proxy adds, if it is one of these
+    /// hosts: `host` or `host:port`, case-insensitive; without a port, that of the scheme.
     ///
-    /// Requests that do not come from these addresses or networks (CIDR), as [`PeerAddr`] tells, are
-    /// refused with 500, as are those of which the proxy does not tell: it must add that element to every
-    /// request, with `proto` and `host`, whatever its client sends. What clients sent of `Forwarded` before
-    /// may be anything well formed, with 16 parameters an element at most, and is otherwise refused with
-    /// 400. At another host no proof is good
-    /// (401), and no signature (400).
+    /// Proxies are known by these addresses or networks (CIDR) and [`PeerAddr`]. A request from any other address is
+    /// refused with 500, as is one without that element: the proxy must add it to every request, with `proto` and
+    /// `host`, whatever its client sends. The elements before it, which clients may have sent, must be well
+    /// formed and have at most 16 parameters each; otherwise the request is refused with 400. For another host, a
+    /// proof is refused with 401 and a signature with 400.
     #[must_use]
     pub fn forwarded_by(
         proxies: impl IntoIterator<Item = impl Into<String>>,
@@ -137,8 +135,8 @@ impl Origin {
         })
     }
 
-    /// The same by the last values of `X-Forwarded-Proto` and `X-Forwarded-Host`, which the proxy must
-    /// both set.
+    /// Like [`forwarded_by`](Self::forwarded_by), with the last values of `X-Forwarded-Proto` and
+    /// `X-Forwarded-Host`. The proxy must set both.
     #[must_use]
     pub fn x_forwarded_by(
         proxies: impl IntoIterator<Item = impl Into<String>>,

@@ -47,16 +47,15 @@ pub enum ProofUse {
 /// The future of [`ReplayStore::record_use`].
 pub type ProofUseFuture<'s> = Pin<Box<dyn Future<Output = ProofUse> + Send + 's>>;
 
-/// Records which proofs were used, so that none is used twice (RFC 9449 §11.1). Only proofs that are good
-/// otherwise, of tokens that are good, get here.
+/// Records which proofs were used, so that none is used twice (RFC 9449 §11.1). It is called only for proofs
+/// that are otherwise valid, of valid tokens.
 ///
-/// A store that several processes share has to set a proof atomically if it is absent, such as `SET NX`
-/// does in Redis, and must not lose it before its time, such as by evicting keys.
+/// A store that several processes share must insert a proof atomically if it is absent, as `SET NX` does in
+/// Redis, and must not lose it before its time, for example by evicting keys.
 ///
-/// Clocks may be set back, or run ahead for a while. The layer refuses proofs that were over at the latest
-/// time at which it has used any, so that what a store has forgotten cannot be used again in this process.
-/// Processes that share a store do not know of each other's clocks: let it keep proofs for as much longer
-/// as those may be set back.
+/// Clocks can be set back. The layer refuses proofs that had expired at the latest time at which it has accepted
+/// any, so that a proof that a store has dropped cannot be used again in this process. Processes that share a
+/// store do not know of each other's clocks: let the store keep proofs longer by as much as those may be set back.
 pub trait ReplayStore: Send + Sync + 'static {
     /// Records the use of a proof until this time, and tells whether it is the first. Both times are by the
     /// clock of the layer; a store with a clock of its own keeps it for their difference.

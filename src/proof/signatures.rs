@@ -19,24 +19,24 @@ type Signs = Arc<
     dyn Fn(&TokenInfo, RequestHead<'_>, &mut response::Parts) -> Result<(), BoxError> + Send + Sync,
 >;
 
-/// A response could not be signed; the client gets a 500 instead.
+/// A response could not be signed. The client gets a 500 instead.
 #[derive(Debug, thiserror::Error)]
 #[error("the response could not be signed")]
 pub struct SignatureError(#[source] BoxError);
 
-/// Has the signatures of requests verified by Authlete, and those of responses made (FAPI 2.0 Message
-/// Signing).
+/// Message signatures (RFC 9421, FAPI 2.0 Message Signing): those of requests are verified by Authlete, those of
+/// responses are made by a function of yours.
 ///
-/// Each request's headers, URI and whether it has a body are sent to Authlete with its token. Such a
-/// request is never answered from the cache.
+/// For each request, its headers, its URI and whether it has a body are sent to Authlete with the token. Such
+/// a request is never answered from the cache.
 ///
-/// Authlete takes headers as text. One of which a value is not UTF-8 is left out; if a signature covers
-/// it, or is it, the request is refused with 400, since the signature could not be verified.
+/// Authlete takes headers as text. A header with a value that is not UTF-8 is left out. If a signature covers it,
+/// the request is refused with 400, since the signature cannot be verified.
 ///
-/// Tokens whose responses have to be signed (`responseSigningRequired`) are refused with 500 and an error
-/// in the log if there is no [`signer`](Self::signer), with or without this setting. What issues a token
-/// does not tell of it: with a [`TokenEndpoint`](crate::endpoint::TokenEndpoint) beside the layer, its
-/// tokens are known without it until they are introspected, unless this setting is there.
+/// A token whose responses must be signed (`responseSigningRequired`) is refused with 500 and an error in the
+/// log if there is no [`signer`](Self::signer), with or without this setting. The response that issues a token
+/// does not contain that fact: tokens of a [`TokenEndpoint`](crate::endpoint::TokenEndpoint) beside the layer are
+/// cached without it until they are introspected, unless this setting is there.
 ///
 /// ```
 /// use tower_authlete::{AuthLayer, proof::MessageSignatures};
@@ -61,18 +61,17 @@ pub struct MessageSignatures {
 }
 
 impl MessageSignatures {
-    /// At this public origin, which `@target-uri` is made of.
+    /// For this public origin, of which `@target-uri` is made.
     #[must_use]
     pub fn for_origin(origin: impl Into<Origin>) -> Self {
         Self { origin: origin.into(), signs: None }
     }
 
-    /// Signs the responses for tokens that take it: adds `Signature` and `Signature-Input`. The body is
-    /// not at hand; a layer inside can have added `Content-Digest`.
+    /// Signs the responses for tokens that require it: adds `Signature` and `Signature-Input`. The function does
+    /// not see the body; a layer inside can add `Content-Digest`.
     ///
-    /// The request is there for components with `req` (RFC 9421 §2.4): its method, its headers as the
-    /// client sent them, credentials included, and as its URI the whole one that the client knows
-    /// (`@target-uri`), by the origin that is set here.
+    /// The request is given for components with `req` (RFC 9421 §2.4): its method, its headers as the client
+    /// sent them, credentials included, and its whole URI (`@target-uri`), made of the origin that is set here.
     #[must_use]
     pub fn signer(
         self,

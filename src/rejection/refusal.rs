@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{credentials::Scheme, observe::counters};
 
-const SCOPES: &str = "the access token does not have the scopes that this takes";
+const SCOPES: &str = "the access token lacks a scope that is required";
 
 /// The refusal of a request. It holds no secret of the request. Cloning is cheap.
 ///
@@ -153,7 +153,7 @@ impl Rejection {
 
     /// For a token that the service cannot have issued.
     pub(crate) fn foreign_token() -> Self {
-        Self::invalid_token("the access token is none of this service")
+        Self::invalid_token("the access token was not issued by this service")
     }
 
     pub(crate) fn invalid_token(description: &'static str) -> Self {

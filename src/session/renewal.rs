@@ -70,7 +70,7 @@ impl<St: SessionStore> Renewal<St> {
     }
 
     fn key(&self, id: &SessionId) -> Key {
-        self.keys.key(&id.to_base64())
+        self.keys.key(id.to_base64())
     }
 
     /// Stores the tokens of a new session.

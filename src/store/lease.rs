@@ -87,9 +87,9 @@ mod tests {
     fn leases_that_nobody_holds_take_bounded_room() {
         let keys = KeySpace::new(&[0; 32], "a");
         let mut leases = Leases::default();
-        let held: Vec<_> = (0..100).map(|it| leases.take(keys.key(&it.to_string()))).collect();
+        let held: Vec<_> = (0..100).map(|it| leases.take(keys.key(it.to_string()))).collect();
         for it in 100..10_000 {
-            leases.take(keys.key(&it.to_string()));
+            leases.take(keys.key(it.to_string()));
         }
         assert!(leases.by_key.len() <= 2 * held.len() + FEW, "{}", leases.by_key.len());
     }

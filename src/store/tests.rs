@@ -132,7 +132,7 @@ async fn what_was_told_before_an_invalidation_is_not_used_after_it() {
 #[tokio::test]
 async fn the_invalidation_of_another_token_of_the_shard_changes_nothing_for_who_waits() {
     let (store, key) = store();
-    let neighbour = (0..).map(|it| store.key(&format!("{it}")));
+    let neighbour = (0..).map(|it| store.key(format!("{it}")));
     let neighbour = neighbour.into_iter().find(|it| it.prefix() % 1024 == key.prefix() % 1024);
     let (lead, lease) = (lead(&store, key, AtLeast::Cached), store.lease(key));
     let check = lead.check().clone();

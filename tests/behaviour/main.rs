@@ -1,6 +1,6 @@
 //! The behaviour of the layer, one module for each. Authlete is the emulator behind a real socket. The clock is
 //! frozen unless a test moves it.
-#![cfg(all(feature = "emulator", feature = "axum"))]
+#![cfg(all(feature = "axum", feature = "dpop", feature = "emulator", feature = "jwt"))]
 
 mod authorization_server;
 mod breaker;

@@ -3,19 +3,20 @@
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
-use tower_authlete::{metadata::ProtectedResource, proof::DpopAlgorithm};
+use tower_authlete::{Dpop, metadata::ProtectedResource, proof::DpopAlgorithm};
 
 use crate::support::{Answer, Bench, Protected, send};
 
 const IDENTIFIER: &str = "https://api.example.com/mcp";
 
 async fn api(bench: &Bench) -> (ProtectedResource, Protected) {
+    let dpop = Dpop::for_origin("https://api.example.com").algorithms([DpopAlgorithm::Es256]);
     let resource = ProtectedResource::builder(IDENTIFIER)
         .authorization_server("https://as.example.com")
         .scopes(["read", "write"])
         .name("Reports")
         .documentation("https://api.example.com/docs")
-        .dpop([DpopAlgorithm::Es256], false)
+        .dpop(&dpop)
         .member("tls_client_certificate_bound_access_tokens", true)
         .build()
         .unwrap();

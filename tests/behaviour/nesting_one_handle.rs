@@ -214,7 +214,7 @@ async fn an_inner_layer_does_not_send_a_proof_that_was_sent_in_the_background() 
 #[tokio::test]
 async fn nested_layers_send_one_nonce() {
     let bench = Bench::new().await;
-    let dpop = Dpop::for_origin(ORIGIN).nonces("k".repeat(32), 60 * SECOND);
+    let dpop = Dpop::for_origin(ORIGIN).nonce_key("k".repeat(32));
     let auth: AuthLayer = bench.layer().dpop(dpop).build().unwrap();
     let holder = Holder::at(&bench, Protected::nested(&auth, &auth.bypass_cache())).await;
     let refused = holder.get().await;

@@ -123,7 +123,7 @@ async fn problem_details_have_the_facts_of_the_challenge() {
     let expected = json!({
         "title": "Forbidden",
         "status": 403,
-        "detail": "the access token does not have the scopes that this takes",
+        "detail": "the access token lacks a scope that is required",
         "error": "insufficient_scope",
         "scope": "read",
     });

@@ -27,7 +27,7 @@ use tower_authlete::{
 
 use crate::{
     log::logged,
-    support::{Bench, Protected, SECOND},
+    support::{Bench, Protected},
 };
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn settings_show_no_secret() {
         format!("{:?}", builder().service_access_token(MARK)),
         format!("{:?}", builder().service_api_secret(MARK).root_certificate_pem(MARK)),
         format!("{:?}", builder().build().map_err(|error| error.to_string())),
-        format!("{:?}", Dpop::for_origin("https://example.com").nonces(MARK, SECOND)),
+        format!("{:?}", Dpop::for_origin("https://example.com").nonce_key(MARK)),
         format!("{:?}", DelegateLayer::new(authlete.clone())),
         format!("{:?} {:?} {tokens:?}", sessions, store),
         format!("{:?}", Decision::create(token.clone())),

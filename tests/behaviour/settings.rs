@@ -88,7 +88,8 @@ fn all_wrong(layer: AuthLayerBuilder) -> AuthLayerBuilder {
     let hosts = ["s3cr3t/", "api.example.com", "*"];
     let dpop = Dpop::for_origin(Origin::forwarded_by(["nowhere"], hosts))
         .algorithms([])
-        .nonces("s3cr3t", SECOND);
+        .nonce_key("s3cr3t")
+        .nonce_life(SECOND / 2);
     layer
         .cache(cache)
         .resilience(resilience)
@@ -118,7 +119,8 @@ async fn all_wrong_settings_are_told_at_once() {
         "dpop.for_origin",
         "dpop.for_origin",
         "dpop.algorithms",
-        "dpop.nonces",
+        "dpop.nonce_key",
+        "dpop.nonce_life",
         "message_signatures.for_origin",
         "client_certificates",
         "realm",

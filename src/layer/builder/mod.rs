@@ -39,6 +39,29 @@ impl AuthLayer {
 }
 
 /// Settings of an [`AuthLayer`], made by [`AuthLayer::builder`].
+///
+/// | setting | default | |
+/// |---|---|---|
+/// | [`max_age`](Self::max_age) | 60 s | how long a positive answer is cached at most |
+/// | [`cache`](Self::cache) | [`CachePolicy::new`] | how answers are cached |
+/// | [`resilience`](Self::resilience) | [`Resilience::new`] | how calls are made that may fail |
+/// | [`check`](Self::check) | [`CheckApi::Introspection`] | the API that checks tokens |
+/// | [`precheck`](Self::precheck) | any token | what the service's tokens look like |
+/// | [`require`](Self::require) | any valid token | what the token of every request must satisfy |
+/// | [`optional`](Self::optional) | off | lets requests without credentials pass |
+/// | [`token_source`](Self::token_source) | `Authorization` alone | further places to read the token from |
+/// | [`max_token_length`](Self::max_token_length) | 16 KiB | longer tokens are refused without a call |
+/// | [`dpop`](Self::dpop) | off | accepts tokens with DPoP proofs |
+/// | [`client_certificates`](Self::client_certificates) | nowhere | where client certificates are found |
+/// | [`message_signatures`](Self::message_signatures) | off | verifies and makes message signatures |
+/// | [`extend_lifetime`](Self::extend_lifetime) | off | extends the life of tokens in use |
+/// | [`rotate`](Self::rotate) | off | gives tokens in use new values |
+/// | [`strip_credentials`](Self::strip_credentials) | off | removes the token before the request is forwarded |
+/// | [`token_info_alone`](Self::token_info_alone) | off | inserts `TokenInfo` alone into requests |
+/// | [`protected_resource`](Self::protected_resource) | none | the metadata that challenges point to |
+/// | [`realm`](Self::realm) | none | the realm of challenges |
+/// | [`renderer`](Self::renderer) | [`EmptyBody`] | the bodies of refusals |
+/// | [`clock`](Self::clock) | the system's | for tests |
 #[must_use = "settings do nothing until `build` is called"]
 pub struct AuthLayerBuilder<R = EmptyBody> {
     authlete: Authlete,

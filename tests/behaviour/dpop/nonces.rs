@@ -39,7 +39,7 @@ async fn authletes_nonce_is_relayed_and_asked_for() {
 #[tokio::test]
 async fn nonces_of_the_layer_need_no_call() {
     let bench = Bench::new().await;
-    let nonces = |dpop: Dpop| dpop.nonces("k".repeat(32), 60 * SECOND);
+    let nonces = |dpop: Dpop| dpop.nonce_key("k".repeat(32));
     let holder = Holder::with(&bench, nonces, |layer| layer).await;
     let answer = holder.get().await;
     assert_refused(&answer, "use_dpop_nonce", "no nonce");
@@ -63,7 +63,7 @@ async fn nonces_of_the_layer_need_no_call() {
 #[tokio::test]
 async fn the_nonce_of_a_server_whose_clock_is_ahead_by_one_period_is_known() {
     let bench = Bench::new().await;
-    let nonces = |dpop: Dpop| dpop.nonces("k".repeat(32), 60 * SECOND);
+    let nonces = |dpop: Dpop| dpop.nonce_key("k".repeat(32));
     let holder = Holder::with(&bench, nonces, |layer| layer).await;
     for (ahead, known) in [(60, true), (120, false)] {
         let clock = Clock::frozen(bench.clock.now() + ahead * SECOND);
