@@ -108,9 +108,10 @@ impl Memory {
         (!over).then(|| entry.token.stale(entry.until.wall))
     }
 
-    /// Whether a verdict of that moment would still be kept.
+    /// Whether a verdict of that moment would still be kept and used.
     pub(super) fn is_new_enough(&self, decided: Moment, now: Moment) -> bool {
-        !decided.after(self.policy.positive_age()).is_past(now)
+        let doubted = self.contact.end(decided, now).is_some_and(|end| end.is_past(now));
+        !doubted && !decided.after(self.policy.positive_age()).is_past(now)
     }
 
     /// How many positive entries there are, roughly.
@@ -214,9 +215,12 @@ impl Memory {
         self.put(*key, None);
     }
 
-    /// The rest of the time for which facts can be kept that were decided at this moment.
+    /// The rest of the time for which facts can be used that were decided at this moment.
     pub(super) fn left(&self, decided: Moment, now: Moment) -> Duration {
-        self.policy.positive_age().saturating_sub(decided.elapsed(now))
+        let left = self.policy.positive_age().saturating_sub(decided.elapsed(now));
+        let doubted = self.contact.end(decided, now);
+        let doubted = doubted.map(|end| end.monotonic.saturating_sub(now.monotonic));
+        doubted.map_or(left, |doubted| left.min(Duration::from_millis(doubted)))
     }
 
     /// Whether facts that were decided then are newer than those of the entry, and not to be asked for soon.
