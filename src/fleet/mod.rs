@@ -75,6 +75,7 @@ use crate::{
 mod link;
 mod names;
 mod outbox;
+mod position;
 mod reader;
 mod scripts;
 mod seal;

@@ -48,6 +48,11 @@ impl Names {
         self.of(bucket, "generation")
     }
 
+    /// Names the history of the server in which the generation began.
+    pub(super) fn history(&self, bucket: usize) -> String {
+        self.of(bucket, "history")
+    }
+
     /// How many records were written.
     pub(super) fn counter(&self, bucket: usize) -> String {
         self.of(bucket, "counter")

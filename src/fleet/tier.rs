@@ -166,7 +166,8 @@ impl Tier for RedisTier {
         binding: Binding,
     ) -> Reply<'t, Option<Loaded>> {
         Box::pin(async move {
-            if self.is_isolated() {
+            // What was invalidated here is there until that has arrived.
+            if self.is_isolated() || self.outbox.waits(key) {
                 return None;
             }
             self.load(key, token, binding).await

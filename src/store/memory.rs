@@ -103,9 +103,10 @@ impl Memory {
         (!over).then(|| entry.token.stale(entry.until.wall))
     }
 
-    /// Whether a verdict of that moment would still be kept.
+    /// Whether a verdict of that moment would still be kept and used.
     pub(super) fn is_new_enough(&self, decided: Moment, now: Moment) -> bool {
-        !decided.after(self.policy.positive_age()).is_past(now)
+        let doubted = self.contact.end(decided.monotonic, now).is_some_and(|end| end.is_past(now));
+        !doubted && !decided.after(self.policy.positive_age()).is_past(now)
     }
 
     /// How many positive entries there are, roughly.

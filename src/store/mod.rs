@@ -35,6 +35,7 @@ mod memory;
 // Nobody implements it without the feature `redis`.
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 pub(crate) mod tier;
+mod trust;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::key::BUCKETS;
@@ -340,8 +341,8 @@ impl TokenStore {
 
     /// Nothing that was learnt of the token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate(&self, key: Key) {
-        self.invalidate_here(key);
         self.invalidate_elsewhere(key);
+        self.invalidate_here(key);
     }
 
     /// The same in this process alone.
@@ -349,8 +350,9 @@ impl TokenStore {
         self.invalidate_in(&mut self.lock(), &key);
     }
 
-    /// The same in all processes but this one.
-    pub(crate) fn invalidate_elsewhere(&self, key: Key) {
+    /// The same in all processes but this one. It comes before that here: until it has reached the tier, nothing
+    /// about the token is loaded from there.
+    fn invalidate_elsewhere(&self, key: Key) {
         if let Some(tier) = &self.tier {
             tier.invalidate(key);
         }
@@ -378,10 +380,10 @@ impl TokenStore {
 
     /// Nothing that was learnt of any token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate_all(&self) {
-        self.invalidate_all_here();
         if let Some(tier) = &self.tier {
             tier.invalidate_all();
         }
+        self.invalidate_all_here();
     }
 
     /// What was learnt before may have been invalidated unheard.
@@ -553,6 +555,7 @@ impl Update {
         alias: Option<Alias>,
         change: impl FnOnce(&TokenInfo, Binding) -> Option<TokenInfo>,
     ) {
+        self.store.invalidate_elsewhere(self.key);
         let mut in_flight = self.store.lock();
         let standing = in_flight.end(&self.key, &self.call);
         for key in [self.key, new] {
@@ -566,8 +569,6 @@ impl Update {
         for key in [self.key, new] {
             self.store.epochs.end_lease(&key);
         }
-        drop(in_flight);
-        self.store.invalidate_elsewhere(self.key);
     }
 
     /// The same for a longer life, which makes no verdict wrong that is being asked for: it tells of less of
@@ -576,12 +577,11 @@ impl Update {
         &self,
         change: impl FnOnce(&TokenInfo, Binding) -> Option<TokenInfo>,
     ) {
+        self.store.invalidate_elsewhere(self.key);
         let mut in_flight = self.store.lock();
         let standing = in_flight.end(&self.key, &self.call);
         in_flight.supersede(&self.key, None);
         self.change(self.key, standing, change);
-        drop(in_flight);
-        self.store.invalidate_elsewhere(self.key);
     }
 
     /// With the lock held.

@@ -37,11 +37,13 @@ pub(super) async fn consult(
     };
     loop {
         let Presented { key, binding, .. } = presented;
+        // The age is that at the load, however late its answer is read.
+        let before = store.now();
         let Some(loaded) = tier.load(key, presented.token(), *binding).await else {
             return Consulted::Unknown(None);
         };
         if let Some((token, age)) = loaded.known {
-            let decided = store.now().before(age);
+            let decided = before.before(age);
             if is_enough(store, &token, decided, at_least) {
                 return Consulted::Known(decided, Ok(token));
             }
