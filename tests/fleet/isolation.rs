@@ -54,6 +54,7 @@ async fn a_node_that_is_cut_off_hears_of_all_it_has_missed() {
     alone.is_connected().await;
     // No record was lost, so that the other one is not asked about.
     bench.clock.advance(ISOLATED);
+    alone.is_connected().await;
     assert_eq!(alone.get(&tokens[1]).await, OK);
     assert!(bench.checks() <= checks + 1, "{} {checks}", bench.checks());
 }

@@ -62,6 +62,8 @@ impl Bench {
         let fleet = fleet.secret(SECRET).connect().await.unwrap();
         let node = self.node_of(fleet, settings);
         node.is_connected().await;
+        // What is known since the moment of the connection is in doubt.
+        self.clock.advance(Duration::from_millis(1));
         node
     }
 
