@@ -79,8 +79,9 @@ impl<K: Copy + Eq + Hash, V, A> Table<K, V, A> {
         self.0.remove(key);
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
+    /// Removes all calls of these keys.
+    pub(crate) fn remove_where(&mut self, of: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| !of(key));
     }
 }
 

@@ -221,5 +221,8 @@ impl Link {
 /// Whether a connection is given up after an error.
 fn ends_connection(error: &RedisError) -> bool {
     // A server that was the master before a failover takes no writes.
-    error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY")
+    let read_only = error.code() == Some("READONLY")
+        // Redis 6 tells it of a script in the text.
+        || error.detail().is_some_and(|detail| detail.contains("READONLY"));
+    error.is_io_error() || error.is_unrecoverable_error() || read_only
 }

@@ -56,7 +56,7 @@ use tokio::sync::Mutex;
 
 use self::{
     link::{Link, Server},
-    names::{BUCKETS, Names, unique},
+    names::{Names, unique},
     outbox::Outbox,
     reader::Reader,
     seal::Sealer,
@@ -67,7 +67,7 @@ use crate::{
     clock::{Clock, DAY},
     rejection::Refuser,
     store::{
-        TokenStore,
+        BUCKETS, TokenStore,
         tier::{Contact, Tier},
     },
 };
@@ -75,6 +75,7 @@ use crate::{
 mod link;
 mod names;
 mod outbox;
+mod position;
 mod reader;
 mod scripts;
 mod seal;

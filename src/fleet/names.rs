@@ -19,10 +19,7 @@ pub(super) fn unique() -> [u8; 16] {
 /// The version of the protocol. Processes of another one share nothing with these.
 const VERSION: u8 = 1;
 
-/// Into how many buckets tokens fall. All keys of a bucket are in one slot of a cluster.
-pub(super) const BUCKETS: usize = 16;
-
-/// The keys of one service.
+/// The keys of one service. All keys of a [bucket](Key::bucket) are in one slot of a cluster.
 #[derive(Clone)]
 pub(super) struct Names {
     service: String,
@@ -51,6 +48,11 @@ impl Names {
         self.of(bucket, "generation")
     }
 
+    /// Names the history of the server in which the generation began.
+    pub(super) fn history(&self, bucket: usize) -> String {
+        self.of(bucket, "history")
+    }
+
     /// How many records were written.
     pub(super) fn counter(&self, bucket: usize) -> String {
         self.of(bucket, "counter")
@@ -62,9 +64,11 @@ impl Names {
     }
 
     pub(super) fn token(&self, key: &Key) -> TokenNames<'_> {
-        // Less than `BUCKETS`, so that it fits.
-        let bucket = (key.prefix() % BUCKETS as u64) as usize;
-        TokenNames { names: self, bucket, token: BASE64_URL_SAFE_NO_PAD.encode(key.bytes()) }
+        TokenNames {
+            names: self,
+            bucket: key.bucket(),
+            token: BASE64_URL_SAFE_NO_PAD.encode(key.bytes()),
+        }
     }
 }
 

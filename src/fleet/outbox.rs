@@ -18,12 +18,12 @@ use tokio::{
 
 use super::{
     link::Link,
-    names::{BUCKETS, Names, unique},
+    names::{Names, unique},
     scripts,
 };
 use crate::{
     clock::{Clock, DAY, Moment},
-    store::Key,
+    store::{BUCKETS, Key},
 };
 
 /// How many invalidations wait while Redis cannot be asked. Beyond, they become one of all tokens.
@@ -48,7 +48,7 @@ const LOG_LENGTH: usize = 10_000;
 pub(super) const FENCE: u64 = 10 * 60 * 1000;
 
 /// An invalidation.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Record {
     Token(Key),
     All,
@@ -132,6 +132,12 @@ impl Outbox {
         queue.waiting.push_back(Waiting { record, number, since });
         drop(queue);
         self.filled.notify_one();
+    }
+
+    /// Whether an invalidation of the token waits to arrive.
+    pub(super) fn waits(&self, key: &Key) -> bool {
+        let concerns = |record| record == Record::All || record == Record::Token(*key);
+        self.lock().waiting.iter().any(|waiting| concerns(waiting.record))
     }
 
     /// Whether all that was put in before has arrived. Waits for an attempt, and for a second at most.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use redis::{
-    FromRedisValue, RedisResult, Script,
+    RedisResult, Script,
     streams::{StreamId, StreamReadOptions, StreamReadReply},
 };
 use tokio::time::{Instant, sleep};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     link::{Connection, Link},
     names::{Names, unique},
+    position::{Place, Progress, Step, progress},
     scripts,
 };
 use crate::{
@@ -51,24 +52,6 @@ pub(super) struct Reader {
     pub(super) leases: (Arc<[AtomicU64]>, usize),
     pub(super) clock: Clock,
     pub(super) origin: [u8; 16],
-}
-
-/// The state of the log in one bucket.
-#[derive(Clone, PartialEq, Eq)]
-struct Place {
-    generation: Vec<u8>,
-    /// How many records were written.
-    number: u64,
-    /// The ID of the last one.
-    id: String,
-}
-
-/// The state of the log.
-#[derive(Clone)]
-struct State {
-    /// Names the history of the server, which a failover changes.
-    history: String,
-    places: Vec<Place>,
 }
 
 /// Whether what was read continues what was read before.
@@ -112,14 +95,18 @@ impl Reader {
         &self,
         connection: &mut Connection,
         watch: &Script,
-        known: &mut Option<State>,
+        known: &mut Option<Vec<Place>>,
         pause: &mut Duration,
     ) -> RedisResult<()> {
         loop {
             let sent = self.clock.moment().monotonic;
             let state = self.watch(connection, watch).await?;
-            if !self.catch_up(connection, known, &state).await? {
-                self.begin_anew(connection, known, &state).await?;
+            let continues = match known.as_mut() {
+                Some(known) => self.catch_up(connection, known, &state).await?,
+                None => Reading::Broken,
+            };
+            if continues == Reading::Broken {
+                self.begin_anew(known, state);
                 continue;
             }
             // All that was invalidated before the look has been applied.
@@ -131,7 +118,7 @@ impl Reader {
                 end.checked_duration_since(Instant::now()).filter(|it| !it.is_zero())
             {
                 let Some(known) = known.as_mut() else { break };
-                if self.read(connection, known, left).await? == Reading::Broken {
+                if self.read(connection, known, None, left).await? == Reading::Broken {
                     break;
                 }
             }
@@ -145,99 +132,64 @@ impl Reader {
         self.contact.extend(least.unwrap_or_default());
     }
 
-    async fn watch(&self, connection: &mut Connection, watch: &Script) -> RedisResult<State> {
+    async fn watch(&self, connection: &mut Connection, watch: &Script) -> RedisResult<Vec<Place>> {
         let mut call = watch.prepare_invoke();
         for bucket in &self.buckets {
-            call.key(self.names.generation(*bucket));
+            call.key(self.names.generation(*bucket)).key(self.names.history(*bucket));
             call.key(self.names.counter(*bucket)).key(self.names.log(*bucket));
         }
         call.arg(&unique());
-        let state: Vec<redis::Value> = call.invoke_async(connection).await?;
-        let mut state = state.into_iter();
-        let history = state.next().map(String::from_redis_value).transpose()?.unwrap_or_default();
-        let place = |place| {
-            let (generation, number, id) = FromRedisValue::from_redis_value(place)?;
-            Ok(Place { generation, number, id })
-        };
-        let places = state.map(place).collect::<RedisResult<Vec<_>>>()?;
-        Ok(State { history, places })
+        let state: Vec<(Vec<u8>, u64, String)> = call.invoke_async(connection).await?;
+        let place = |(generation, number, id)| Place { generation, number, id };
+        Ok(state.into_iter().map(place).collect())
     }
 
-    /// Applies all records up to this state of the log. Tells whether they continue what is known.
+    /// Applies all records up to this state of the log.
     async fn catch_up(
         &self,
         connection: &mut Connection,
-        known: &mut Option<State>,
-        state: &State,
-    ) -> RedisResult<bool> {
-        let Some(known) = known else { return Ok(false) };
-        if known.history != state.history {
-            return Ok(false);
+        known: &mut [Place],
+        state: &[Place],
+    ) -> RedisResult<Reading> {
+        match progress(known, state) {
+            Progress::Reached => return Ok(Reading::Continues),
+            Progress::Broken => return Ok(Reading::Broken),
+            Progress::Behind => {}
         }
-        let behind = |known: &State| {
-            let mut places = known.places.iter().zip(&state.places);
-            places.any(|(known, now)| known.number < now.number)
-        };
+        let read = |known: &[Place]| known.iter().map(|place| place.number).sum::<u64>();
+        let behind =
+            |known: &[Place]| known.iter().zip(state).any(|(known, now)| known.number < now.number);
         while behind(known) {
-            let before: u64 = known.places.iter().map(|place| place.number).sum();
-            if self.read(connection, known, ROUND).await? == Reading::Broken {
-                return Ok(false);
-            }
-            let after: u64 = known.places.iter().map(|place| place.number).sum();
-            if after == before {
-                return Ok(false);
+            let before = read(known);
+            let reading = self.read(connection, known, Some(state), ROUND).await?;
+            if reading == Reading::Broken || read(known) == before {
+                return Ok(Reading::Broken);
             }
         }
-        let mut places = known.places.iter().zip(&state.places);
-        Ok(places.all(|(known, now)| known.number > now.number || known == now))
+        Ok(Reading::Continues)
     }
 
     /// Begins with this state, since records may have been missed: what is known is in doubt.
-    async fn begin_anew(
-        &self,
-        connection: &mut Connection,
-        known: &mut Option<State>,
-        state: &State,
-    ) -> RedisResult<()> {
-        let failover = known.as_ref().is_some_and(|known| known.history != state.history);
-        if failover {
-            // Fences may be lost, too: answers from before are not shared any more.
-            for (bucket, place) in self.buckets.iter().zip(&state.places) {
-                self.renew(connection, *bucket, &place.generation).await?;
-            }
-        }
+    fn begin_anew(&self, known: &mut Option<Vec<Place>>, state: Vec<Place>) {
         if known.is_some() {
             limited!(warn, self.link.log(), "records of invalidations may have been lost");
         }
         if let Some(store) = self.store.upgrade() {
             store.doubt_all();
         }
-        // The generation has changed: the next look begins with that.
-        *known = (!failover).then(|| state.clone());
-        Ok(())
+        *known = Some(state);
     }
 
-    async fn renew(
-        &self,
-        connection: &mut Connection,
-        bucket: usize,
-        lost: &[u8],
-    ) -> RedisResult<()> {
-        let script = Script::new(scripts::RENEW);
-        let mut call = script.key(self.names.generation(bucket));
-        call.arg(lost).arg(&unique());
-        call.invoke_async(connection).await
-    }
-
-    /// Waits for records, and applies them.
+    /// Waits for records, and applies them, on the way to this state.
     async fn read(
         &self,
         connection: &mut Connection,
-        known: &mut State,
+        known: &mut [Place],
+        to: Option<&[Place]>,
         wait: Duration,
     ) -> RedisResult<Reading> {
         let names: Vec<_> = self.buckets.iter().map(|bucket| self.names.log(*bucket)).collect();
-        let ids: Vec<_> = known.places.iter().map(|place| place.id.as_str()).collect();
+        let ids: Vec<_> = known.iter().map(|place| place.id.as_str()).collect();
         // Zero would wait for ever.
         let wait = usize::try_from(wait.as_millis()).unwrap_or(1).max(1);
         let options = StreamReadOptions::default().block(wait).count(BATCH);
@@ -245,8 +197,10 @@ impl Reader {
             redis::AsyncCommands::xread_options(connection, &names, &ids, &options).await?;
         for log in reply.into_iter().flat_map(|reply| reply.keys) {
             let Some(place) = names.iter().position(|name| *name == log.key) else { continue };
+            let to = to.map(|to| &to[place]);
             for record in log.ids {
-                if self.apply(&record, &mut known.places[place]) == Reading::Broken {
+                let bucket = self.buckets[place];
+                if self.apply(&record, bucket, &mut known[place], to) == Reading::Broken {
                     return Ok(Reading::Broken);
                 }
             }
@@ -255,26 +209,29 @@ impl Reader {
     }
 
     /// Applies a record that continues the log.
-    fn apply(&self, record: &StreamId, place: &mut Place) -> Reading {
-        if record.get::<u64>("n") != Some(place.number + 1) {
-            return Reading::Broken;
-        }
+    fn apply(
+        &self,
+        record: &StreamId,
+        bucket: usize,
+        place: &mut Place,
+        to: Option<&Place>,
+    ) -> Reading {
         let generation = record.get::<Vec<u8>>("g");
         let token = record.get::<Vec<u8>>("t").and_then(|key| key.try_into().ok());
-        // What this process has invalidated, it has invalidated here.
-        let own = record.get::<Vec<u8>>("o").is_some_and(|origin| origin == self.origin);
-        let store = self.store.upgrade().filter(|_| !own);
-        match (&generation, token) {
-            (Some(_), _) => store.iter().for_each(|store| store.invalidate_all_here()),
-            (None, Some(key)) => {
-                store.iter().for_each(|store| store.invalidate_here(Key::of_bytes(key)));
-            }
-            // Of a kind that this version does not know.
-            (None, None) => return Reading::Broken,
+        let all = generation.is_some();
+        let step = Step { number: record.get("n"), id: record.id.clone(), generation };
+        // Of a kind that this version does not know.
+        if (!all && token.is_none()) || !place.advance(step, to) {
+            return Reading::Broken;
         }
-        place.number += 1;
-        place.id.clone_from(&record.id);
-        place.generation = generation.unwrap_or_else(|| std::mem::take(&mut place.generation));
+        // What this process has invalidated, it has invalidated here, and it has loaded nothing about it since.
+        let own = record.get::<Vec<u8>>("o").is_some_and(|origin| origin == self.origin);
+        if let Some(store) = self.store.upgrade().filter(|_| !own) {
+            match token.filter(|_| !all) {
+                Some(key) => store.invalidate_here(Key::of_bytes(key)),
+                None => store.invalidate_bucket_here(bucket),
+            }
+        }
         Reading::Continues
     }
 }

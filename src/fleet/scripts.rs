@@ -6,5 +6,4 @@ pub(super) const SHARE: &str = include_str!("scripts/share.lua");
 pub(super) const INVALIDATE: &str = include_str!("scripts/invalidate.lua");
 pub(super) const INVALIDATE_ALL: &str = include_str!("scripts/invalidate_all.lua");
 pub(super) const WATCH: &str = include_str!("scripts/watch.lua");
-pub(super) const RENEW: &str = include_str!("scripts/renew.lua");
 pub(super) const CLAIM: &str = include_str!("scripts/claim.lua");

@@ -77,13 +77,15 @@ impl RedisTier {
         [&key.bytes()[..], generation].concat()
     }
 
+    /// Reads what is shared. What is of another generation is not of this time.
     fn open(
         &self,
         key: &Key,
         token: &Secret,
         generation: &[u8],
-        sealed: &[u8],
+        shared: &[u8],
     ) -> Option<Sealed<String>> {
+        let sealed = shared.strip_prefix(generation)?;
         let context = Self::context(key, generation);
         let plain = self.sealer.open(token.expose().as_bytes(), &context, sealed).ok();
         let opened = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
@@ -134,7 +136,8 @@ impl RedisTier {
         let mut call = self.scripts.share.key(self.names.generation(names.bucket));
         call.key(names.fence()).key(names.facts());
         let life = facts.max_age.as_millis().clamp(1, u128::from(u64::MAX)) as u64;
-        call.arg(generation).arg(fence).arg(*time).arg(FENCE / 2).arg(sealed).arg(life);
+        call.arg(generation).arg(fence).arg(*time).arg(FENCE / 2);
+        call.arg([&generation[..], &sealed].concat()).arg(life);
         self.link.call(&call).await
     }
 
@@ -163,7 +166,8 @@ impl Tier for RedisTier {
         binding: Binding,
     ) -> Reply<'t, Option<Loaded>> {
         Box::pin(async move {
-            if self.is_isolated() {
+            // What was invalidated here is there until that has arrived.
+            if self.is_isolated() || self.outbox.waits(key) {
                 return None;
             }
             self.load(key, token, binding).await

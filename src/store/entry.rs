@@ -14,7 +14,9 @@ pub(super) struct PositiveEntry {
     /// The key by whose proof the token was presented.
     pub(super) proof_key: Option<Arc<Thumbprint>>,
     pub(super) weight: u32,
-    /// The epoch of everything when it was kept.
+    /// By the monotonic clock (ms): what invalidated the token before this moment, its facts know of.
+    pub(super) since: u64,
+    /// The epoch of its bucket when it was made.
     pub(super) epoch: u64,
 }
 
@@ -25,6 +27,7 @@ pub(super) struct NegativeEntry {
     pub(super) until: Moment,
     /// `None` for a bearer without a certificate.
     pub(super) binding: Option<Arc<Binding>>,
+    /// The epoch of its bucket when it was kept.
     pub(super) epoch: u64,
 }
 

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use super::{
-    key::Key,
+    key::{BUCKETS, Key},
     lease::{Lease, Leases},
 };
 
-/// Into how many shards keys fall.
+/// Into how many shards keys fall: a multiple of the number of buckets.
 const SHARDS: usize = 1024;
 
 /// What tells whether a token was invalidated. It changes with the store's lock held, and is read without
@@ -19,11 +19,12 @@ const SHARDS: usize = 1024;
 /// A call about a token takes its [`Lease`]. Where a lease would be too much, an epoch is noted before
 /// something is looked up, and it is used only while that epoch is the same: by copies of entries, for which
 /// a change of another token of the same shard leads to a second look; by entries, which are removed one by
-/// one unless everything is invalidated; and by answers that issue a token, whose key is not known before.
+/// one unless their whole bucket is invalidated; and by answers that issue a token, whose key is not known before.
 pub(crate) struct Epochs {
     /// How often entries of a shard were removed or replaced.
     shards: Box<[AtomicU64]>,
-    everything: AtomicU64,
+    /// How often all entries of a bucket were invalidated.
+    buckets: [AtomicU64; BUCKETS],
     issues: AtomicU64,
     leases: Mutex<Leases>,
 }
@@ -36,7 +37,7 @@ impl Epochs {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
-            everything: AtomicU64::new(0),
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             issues: AtomicU64::new(0),
             leases: Mutex::new(Leases::default()),
         }
@@ -60,8 +61,8 @@ impl Epochs {
     }
 
     /// An entry goes by this one.
-    pub(super) fn of_everything(&self) -> u64 {
-        self.everything.load(Ordering::Acquire)
+    pub(super) fn of_bucket(&self, key: &Key) -> u64 {
+        self.buckets[key.bucket()].load(Ordering::Acquire)
     }
 
     /// An answer that issues a token goes by this one.
@@ -87,11 +88,16 @@ impl Epochs {
         raise(&self.issues);
     }
 
-    pub(super) fn invalidate_everything(&self) {
-        raise(&self.everything);
+    /// Invalidates all tokens of these buckets.
+    pub(super) fn invalidate(&self, buckets: impl Fn(usize) -> bool) {
+        let raised = (0..BUCKETS).filter(|bucket| buckets(*bucket));
+        raised.for_each(|bucket| raise(&self.buckets[bucket]));
         raise(&self.issues);
-        self.end_all_copies();
+        // A shard has keys of one bucket.
+        let shards = self.shards.iter().enumerate().filter(|(shard, _)| buckets(shard % BUCKETS));
+        shards.for_each(|(_, shard)| raise(shard));
         // At last: who takes a lease from now on finds nothing from before.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).end_all();
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.end_where(|key| buckets(key.bucket()));
     }
 }

@@ -166,7 +166,7 @@ impl InFlight {
         self.0.remove_all_of(key);
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    pub(super) fn remove_where(&mut self, of: impl Fn(&Key) -> bool) {
+        self.0.remove_where(of);
     }
 }

@@ -2,6 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
+/// Into how many buckets keys fall, of which each can be invalidated as a whole.
+pub(crate) const BUCKETS: usize = 16;
+
 /// A digest that names a token of a service. The token cannot be read from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
@@ -18,6 +21,13 @@ impl Key {
     pub(super) fn part_of(&self, millis: u64) -> u64 {
         // At most a day.
         millis * (256 + self.prefix() % 256) / 512
+    }
+
+    /// Below [`BUCKETS`].
+    #[inline]
+    pub(crate) fn bucket(&self) -> usize {
+        // It fits, since the remainder is small.
+        (self.prefix() % BUCKETS as u64) as usize
     }
 
     #[cfg(feature = "redis")]

@@ -58,8 +58,9 @@ impl Leases {
         lease.iter().for_each(|lease| lease.end());
     }
 
-    pub(super) fn end_all(&mut self) {
-        let leases = self.by_key.drain();
+    /// Ends the leases of these tokens.
+    pub(super) fn end_where(&mut self, of: impl Fn(&Key) -> bool) {
+        let leases = self.by_key.extract_if(|key, _| of(key));
         leases.filter_map(|(_, lease)| lease.upgrade()).for_each(|lease| lease.end());
     }
 }
@@ -79,7 +80,7 @@ mod tests {
         leases.end(&one);
         let second = leases.take(one);
         assert!(first.is_void() && !second.is_void() && !other.is_void());
-        leases.end_all();
+        leases.end_where(|_| true);
         assert!(second.is_void() && other.is_void());
     }
 

@@ -71,19 +71,14 @@ impl Memory {
 
     /// When an entry is not used any more that may have been invalidated unheard.
     pub(super) fn doubted_until(&self, entry: &PositiveEntry, now: Moment) -> Option<Moment> {
-        self.contact.end(self.decided(entry), now)
-    }
-
-    /// When the facts of an entry were decided, or earlier.
-    fn decided(&self, entry: &PositiveEntry) -> Moment {
-        entry.until.before(self.policy.positive_age())
+        self.contact.end(entry.since, now)
     }
 
     /// Why a token is refused, if that is still valid.
     pub(super) fn rejection(&self, key: &Key, binding: Binding, now: Moment) -> Option<Rejection> {
         let entry = self.negative.get(key)?;
         let same = entry.binding.as_deref().copied().unwrap_or_default() == binding;
-        let current = entry.epoch == self.epochs.of_everything();
+        let current = entry.epoch == self.epochs.of_bucket(key);
         (same && current && !entry.until.is_past(now)).then_some(entry.rejection)
     }
 
@@ -108,9 +103,10 @@ impl Memory {
         (!over).then(|| entry.token.stale(entry.until.wall))
     }
 
-    /// Whether a verdict of that moment would still be kept.
+    /// Whether a verdict of that moment would still be kept and used.
     pub(super) fn is_new_enough(&self, decided: Moment, now: Moment) -> bool {
-        !decided.after(self.policy.positive_age()).is_past(now)
+        let doubted = self.contact.end(decided.monotonic, now).is_some_and(|end| end.is_past(now));
+        !doubted && !decided.after(self.policy.positive_age()).is_past(now)
     }
 
     /// How many positive entries there are, roughly.
@@ -119,15 +115,18 @@ impl Memory {
     }
 
     fn positive(&self, key: &Key) -> Option<PositiveEntry> {
-        self.positive.get(key).filter(|entry| entry.epoch == self.epochs.of_everything())
+        self.positive.get(key).filter(|entry| entry.epoch == self.epochs.of_bucket(key))
     }
 
-    /// An entry of facts that were decided at this moment, if they may be kept. It is made without the lock.
+    /// An entry of facts that were decided at this moment, if they may be kept; what invalidates them counts
+    /// since another one. It is made without the lock.
     pub(super) fn entry(
         &self,
+        key: &Key,
         token: &TokenInfo,
         binding: Binding,
         decided: Moment,
+        since: u64,
     ) -> Option<PositiveEntry> {
         let weight = u32::try_from(token.size().div_ceil(BYTES_PER_WEIGHT)).unwrap_or(u32::MAX);
         // A heavier one would push out all others before it falls out itself.
@@ -139,7 +138,8 @@ impl Memory {
             until,
             proof_key: binding.key.map(Arc::new),
             weight,
-            epoch: self.epochs.of_everything(),
+            since,
+            epoch: self.epochs.of_bucket(key),
         })
     }
 
@@ -177,7 +177,7 @@ impl Memory {
             rejection: rejection.clone(),
             until: decided.after(self.policy.negative_max_age),
             binding: (binding != Binding::BEARER).then(|| Arc::new(binding)),
-            epoch: self.epochs.of_everything(),
+            epoch: self.epochs.of_bucket(&key),
         };
         self.negative.insert(key, entry);
     }
@@ -196,7 +196,8 @@ impl Memory {
         self.remove(&to);
         let Some(known) = known else { return };
         let token = change(&known.token, known.binding());
-        let entry = token.and_then(|token| self.entry(&token, known.binding(), now));
+        let entry =
+            token.and_then(|token| self.entry(&to, &token, known.binding(), now, known.since));
         if let Some(entry) = entry {
             let until = known.until.min(entry.until);
             self.positive.insert(to, PositiveEntry { until, ..entry });
@@ -219,15 +220,12 @@ impl Memory {
         self.policy.positive_age().saturating_sub(decided.elapsed(now))
     }
 
-    /// Whether facts that were decided then are newer than those of the entry, and not to be asked for soon.
-    pub(super) fn is_fresher(&self, key: &Key, decided: Moment, now: Moment) -> bool {
-        let known = self.positive(key).map(|entry| self.decided(&entry));
-        let age = self.policy.positive_age();
-        known.is_none_or(|known| known.monotonic < decided.monotonic)
-            && !decided.after(age).is_past(now.after_millis(self.ahead))
+    /// Whether facts that were decided at this moment are to be asked for again soon.
+    pub(super) fn is_due(&self, decided: Moment, now: Moment) -> bool {
+        decided.after(self.policy.positive_age()).is_past(now.after_millis(self.ahead))
     }
 
-    /// Frees what the epoch of everything has made worthless.
+    /// Frees what the epochs of buckets have made worthless.
     pub(super) fn clear(&self) {
         self.positive.invalidate_all();
         self.negative.invalidate_all();

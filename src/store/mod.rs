@@ -35,7 +35,10 @@ mod memory;
 // Nobody implements it without the feature `redis`.
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 pub(crate) mod tier;
+mod trust;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::key::BUCKETS;
 #[cfg(any(feature = "dpop", feature = "session"))]
 pub(crate) use self::key::digest_of;
 pub(crate) use self::{
@@ -64,7 +67,7 @@ pub(crate) struct TokenStore {
     epochs: Arc<Epochs>,
     /// `None` if nothing is kept.
     cache: Option<(HotCache, Memory)>,
-    /// With the epoch of everything. Made for the first alias, since most layers rotate no values.
+    /// With the epoch of their bucket. Made for the first alias, since most layers rotate no values.
     aliases: OnceLock<Cache<Key, (u64, Arc<Alias>)>>,
     in_flight: Mutex<InFlight>,
     room: Arc<Semaphore>,
@@ -204,14 +207,14 @@ impl TokenStore {
     /// The newer value that this one stands for, of a token that is presented without a proof.
     pub(crate) fn alias(&self, key: &Key, binding: Binding) -> Option<Arc<Alias>> {
         let (epoch, alias) = self.aliases.get()?.get(key).filter(|_| binding.key.is_none())?;
-        let current = epoch == self.epochs.of_everything();
+        let current = epoch == self.epochs.of_bucket(key);
         (current && !alias.until.is_past(self.clock.moment())).then_some(alias)
     }
 
     /// With the lock held.
     fn begin_alias(&self, key: Key, alias: Alias) {
         let new = || Cache::builder().max_capacity(MAX_ALIASES).time_to_live(LONGEST_ALIAS).build();
-        let epoch = self.epochs.of_everything();
+        let epoch = self.epochs.of_bucket(&key);
         self.aliases.get_or_init(new).insert(key, (epoch, Arc::new(alias)));
     }
 
@@ -251,10 +254,10 @@ impl TokenStore {
         self.clock.moment()
     }
 
-    /// Whether facts that were decided then are to be used in place of what is known, and not asked for.
-    pub(crate) fn is_fresher(&self, key: &Key, decided: Moment) -> bool {
+    /// Whether facts that were decided at this moment are to be asked for again soon.
+    pub(crate) fn is_due(&self, decided: Moment) -> bool {
         let now = self.clock.moment();
-        self.cache.as_ref().is_some_and(|(_, memory)| memory.is_fresher(key, decided, now))
+        self.cache.as_ref().is_none_or(|(_, memory)| memory.is_due(decided, now))
     }
 
     /// For how long facts of this moment can be kept from now on.
@@ -338,8 +341,8 @@ impl TokenStore {
 
     /// Nothing that was learnt of the token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate(&self, key: Key) {
-        self.invalidate_here(key);
         self.invalidate_elsewhere(key);
+        self.invalidate_here(key);
     }
 
     /// The same in this process alone.
@@ -347,8 +350,9 @@ impl TokenStore {
         self.invalidate_in(&mut self.lock(), &key);
     }
 
-    /// The same in all processes but this one.
-    pub(crate) fn invalidate_elsewhere(&self, key: Key) {
+    /// The same in all processes but this one. It comes before that here: until it has reached the tier, nothing
+    /// about the token is loaded from there.
+    fn invalidate_elsewhere(&self, key: Key) {
         if let Some(tier) = &self.tier {
             tier.invalidate(key);
         }
@@ -376,10 +380,10 @@ impl TokenStore {
 
     /// Nothing that was learnt of any token before is used from now on, and soon in no other process.
     pub(crate) fn invalidate_all(&self) {
-        self.invalidate_all_here();
         if let Some(tier) = &self.tier {
             tier.invalidate_all();
         }
+        self.invalidate_all_here();
     }
 
     /// What was learnt before may have been invalidated unheard.
@@ -390,15 +394,25 @@ impl TokenStore {
         self.epochs.end_all_copies();
     }
 
-    /// Nothing that was learnt of any token before is used in this process from now on.
+    /// The same in this process alone.
     pub(crate) fn invalidate_all_here(&self) {
-        let mut in_flight = self.lock();
-        in_flight.clear();
-        self.epochs.invalidate_everything();
+        self.invalidate_buckets(|_| true);
         if let Some((hot, memory)) = &self.cache {
             memory.clear();
             hot.clear();
         }
+    }
+
+    /// Nothing that was learnt of any token of a bucket before is used in this process from now on.
+    #[cfg(feature = "redis")]
+    pub(crate) fn invalidate_bucket_here(&self, bucket: usize) {
+        self.invalidate_buckets(|it| it == bucket);
+    }
+
+    fn invalidate_buckets(&self, of: impl Fn(usize) -> bool) {
+        let mut in_flight = self.lock();
+        in_flight.remove_where(|key| of(key.bucket()));
+        self.epochs.invalidate(of);
     }
 
     /// Noted before a token is issued.
@@ -417,7 +431,8 @@ impl TokenStore {
     /// by asking is better, and stays.
     pub(crate) fn remember(&self, key: Key, issued: &TokenInfo, issue: PendingIssue) {
         let Some((_, memory)) = &self.cache else { return };
-        let entry = memory.entry(issued, Binding::BEARER, issue.started);
+        let (started, since) = (issue.started, issue.started.monotonic);
+        let entry = memory.entry(&key, issued, Binding::BEARER, started, since);
         let mut in_flight = self.lock();
         let known = memory.get(&key, Binding::BEARER, self.clock.moment()).and_then(Result::ok);
         if known.is_some_and(|known| known.is_complete()) {
@@ -471,7 +486,10 @@ impl Lead {
         let verdict = verdict.and_then(|token| self.still_good(token));
         let binding = self.check.binding();
         let memory = store.cache.as_ref().map(|(_, memory)| memory);
-        let entry = |token| memory.and_then(|memory| memory.entry(token, binding, decided));
+        let since = self.check.started().monotonic;
+        let entry = |token| {
+            memory.and_then(|memory| memory.entry(&self.key, token, binding, decided, since))
+        };
         let entry = verdict.as_ref().ok().and_then(entry);
         let mut in_flight = store.lock();
         let standing = in_flight.end(&self.key, &self.check);
@@ -537,6 +555,7 @@ impl Update {
         alias: Option<Alias>,
         change: impl FnOnce(&TokenInfo, Binding) -> Option<TokenInfo>,
     ) {
+        self.store.invalidate_elsewhere(self.key);
         let mut in_flight = self.store.lock();
         let standing = in_flight.end(&self.key, &self.call);
         for key in [self.key, new] {
@@ -550,8 +569,6 @@ impl Update {
         for key in [self.key, new] {
             self.store.epochs.end_lease(&key);
         }
-        drop(in_flight);
-        self.store.invalidate_elsewhere(self.key);
     }
 
     /// The same for a longer life, which makes no verdict wrong that is being asked for: it tells of less of
@@ -560,12 +577,11 @@ impl Update {
         &self,
         change: impl FnOnce(&TokenInfo, Binding) -> Option<TokenInfo>,
     ) {
+        self.store.invalidate_elsewhere(self.key);
         let mut in_flight = self.store.lock();
         let standing = in_flight.end(&self.key, &self.call);
         in_flight.supersede(&self.key, None);
         self.change(self.key, standing, change);
-        drop(in_flight);
-        self.store.invalidate_elsewhere(self.key);
     }
 
     /// With the lock held.

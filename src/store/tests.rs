@@ -92,11 +92,11 @@ fn entries_from_before_everything_was_invalidated_are_not_valid_though_they_are_
         let (store, key) = store();
         let (_, memory) = store.cache.as_ref().unwrap();
         let now = store.clock.moment();
-        let entry = memory.entry(&good().unwrap(), Binding::BEARER, now);
+        let entry = memory.entry(&key, &good().unwrap(), Binding::BEARER, now, now.monotonic);
         if let Err(rejection) = &verdict {
             memory.put_rejection(key, Binding::BEARER, rejection, now);
         }
-        store.epochs.invalidate_everything();
+        store.epochs.invalidate(|_| true);
         if verdict.is_ok() {
             memory.put(key, entry);
         }
@@ -184,4 +184,15 @@ fn an_update_of_a_token_that_is_invalidated_meanwhile_makes_nothing_known() {
     update.commit(new, Some(alias), |known, _| Some(known.clone()));
     assert!(store.alias(&old, Binding::BEARER).is_none());
     assert!(store.get(&new, Binding::BEARER).is_none());
+}
+
+#[test]
+fn a_bucket_is_invalidated_as_a_whole_and_no_other() {
+    let (store, key) = warm();
+    let other = (0..16).find(|bucket| *bucket != key.bucket()).unwrap();
+    let lease = store.lease(key);
+    store.invalidate_buckets(|bucket| bucket == other);
+    assert!(look_up(&store, Binding::BEARER).is_some() && !lease.is_void());
+    store.invalidate_buckets(|bucket| bucket == key.bucket());
+    assert!(look_up(&store, Binding::BEARER).is_none() && lease.is_void());
 }

@@ -4,7 +4,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::{pin::Pin, time::Duration};
 
-use super::key::{Binding, Key};
+use super::{
+    key::{Binding, Key},
+    trust::Trust,
+};
 use crate::{
     api::Secret,
     clock::{Moment, span},
@@ -93,10 +96,11 @@ pub(crate) enum Claim {
 
 /// Whether this process hears of what others invalidate.
 pub(crate) struct Contact {
-    /// Until when it does, by the monotonic clock (ms). Without a tier, for ever.
+    /// Of a [`Trust`]. Without a tier, it lasts for ever.
     until: AtomicU64,
-    /// What was decided before this moment may have been invalidated unheard (ms).
     doubt: AtomicU64,
+    lost: AtomicU64,
+    over: AtomicU64,
     /// For how long (ms) what is in doubt is used.
     isolated_max_age: u64,
 }
@@ -109,8 +113,10 @@ impl Contact {
 
     /// With a tier that was not heard of yet.
     pub(crate) fn none(isolated_max_age: Duration) -> Self {
+        let Trust { until, doubt, lost, over } = Trust::NONE;
         let isolated_max_age = span(isolated_max_age);
-        Self { until: AtomicU64::new(0), doubt: AtomicU64::new(0), isolated_max_age }
+        let [until, doubt, lost, over] = [until, doubt, lost, over].map(AtomicU64::new);
+        Self { until, doubt, lost, over, isolated_max_age }
     }
 
     #[inline]
@@ -124,23 +130,28 @@ impl Contact {
         self.until.fetch_max(until, Ordering::AcqRel);
     }
 
-    /// What was decided before this moment is in doubt.
+    /// What was known up to now is in doubt. One at a time.
     pub(super) fn lose(&self, now: Moment) {
-        self.doubt.fetch_max(now.monotonic, Ordering::AcqRel);
+        let Trust { doubt, lost, over, .. } =
+            self.trust().lose(now.monotonic, self.isolated_max_age);
+        // In this order: who sees one of them sees those before it.
+        self.over.fetch_max(over, Ordering::AcqRel);
+        self.lost.fetch_max(lost, Ordering::AcqRel);
+        self.doubt.fetch_max(doubt, Ordering::AcqRel);
     }
 
-    /// The end of the use of what was decided then, if it is in doubt.
-    pub(super) fn end(&self, decided: Moment, now: Moment) -> Option<Moment> {
+    fn trust(&self) -> Trust {
         // First: who renews the contact has set the doubt before.
         let until = self.until.load(Ordering::Acquire);
         let doubt = self.doubt.load(Ordering::Acquire);
-        let since = if now.monotonic < until {
-            Some(doubt).filter(|doubt| decided.monotonic < *doubt)?
-        } else {
-            until.max(doubt).max(decided.monotonic)
-        };
-        let monotonic = since.saturating_add(self.isolated_max_age);
-        Some(Moment { wall: u64::MAX, monotonic })
+        let lost = self.lost.load(Ordering::Acquire);
+        Trust { until, doubt, lost, over: self.over.load(Ordering::Acquire) }
+    }
+
+    /// The end of the use of what was known since then, if it is in doubt.
+    pub(super) fn end(&self, since: u64, now: Moment) -> Option<Moment> {
+        let end = self.trust().end(since, now.monotonic, self.isolated_max_age);
+        end.map(|monotonic| Moment { wall: u64::MAX, monotonic })
     }
 
     /// When something that is in doubt until then is asked about again, spread over that time by its key.
@@ -162,8 +173,8 @@ mod tests {
         Contact::none(Duration::from_millis(50))
     }
 
-    fn end(contact: &Contact, decided: u64, now: u64) -> Option<u64> {
-        contact.end(at(decided), at(now)).map(|end| end.monotonic)
+    fn end(contact: &Contact, since: u64, now: u64) -> Option<u64> {
+        contact.end(since, at(now)).map(|end| end.monotonic)
     }
 
     #[test]
@@ -187,11 +198,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_before_a_loss_stays_in_doubt() {
+    fn what_was_known_before_a_loss_stays_in_doubt() {
         let contact = contact();
         contact.extend(1000);
         contact.lose(at(500));
         assert_eq!(end(&contact, 499, 600), Some(550));
-        assert_eq!(end(&contact, 500, 600), None);
+        // In the same ms it may have been before the loss.
+        assert_eq!(end(&contact, 500, 600), Some(550));
+        assert_eq!(end(&contact, 501, 600), None);
+    }
+
+    #[test]
+    fn what_is_in_doubt_does_not_come_back() {
+        let contact = contact();
+        contact.extend(100);
+        // The contact had been lost before the records were.
+        contact.lose(at(500));
+        contact.extend(1000);
+        assert_eq!(end(&contact, 10, 500), Some(150));
+        assert_eq!(end(&contact, 490, 500), Some(540));
+        // Another loss within the time of doubt makes that no longer,
+        contact.lose(at(510));
+        assert_eq!(end(&contact, 10, 520), Some(150));
+        assert_eq!(end(&contact, 505, 520), Some(555));
+        // nor one after it.
+        contact.lose(at(700));
+        assert_eq!(end(&contact, 510, 700), Some(0));
+        assert_eq!(end(&contact, 511, 700), Some(750));
     }
 }

@@ -37,12 +37,14 @@ pub(super) async fn consult(
     };
     loop {
         let Presented { key, binding, .. } = presented;
+        // The age is that at the load, however late its answer is read.
+        let before = store.now();
         let Some(loaded) = tier.load(key, presented.token(), *binding).await else {
             return Consulted::Unknown(None);
         };
         if let Some((token, age)) = loaded.known {
-            let decided = store.now().before(age);
-            if is_enough(store, presented, &token, decided, at_least) {
+            let decided = before.before(age);
+            if is_enough(store, &token, decided, at_least) {
                 return Consulted::Known(decided, Ok(token));
             }
         }
@@ -55,16 +57,9 @@ pub(super) async fn consult(
 }
 
 /// Whether facts of other processes can be used. They were asked for at the moment `decided`.
-fn is_enough(
-    store: &TokenStore,
-    presented: &Presented,
-    token: &TokenInfo,
-    decided: Moment,
-    at_least: AtLeast,
-) -> bool {
+fn is_enough(store: &TokenStore, token: &TokenInfo, decided: Moment, at_least: AtLeast) -> bool {
     let is_valid = !store.left(decided).is_zero() && !token.is_past(store.now().wall);
-    let newer = || store.is_fresher(&presented.key, decided);
-    is_valid && (at_least == AtLeast::Cached || newer())
+    is_valid && (at_least == AtLeast::Cached || !store.is_due(decided))
 }
 
 /// Whether a revalidation is done by this process: if it has the claim, or somebody waits for what it tells.

@@ -1,5 +1,7 @@
 -- KEYS: generation, fence, facts. ARGV: a new generation.
 -- What is shared of a token, and what has to be the same when facts of it are shared.
+-- Changes nothing, but is a write: a server that is not the master any more refuses it.
+redis.call('PERSIST', KEYS[1])
 local generation = redis.call('GET', KEYS[1])
 if not generation then
     generation = ARGV[1]
