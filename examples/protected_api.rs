@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, env, error::Error, time::UNIX_EPOCH};
 
 use axum::{Json, Router, routing::get};
-use http::header::WWW_AUTHENTICATE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_authlete::{AuthLayer, Authlete, ProblemDetails, Require, TokenInfo, emulator::Emulator};
@@ -62,7 +62,8 @@ fn protected(auth: AuthLayer<ProblemDetails>) -> Router {
             CorsLayer::new()
                 .allow_origin(Any)
                 .allow_methods(Any)
-                .allow_headers(Any)
+                // A wildcard does not cover `Authorization`.
+                .allow_headers([AUTHORIZATION, CONTENT_TYPE])
                 .expose_headers([WWW_AUTHENTICATE]),
         )
 }

@@ -24,7 +24,7 @@
 //! |---|---|
 //! | [Getting started](guide::getting_started) | from the first line to nested routers, optional routes, typed properties and refusals |
 //! | [Testing](guide::testing) | unit tests, an emulator of Authlete, faults, time |
-//! | [Production](guide::production) | settings, health, outages, metrics, logs |
+//! | [Production](guide::production) | settings, health, shutdown, outages, metrics, logs |
 //! | [Scaling](guide::scaling) | one process and several |
 //! | [Proof of possession](guide::proof_of_possession) | DPoP, client certificates, message signatures, step-up |
 //! | [Browsers](guide::browsers) | CORS, sessions, cookies |

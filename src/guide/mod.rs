@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`getting_started`] | an axum API from the first line to nested routers, optional routes, typed properties and refusals |
 //! | [`testing`] | unit tests without Authlete, tests with an emulator, faults and time |
-//! | [`production`] | settings, health, outages, metrics, logs, and a list to go through before the first day |
+//! | [`production`] | settings, health, shutdown, outages, metrics, logs, and a list to go through before the first day |
 //! | [`scaling`] | what one process does, and what changes with several |
 //! | [`proof_of_possession`] | DPoP, client certificates, message signatures, step-up authentication |
 //! | [`browsers`] | CORS, cookies, and sessions that keep tokens away from the browser |

@@ -76,6 +76,7 @@ impl Epochs {
     }
 
     /// Ends the use of all copies, but not of the entries.
+    #[cfg(feature = "redis")]
     pub(super) fn end_all_copies(&self) {
         self.shards.iter().for_each(raise);
     }

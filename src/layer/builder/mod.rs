@@ -44,6 +44,7 @@ impl AuthLayer {
 /// |---|---|---|
 /// | [`max_age`](Self::max_age) | 60 s | how long a positive answer is cached at most |
 /// | [`cache`](Self::cache) | [`CachePolicy::new`] | how answers are cached |
+/// | `fleet` (feature `redis`) | none | processes that share what they know of tokens |
 /// | [`resilience`](Self::resilience) | [`Resilience::new`] | how calls are made that may fail |
 /// | [`check`](Self::check) | [`CheckApi::Introspection`] | the API that checks tokens |
 /// | [`precheck`](Self::precheck) | any token | what the service's tokens look like |
