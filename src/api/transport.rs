@@ -172,7 +172,9 @@ fn connector(roots: TlsRoots) -> Result<hyper_rustls::HttpsConnector<HttpConnect
                           your own by `root_certificate_pem`";
             ConfigError::new("the system's CA certificates", error.to_string(), remedy)
         })?,
-        TlsRoots::Pem(pem) => tls.with_root_certificates(certificates("root_certificate_pem", &pem)?),
+        TlsRoots::Pem(pem) => {
+            tls.with_root_certificates(certificates("root_certificate_pem", &pem)?)
+        }
     };
     Ok(HttpsConnectorBuilder::new()
         .with_tls_config(tls.with_no_client_auth())

@@ -43,7 +43,7 @@ const MAX_WAIT: Duration = Duration::from_millis(400);
 ///
 /// # async fn example(secret: String) -> Result<(), Box<dyn std::error::Error>> {
 /// let fleet = Fleet::redis("rediss://redis.internal").secret(secret).connect().await?;
-/// let dpop = Dpop::for_origin("https://api.example.com").replays(fleet.replays());
+/// let dpop = Dpop::for_origin("https://api.example.com").replay_store(fleet.replays());
 /// let auth = AuthLayer::builder(Authlete::from_env()?).fleet(fleet).dpop(dpop).build()?;
 /// # let _ = auth;
 /// # Ok(())

@@ -57,7 +57,13 @@ impl SessionTokens {
         expires_at: Option<SystemTime>,
         refresh_token: Option<Secret>,
     ) -> Self {
-        Self { access_token: access_token.into(), expires_at, refresh_token, claim: None, claims: 0 }
+        Self {
+            access_token: access_token.into(),
+            expires_at,
+            refresh_token,
+            claim: None,
+            claims: 0,
+        }
     }
 
     /// The tokens of a successful answer of `/auth/token`; `None` if it has none.
