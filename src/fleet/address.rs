@@ -35,10 +35,11 @@ impl Tls {
         self.roots.is_some() || self.client.is_some()
     }
 
-    fn validate(&self, problems: &mut Problems) {
-        if let Some(roots) = &self.roots {
-            problems.take(certificates("fleet.root_certificate_pem", roots));
-        }
+    /// Whether the certificates can be used.
+    fn validate(&self, problems: &mut Problems) -> bool {
+        let roots = self.roots.as_ref();
+        let roots = roots.map(|roots| certificates("fleet.root_certificate_pem", roots));
+        let mut valid = roots.is_none_or(|roots| problems.take(roots).is_some());
         if let Some((chain, key)) = &self.client
             && !are_pair(chain, key)
         {
@@ -46,7 +47,9 @@ impl Tls {
             let remedy = "give the client's certificate, the ones between it and its authority, \
                           and its private key, as PEM";
             problems.add("fleet.client_certificate_pem", problem, remedy);
+            valid = false;
         }
+        valid
     }
 
     fn certificates(&self) -> Option<TlsCertificates> {
@@ -79,7 +82,9 @@ impl Address {
 
     /// A client of the servers there.
     pub(super) fn open(&self, tls: &Tls, problems: &mut Problems) -> Option<Server> {
-        tls.validate(problems);
+        if !tls.validate(problems) {
+            return None;
+        }
         let infos = self.urls().iter().map(|url| url.as_str().into_connection_info());
         let infos = infos.collect::<RedisResult<Vec<_>>>().unwrap_or_default();
         let secured = infos.iter().filter(|info| is_secured(info)).count();

@@ -81,17 +81,22 @@ async fn a_proof_that_one_node_has_accepted_is_refused_by_all() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_copies_of_a_proof_at_two_nodes_one_passes() {
+async fn of_many_copies_of_a_proof_at_two_nodes_one_passes() {
     let Some(redis) = Redis::start().await else { return };
     let bench = Bench::new().await;
-    let (nodes, holder) = (nodes(&bench, &redis).await, Holder::new(&bench).await);
-    // Strict nodes, or a slow machine would make one of them decide by itself.
-    for node in &nodes {
-        assert_eq!(holder.present(node, &holder.proof()).await, OK);
-    }
-    let proof = holder.proof();
-    let answers = join_all((0..100).map(|n| holder.present(&nodes[n % 2], &proof))).await;
-    assert_eq!(answers.iter().filter(|status| **status == OK).count(), 1);
+    let holder = Holder::new(&bench).await;
+    // By itself, none of them decides, however slow the machine is.
+    let strict = async |replays: FleetReplays| replays.refuse_without_redis();
+    let strict = async || node(&bench, Fleet::redis(redis.url()), strict).await;
+    let nodes = [strict().await, strict().await];
+    eventually(async || {
+        let proof = holder.proof();
+        let answers = join_all((0..20).map(|n| holder.present(&nodes[n % 2], &proof))).await;
+        let count = |status| answers.iter().filter(|it| **it == status).count();
+        assert!(count(OK) <= 1 && count(OK) + count(UNAUTHORIZED) + count(UNAVAILABLE) == 20);
+        if count(OK) == 1 { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
