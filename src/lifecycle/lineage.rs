@@ -88,8 +88,12 @@ impl Lineages {
 
     /// Notes that a token is known since then. Tells whether it was not known yet.
     pub(super) fn see(&self, value: &Key, since: Moment) -> bool {
-        let lineage = || Arc::new(Lineage::new(*value, since));
-        self.by_value.entry_by_ref(value).or_insert_with(lineage).is_fresh()
+        let mut is_new = false;
+        self.by_value.get_with(*value, || {
+            is_new = true;
+            Arc::new(Lineage::new(*value, since))
+        });
+        is_new
     }
 
     /// Another process has known a token since then.
