@@ -30,6 +30,9 @@
 //! a token. Who can write to it, but has not the secret, can at most bring back what was true within `max_age`, and
 //! invalidate.
 //!
+//! Beside it: since when tokens are known, if a layer extends or rotates them; digests of used DPoP proofs
+//! (`Fleet::replays`); and sealed sessions (`Fleet::sessions`).
+//!
 //! # What is promised
 //! | case | a token that was revoked in another process is refused |
 //! |---|---|
@@ -266,7 +269,8 @@ impl FleetBuilder {
         }
     }
 
-    /// What all processes of the fleet know and Redis does not: at least 32 random bytes. Facts are sealed by it.
+    /// What all processes of the fleet know and Redis does not: at least 32 random bytes. Facts and sessions are sealed
+    /// by it.
     /// Processes with another secret share no facts with these, but hear of their invalidations.
     pub fn secret(self, secret: impl Into<Secret>) -> Self {
         Self { secret: Some(secret.into()), ..self }
