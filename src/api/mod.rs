@@ -23,6 +23,8 @@ mod transport;
 mod version;
 
 pub(crate) use self::config_error::Problems;
+#[cfg(any(feature = "redis", feature = "rustls"))]
+pub(crate) use self::transport::certificates;
 pub use self::{
     client::Authlete,
     common::*,

@@ -172,7 +172,9 @@ fn connector(roots: TlsRoots) -> Result<hyper_rustls::HttpsConnector<HttpConnect
                           your own by `root_certificate_pem`";
             ConfigError::new("the system's CA certificates", error.to_string(), remedy)
         })?,
-        TlsRoots::Pem(pem) => tls.with_root_certificates(certificates(&pem)?),
+        TlsRoots::Pem(pem) => {
+            tls.with_root_certificates(certificates("root_certificate_pem", &pem)?)
+        }
     };
     Ok(HttpsConnectorBuilder::new()
         .with_tls_config(tls.with_no_client_auth())
@@ -181,13 +183,17 @@ fn connector(roots: TlsRoots) -> Result<hyper_rustls::HttpsConnector<HttpConnect
         .wrap_connector(tcp()))
 }
 
-#[cfg(feature = "rustls")]
-fn certificates(pem: &[u8]) -> Result<rustls::RootCertStore, ConfigError> {
+/// The authorities that are trusted by this setting.
+#[cfg(any(feature = "redis", feature = "rustls"))]
+pub(crate) fn certificates(
+    setting: &'static str,
+    pem: &[u8],
+) -> Result<rustls::RootCertStore, ConfigError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     let wrong = |problem: &str| {
         let remedy = "give one or more CA certificates as PEM (`-----BEGIN CERTIFICATE-----`)";
-        ConfigError::new("root_certificate_pem", format!("{} bytes, {problem}", pem.len()), remedy)
+        ConfigError::new(setting, format!("{} bytes, {problem}", pem.len()), remedy)
     };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

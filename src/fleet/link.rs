@@ -28,6 +28,9 @@ use crate::{
 /// How long a request waits for Redis.
 pub(super) const CALL: Duration = Duration::from_millis(50);
 
+/// How long a request waits that cannot do without, and any answer is waited for.
+pub(super) const SLOW_CALL: Duration = Duration::from_millis(500);
+
 /// How long a connection may take, with TLS and authentication.
 const CONNECT: Duration = Duration::from_secs(1);
 
@@ -128,6 +131,10 @@ pub(super) struct Link {
 impl Link {
     /// Must be called within a tokio runtime.
     pub(super) fn new(server: Arc<Server>, clock: Clock) -> Arc<Self> {
+        Self::on(server, clock, Handle::current())
+    }
+
+    fn on(server: Arc<Server>, clock: Clock, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             server,
             current: ArcSwapOption::empty(),
@@ -135,8 +142,14 @@ impl Link {
             breaker: CircuitBreaker::new(Breaker::after(3), "Redis"),
             log: LogLimit::new(&clock),
             clock,
-            runtime: Handle::current(),
+            runtime,
         })
+    }
+
+    /// Another connection to the same servers, for calls that others must not wait behind.
+    #[cfg(feature = "dpop")]
+    pub(super) fn another(&self) -> Arc<Self> {
+        Self::on(self.server.clone(), self.clock.clone(), self.runtime.clone())
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -153,7 +166,7 @@ impl Link {
 
     /// Connects anew.
     pub(super) async fn connect(&self) -> RedisResult<()> {
-        let connection = self.server.connect(10 * CALL).await?;
+        let connection = self.server.connect(SLOW_CALL).await?;
         self.current.store(Some(Arc::new(connection)));
         Ok(())
     }
@@ -171,8 +184,18 @@ impl Link {
         self: &Arc<Self>,
         script: &ScriptInvocation<'_>,
     ) -> Option<T> {
+        let call = |mut connection| async move { script.invoke_async(&mut connection).await };
+        self.guarded(CALL, call).await
+    }
+
+    /// Asks on the connection, unless calls have failed one after another. Tells nothing if it fails.
+    pub(super) async fn guarded<T, F: Future<Output = RedisResult<T>>>(
+        self: &Arc<Self>,
+        time: Duration,
+        ask: impl FnOnce(Connection) -> F,
+    ) -> Option<T> {
         let permit = self.breaker.enter(self.clock.now_millis()).ok()?;
-        let answer = self.call_within(CALL, script).await;
+        let answer = self.within(time, ask).await;
         if let Err(error) = &answer {
             let cause = error as &dyn std::error::Error;
             limited!(warn, self.log, error = cause, "Redis could not be asked");
@@ -187,12 +210,20 @@ impl Link {
         time: Duration,
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
+        let call = |mut connection| async move { script.invoke_async(&mut connection).await };
+        self.within(time, call).await
+    }
+
+    async fn within<T, F: Future<Output = RedisResult<T>>>(
+        self: &Arc<Self>,
+        time: Duration,
+        ask: impl FnOnce(Connection) -> F,
+    ) -> RedisResult<T> {
         let Some(current) = self.current.load_full() else {
             self.reconnect();
             return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
         };
-        let mut connection = (*current).clone();
-        let call = script.invoke_async(&mut connection);
+        let call = ask((*current).clone());
         let answer = timeout(time, call).await.unwrap_or_else(|_| Err(late()));
         if answer.as_ref().is_err_and(ends_connection) {
             self.current.compare_and_swap(&current, None);

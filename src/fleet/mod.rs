@@ -30,6 +30,9 @@
 //! a token. Who can write to it, but has not the secret, can at most bring back what was true within `max_age`, and
 //! invalidate.
 //!
+//! Beside it: since when tokens are known, if a layer extends or rotates them; digests of used DPoP proofs
+//! (`Fleet::replays`); and sealed sessions (`Fleet::sessions`).
+//!
 //! # What is promised
 //! | case | a token that was revoked in another process is refused |
 //! |---|---|
@@ -47,15 +50,9 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    Client,
-    cluster::ClusterClient,
-    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
-};
-use tokio::sync::Mutex;
-
 use self::{
-    link::{Link, Server},
+    address::{Address, Tls},
+    link::Link,
     names::{Names, unique},
     outbox::Outbox,
     reader::Reader,
@@ -72,14 +69,26 @@ use crate::{
     },
 };
 
+mod address;
 mod link;
 mod names;
 mod outbox;
 mod position;
 mod reader;
+#[cfg(feature = "dpop")]
+mod replays;
 mod scripts;
 mod seal;
+#[cfg(feature = "session")]
+mod sessions;
 mod tier;
+
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use self::replays::FleetReplays;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub use self::sessions::FleetSessions;
 
 /// The shortest secret, in bytes.
 const MIN_SECRET: usize = 32;
@@ -94,13 +103,6 @@ struct Shared {
     isolated_max_age: Duration,
 }
 
-/// Where Redis is, before it is looked at.
-enum Address {
-    Single(String),
-    Sentinel(Vec<String>, String),
-    Cluster(Vec<String>),
-}
-
 /// Settings of a [`Fleet`].
 ///
 /// | setting | unit | default | bounds |
@@ -108,12 +110,25 @@ enum Address {
 /// | [`secret`](Self::secret) | text | none: it has to be set | at least 32 bytes |
 /// | [`old_secret`](Self::old_secret) | text | none | at least 32 bytes |
 /// | [`isolated_max_age`](Self::isolated_max_age) | duration | 5 s | at most a day |
+/// | [`root_certificate_pem`](Self::root_certificate_pem) | PEM | those of the operating system | at least one |
+/// | [`client_certificate_pem`](Self::client_certificate_pem) | PEM | none | a certificate and its key |
+///
+/// # TLS
+/// URLs that begin with `rediss://` are connected to by TLS, with rustls: sentinels and the servers that they name,
+/// or all nodes of a cluster. Their certificates have to be for the names or addresses by which sentinels and
+/// clusters announce them. The certificates of the operating system are read with each connection, also beside
+/// `root_certificate_pem`, which takes some ms: a directory of them that cannot be read is an error.
+///
+/// The client of Redis uses the crypto provider that is installed in the process. If none is
+/// ([`install_default`](rustls::crypto::CryptoProvider::install_default)) when a fleet with TLS is built, that of
+/// ring is installed: to use another one, install it before.
 #[must_use = "settings do nothing until the fleet is connected"]
 pub struct FleetBuilder {
     address: Address,
     secret: Option<Secret>,
     old_secret: Option<Secret>,
     isolated_max_age: Duration,
+    tls: Tls,
 }
 
 /// Why a fleet cannot be connected.
@@ -135,7 +150,8 @@ impl Fleet {
         FleetBuilder::new(Address::Single(url.into()))
     }
 
-    /// A fleet on the master of this name, which the sentinels at these URLs tell.
+    /// A fleet on the master of this name, which the sentinels at these URLs tell. User and password of the first
+    /// URL, and its database, are those of all sentinels and servers.
     pub fn sentinel<U: Into<String>>(
         urls: impl IntoIterator<Item = U>,
         master: impl Into<String>,
@@ -147,6 +163,23 @@ impl Fleet {
     /// A fleet on a cluster, some of whose nodes are at these URLs.
     pub fn cluster<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> FleetBuilder {
         FleetBuilder::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
+    }
+
+    /// A store of used DPoP proofs that all processes share. It is of no service: layers with other tokens can use
+    /// it, too.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn replays(&self) -> FleetReplays {
+        FleetReplays::new(self.0.link.clone())
+    }
+
+    /// A store of sessions that all processes share.
+    #[cfg(feature = "session")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+    #[must_use]
+    pub fn sessions(&self) -> FleetSessions {
+        FleetSessions::new(self.0.link.clone(), self.0.sealer.clone())
     }
 
     /// The tier of a layer, which shares nothing until it is [started](Seat::start).
@@ -228,10 +261,17 @@ impl Seat {
 
 impl FleetBuilder {
     fn new(address: Address) -> Self {
-        Self { address, secret: None, old_secret: None, isolated_max_age: Duration::from_secs(5) }
+        Self {
+            address,
+            secret: None,
+            old_secret: None,
+            isolated_max_age: Duration::from_secs(5),
+            tls: Tls::default(),
+        }
     }
 
-    /// What all processes of the fleet know and Redis does not: at least 32 random bytes. Facts are sealed by it.
+    /// What all processes of the fleet know and Redis does not: at least 32 random bytes. Facts and sessions are sealed
+    /// by it.
     /// Processes with another secret share no facts with these, but hear of their invalidations.
     pub fn secret(self, secret: impl Into<Secret>) -> Self {
         Self { secret: Some(secret.into()), ..self }
@@ -248,6 +288,23 @@ impl FleetBuilder {
     /// Default: 5 s. At most a day; beyond `max_age` it changes nothing.
     pub fn isolated_max_age(self, age: Duration) -> Self {
         Self { isolated_max_age: age, ..self }
+    }
+
+    /// The certificate authorities to trust, as PEM, in place of those of the operating system.
+    pub fn root_certificate_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.tls.roots = Some(pem.as_ref().to_vec());
+        self
+    }
+
+    /// The certificate of this client, with those between it and its authority, and its private key, each as PEM,
+    /// for servers that ask for one (`tls-auth-clients`). Default: none.
+    pub fn client_certificate_pem(
+        mut self,
+        chain: impl AsRef<[u8]>,
+        key: impl Into<Secret>,
+    ) -> Self {
+        self.tls.client = Some((chain.as_ref().to_vec(), key.into()));
+        self
     }
 
     /// Connects to Redis.
@@ -280,7 +337,7 @@ impl FleetBuilder {
 
     fn build(self) -> Result<Fleet, ConfigError> {
         let mut problems = Problems::default();
-        let server = self.address.open(&mut problems);
+        let server = self.address.open(&self.tls, &mut problems);
         self.validate(&mut problems);
         let server = problems.finish(server)?;
         let clock = Clock::system();
@@ -314,37 +371,5 @@ impl FleetBuilder {
 impl fmt::Debug for FleetBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FleetBuilder").finish_non_exhaustive()
-    }
-}
-
-impl Address {
-    /// A client of the servers there.
-    fn open(&self, problems: &mut Problems) -> Option<Server> {
-        let (opened, length) = match self {
-            Self::Single(url) => (Client::open(url.as_str()).map(Server::Single), url.len()),
-            Self::Sentinel(urls, master) => {
-                let master = master.clone();
-                let node =
-                    urls.first().and_then(|url| Client::open(url.as_str()).ok()).map(|node| {
-                        let node = node.get_connection_info().redis_settings().clone();
-                        SentinelNodeConnectionInfo::default().set_redis_connection_info(node)
-                    });
-                let client =
-                    SentinelClient::build(urls.clone(), master, node, SentinelServerType::Master);
-                let length = urls.iter().map(String::len).sum();
-                (client.map(|client| Server::Sentinel(Mutex::new(client))), length)
-            }
-            Self::Cluster(urls) => {
-                let length = urls.iter().map(String::len).sum();
-                (ClusterClient::new(urls.clone()).map(Server::Cluster), length)
-            }
-        };
-        if opened.is_err() {
-            // The URL may hold a password.
-            let problem = format!("{length} bytes, not a URL of Redis");
-            let remedy = "give a URL such as redis://host:6379, or rediss://user:password@host";
-            problems.add("fleet.url", problem, remedy);
-        }
-        opened.ok()
     }
 }

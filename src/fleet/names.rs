@@ -19,6 +19,18 @@ pub(super) fn unique() -> [u8; 16] {
 /// The version of the protocol. Processes of another one share nothing with these.
 const VERSION: u8 = 1;
 
+/// The key of a proof that was used. Those of a fleet are spread over all slots of a cluster.
+#[cfg(feature = "dpop")]
+pub(super) fn proof(digest: &[u8; 32]) -> String {
+    format!("authlete:{VERSION}:proof:{}", BASE64_URL_SAFE_NO_PAD.encode(digest))
+}
+
+/// The key of a session.
+#[cfg(feature = "session")]
+pub(super) fn session(name: &str) -> String {
+    format!("authlete:{VERSION}:session:{name}")
+}
+
 /// The keys of one service. All keys of a [bucket](Key::bucket) are in one slot of a cluster.
 #[derive(Clone)]
 pub(super) struct Names {
@@ -87,6 +99,11 @@ impl TokenNames<'_> {
         self.of("fence")
     }
 
+    /// Since when it is known.
+    pub(super) fn sight(&self, of: &str) -> String {
+        self.of(&format!("seen:{of}"))
+    }
+
     /// Who does something about it for all.
     pub(super) fn claim(&self, purpose: &str) -> String {
         self.of(&format!("claim:{purpose}"))
@@ -107,7 +124,7 @@ mod tests {
             let tag = |name: &str| name.split('}').next().map(str::to_owned);
             let bucket = tag(&names.log(token.bucket));
             assert_eq!(bucket.as_deref().map(|tag| tag.starts_with("{authlete:1:")), Some(true));
-            for name in [token.facts(), token.fence(), token.claim("x")] {
+            for name in [token.facts(), token.fence(), token.claim("x"), token.sight("x")] {
                 assert_eq!(tag(&name), bucket);
             }
         }

@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{
     api::Secret,
-    clock::Clock,
+    clock::{CENTURY, Clock, span},
     observe::counters,
     rejection::Refuser,
     store::{
         Binding, Key, Thumbprint,
-        tier::{Claim, Contact, Loaded, Reply, Shared, SharedFacts, Stamp, Tier},
+        tier::{Claim, Contact, Loaded, Reply, Shared, SharedFacts, Sight, Stamp, Tier},
     },
     token::{SharedToken, TokenInfo},
 };
@@ -51,12 +51,14 @@ pub(super) struct TierScripts {
     load: Script,
     share: Script,
     claim: Script,
+    first_seen: Script,
 }
 
 impl TierScripts {
     pub(super) fn new() -> Self {
-        let [load, share, claim] = [scripts::LOAD, scripts::SHARE, scripts::CLAIM].map(Script::new);
-        Self { load, share, claim }
+        let [load, share, claim, first_seen] =
+            [scripts::LOAD, scripts::SHARE, scripts::CLAIM, scripts::FIRST_SEEN].map(Script::new);
+        Self { load, share, claim, first_seen }
     }
 }
 
@@ -152,6 +154,22 @@ impl RedisTier {
         self.link.call(&call).await
     }
 
+    async fn first_seen(
+        &self,
+        key: &Key,
+        sight: Sight,
+        known: Duration,
+        keep: Duration,
+    ) -> Option<Duration> {
+        let of = match sight {
+            Sight::Token => "token",
+            Sight::Value => "value",
+        };
+        let mut call = self.scripts.first_seen.key(self.names.token(key).sight(of));
+        call.arg(span(known.min(CENTURY))).arg(span(keep.min(CENTURY)).max(1));
+        self.link.call(&call).await.map(Duration::from_millis)
+    }
+
     /// A process that does not hear of invalidations neither loads nor shares.
     fn is_isolated(&self) -> bool {
         !self.contact.lasts(self.clock.moment())
@@ -197,6 +215,16 @@ impl Tier for RedisTier {
         Box::pin(
             async move { self.is_isolated() || self.claim(key, purpose).await.unwrap_or(true) },
         )
+    }
+
+    fn first_seen<'t>(
+        &'t self,
+        key: &'t Key,
+        sight: Sight,
+        known: Duration,
+        keep: Duration,
+    ) -> Reply<'t, Option<Duration>> {
+        Box::pin(self.first_seen(key, sight, known, keep))
     }
 
     fn invalidate(&self, key: Key) {

@@ -224,6 +224,7 @@ impl ExtensionTask {
         let Self { extender, presented, check, .. } = self;
         let (key, parts) = (presented.key, &*extender.parts);
         let token = check.verdict().await?.ok().filter(|token| (self.admits)(token.clone()))?;
+        parts.share_sight(&key).await;
         let now = parts.clock.moment();
         let (until, expires_at) = extender.wants(&key, &token, now).zip(token.expires_at())?;
         extender.tried.insert(key, now);

@@ -13,7 +13,7 @@ impl Lifecycle {
     pub(crate) fn see_issued(&self, token: &str, issue: PendingIssue) {
         if self.extender.is_some() {
             let key = self.parts.store.key(token);
-            self.parts.lineages.first_seen(&key, issue.started);
+            self.parts.see(key, issue.started);
         }
     }
 

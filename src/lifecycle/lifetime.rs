@@ -97,9 +97,10 @@ impl ExtendLifetime {
     /// that is not known, from when this layer first saw the token or its
     /// [endpoint](crate::endpoint::TokenEndpoint) issued it.
     ///
-    /// The latter is known to this process alone: another one counts from when it saw the token. It is
-    /// forgotten when the process ends, when the token was not used for so long, and, of more than 100 000
-    /// values, for those that were not used for longest. Then the token is counted anew.
+    /// The latter is forgotten when the process ends, when the token was not used for so long, and, of more
+    /// than 100 000 values, for those that were not used for longest. Then the token is counted anew. Other
+    /// processes count from when they saw the token, unless they share it by a `Fleet` (feature `redis`), which
+    /// remembers it for twice as long, by the clock of Redis. Who cannot reach Redis counts by itself.
     #[must_use]
     pub fn never_beyond(self, never_beyond: Duration) -> Self {
         Self { never_beyond, ..self }

@@ -24,15 +24,17 @@ pub(super) fn remembered(idle: Duration) -> Cache<Key, Moment> {
 
 /// The lineages of tokens, found by any of their values. Of more than 100 000 values, those that were
 /// not asked for for longest are dropped.
-pub(crate) struct Lineages(Cache<Key, Arc<Lineage>>);
-
-struct Lineage {
-    first_seen: Moment,
-    values: Mutex<Values>,
+pub(crate) struct Lineages {
+    by_value: Cache<Key, Arc<Lineage>>,
+    /// For how long processes share since when they know a token, if its life is bounded.
+    pub(super) shared_for: Option<Duration>,
 }
+
+struct Lineage(Mutex<Values>);
 
 #[derive(Clone)]
 struct Values {
+    first_seen: Moment,
     newest: Key,
     /// The one before, which may overlap with the newest.
     previous: Option<Key>,
@@ -44,12 +46,17 @@ struct Values {
 
 impl Lineage {
     fn new(value: Key, now: Moment) -> Self {
-        let values = Values { newest: value, previous: None, token_id: None, ended: false };
-        Self { first_seen: now, values: Mutex::new(values) }
+        Self(Mutex::new(Values {
+            first_seen: now,
+            newest: value,
+            previous: None,
+            token_id: None,
+            ended: false,
+        }))
     }
 
     fn values(&self) -> MutexGuard<'_, Values> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,27 +68,47 @@ impl Lineages {
             .max_capacity(MAX_REMEMBERED)
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(idle.min(CENTURY));
-        Self(lineages.build())
+        // No token is extended beyond that, so that who sees it later need not know.
+        let shared_for = extension.map(|extension| extension.never_beyond.saturating_mul(2));
+        Self { by_value: lineages.build(), shared_for }
     }
 
     fn get_or_begin(&self, value: &Key, now: Moment) -> Arc<Lineage> {
-        self.0.get_with(*value, || Arc::new(Lineage::new(*value, now)))
+        self.by_value.get_with(*value, || Arc::new(Lineage::new(*value, now)))
     }
 
     fn values(&self, value: &Key) -> Option<Values> {
-        Some(self.0.get(value)?.values().clone())
+        Some(self.by_value.get(value)?.values().clone())
     }
 
     /// When a token was first seen, by whatever value: now, unless it was before.
     pub(crate) fn first_seen(&self, value: &Key, now: Moment) -> Moment {
-        self.get_or_begin(value, now).first_seen
+        self.get_or_begin(value, now).values().first_seen
+    }
+
+    /// Notes that a token is known since then. Tells whether it was not known yet.
+    pub(super) fn see(&self, value: &Key, since: Moment) -> bool {
+        let mut is_new = false;
+        self.by_value.get_with(*value, || {
+            is_new = true;
+            Arc::new(Lineage::new(*value, since))
+        });
+        is_new
+    }
+
+    /// Another process has known a token since then.
+    pub(super) fn known_since(&self, value: &Key, since: Moment) {
+        if let Some(lineage) = self.by_value.get(value) {
+            let mut values = lineage.values();
+            values.first_seen = values.first_seen.min(since);
+        }
     }
 
     /// A token has got a new value. Tells whether it was revoked meanwhile, so that the new value has to be
     /// revoked, too.
     pub(crate) fn renew(&self, old: &Key, new: Key, token_id: Option<&str>, now: Moment) -> bool {
         let lineage = self.get_or_begin(old, now);
-        self.0.insert(new, lineage.clone());
+        self.by_value.insert(new, lineage.clone());
         let mut values = lineage.values();
         values.previous = Some(values.newest).filter(|newest| *newest != new).or(values.previous);
         values.newest = new;
@@ -136,6 +163,8 @@ mod tests {
         // An update that changes no value.
         assert!(!lineages.renew(&two, two, None, later));
         assert!(!lineages.renew(&two, three, None, later));
+        assert!(!lineages.see(&two, later) && lineages.see(&other, later));
+        lineages.known_since(&one, later);
         for value in [one, two, three] {
             assert_eq!(lineages.first_seen(&value, later), begin);
             assert!(lineages.newest(&value) == three && lineages.previous(&value) == Some(two));
@@ -144,6 +173,8 @@ mod tests {
         let alive: Vec<_> = lineages.alive(one).collect();
         assert!(alive == [one, two, three]);
         assert!(lineages.alive(other).eq([other]) && lineages.newest(&other) == other);
+        lineages.known_since(&three, Moment::default());
+        assert_eq!(lineages.first_seen(&one, later), Moment::default());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Lifecycle {
     /// Notes that a token was admitted after a check: its longest life may begin now.
     pub(crate) fn see(&self, key: &Key) {
         if self.extender.is_some() {
-            self.parts.lineages.first_seen(key, self.parts.clock.moment());
+            self.parts.see(*key, self.parts.clock.moment());
         }
     }
 

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use super::lineage::Lineages;
 use crate::{
     api::{TokenUpdateRequest, TokenUpdateResponse},
-    clock::Clock,
+    clock::{Clock, Moment},
     introspect::Remote,
     observe::LogLimit,
     rejection::Refuser,
-    store::{Binding, Key, TokenStore},
+    store::{Binding, Key, TokenStore, tier::Sight},
     token::TokenInfo,
 };
 
@@ -27,6 +27,22 @@ pub(crate) struct LifecycleParts {
 }
 
 impl LifecycleParts {
+    /// Notes that a token is known since then, and asks in the background since when other processes know it.
+    pub(super) fn see(self: &Arc<Self>, key: Key, since: Moment) {
+        if self.lineages.see(&key, since) && self.store.is_shared() {
+            let parts = self.clone();
+            tokio::spawn(async move { parts.share_sight(&key).await });
+        }
+    }
+
+    /// Tells other processes since when a token is known, and learns it from them.
+    pub(super) async fn share_sight(&self, key: &Key) {
+        let Some(keep) = self.lineages.shared_for else { return };
+        let own = self.lineages.first_seen(key, self.clock.moment());
+        let since = self.store.first_seen(key, Sight::Token, own, keep).await;
+        self.lineages.known_since(key, since);
+    }
+
     /// What an update, which was answered with success, makes of the facts of a token, which has the value
     /// `new` from then on. It makes nothing known: the answer does not tell what the token is bound to.
     pub(super) fn facts_after(

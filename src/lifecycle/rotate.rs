@@ -19,7 +19,10 @@ use crate::{
     observe::limited,
     resilience::Deadline,
     single_flight::{self, Join, Leader, SingleFlight},
-    store::{Alias, Key, Update, tier::Claim},
+    store::{
+        Alias, Key, Update,
+        tier::{Claim, Sight},
+    },
 };
 
 /// How many tokens get a new value at a time; further ones get theirs with a later request.
@@ -85,10 +88,23 @@ impl Rotator {
         reservation
     }
 
-    /// Notes that a value is in use.
-    pub(crate) fn see(&self, key: &Key) {
-        let now = self.parts.clock.recently();
-        self.first_seen.get_with(*key, || now);
+    /// Notes that a value is in use, and asks in the background since when it is in other processes.
+    pub(crate) fn see(self: &Arc<Self>, key: &Key) {
+        let (now, mut is_new) = (self.parts.clock.recently(), false);
+        self.first_seen.get_with(*key, || {
+            is_new = true;
+            now
+        });
+        if is_new && self.parts.store.is_shared() {
+            let (rotator, key) = (self.clone(), *key);
+            tokio::spawn(async move { rotator.share_sight(key, now).await });
+        }
+    }
+
+    async fn share_sight(&self, key: Key, own: Moment) {
+        let keep = self.rotation.every.saturating_mul(2);
+        let since = self.parts.store.first_seen(&key, Sight::Value, own, keep).await;
+        self.first_seen.insert(key, since);
     }
 
     /// Whether a value has been in use for long enough, or is not in use any more.
@@ -218,6 +234,10 @@ impl RotationTask {
             }
             successor => successor,
         };
+        if let Some(successor) = &successor {
+            // Before anybody can present the new value to another process.
+            self.rotator.parts.share_sight(&successor.key).await;
+        }
         self.leader.complete(successor);
     }
 

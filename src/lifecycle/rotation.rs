@@ -77,8 +77,9 @@ impl AccessTokenRotation {
         Self::new(Place::Cookie(name.into()))
     }
 
-    /// How long a value is used, from when this layer first saw it, which each process counts for itself
-    /// and for 100 000 values at most. Default: 15 minutes.
+    /// How long a value is used, from when this layer first saw it, for 100 000 values at most. Each process
+    /// counts for itself, unless they share it by a `Fleet` (feature `redis`), whose Redis can be reached.
+    /// Default: 15 minutes.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }

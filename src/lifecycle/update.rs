@@ -36,6 +36,9 @@ impl Lifecycle {
         if let Some(value) = ended {
             remote.revoke(value).await?;
             self.invalidate(value.expose());
+        } else if new != key {
+            // Before anybody can present the new value to another process.
+            self.parts.share_sight(&new).await;
         }
         Ok(response)
     }

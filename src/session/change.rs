@@ -19,10 +19,9 @@ impl Change {
         match self {
             // A rotation since the claim makes no difference: the new tokens replace its value too.
             Self::Renewed { claimed, new }
-                if claimed.claimant() == stored.claimant()
-                    && claimed.shares_refresh_token(stored) =>
+                if claimed.shares_claim(stored) && claimed.shares_refresh_token(stored) =>
             {
-                Some(new.clone())
+                Some(stored.renewed(new))
             }
             Self::Rotated { old, new } if stored.has_access_token(old) => {
                 Some(stored.with_access_token(new))

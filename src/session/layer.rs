@@ -33,8 +33,10 @@ const MAX_STORE_DEADLINE: Duration = Duration::from_secs(60);
 /// A session is renewed once, for all its requests in all processes that share the store. The process that
 /// renews it claims it in the store first. The others wait up to 1.6 s for the new tokens, and then respond
 /// with 503. The claim of a process that stops lasts as long as a renewal can take: Authlete's deadline and
-/// twice the store's, 9 s by default. The clocks of the processes must not differ by more than about a
-/// second.
+/// twice the store's, 9 s by default. A store with a clock of its own, such as
+/// `FleetSessions` of the feature `redis`, tells when a claim ends; with others, the clocks of the
+/// processes must not differ by more than about a second. Claims are numbered: a call of an older claim that
+/// arrives late changes nothing.
 ///
 /// | event | the session |
 /// |---|---|

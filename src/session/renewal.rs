@@ -48,7 +48,8 @@ pub(super) struct Renewal<St> {
     process: String,
     keys: KeySpace,
     renewals: SingleFlight<Key, State>,
-    /// Versions of sessions whose refresh token was refused while the access token is valid.
+    /// Versions, whoever claims them, of sessions whose refresh token was refused while the access token is
+    /// valid.
     refused: Cache<Key, String>,
 }
 
@@ -159,7 +160,7 @@ impl<St: SessionStore> Renewal<St> {
         tokens.refresh_token.is_some()
             && tokens.expires_at.is_some_and(near)
             && !(self.is_valid(tokens)
-                && self.refused.get(key).is_some_and(|refused| refused == tokens.version()))
+                && self.refused.get(key).is_some_and(|it| it == tokens.unclaimed_version()))
     }
 
     fn is_valid(&self, tokens: &SessionTokens) -> bool {
@@ -181,8 +182,7 @@ impl<St: SessionStore> Renewal<St> {
     /// Whether another process is renewing the tokens. A claim that ends far in the future comes from a
     /// wrong clock, and is ignored.
     fn is_claimed_elsewhere(&self, tokens: &SessionTokens) -> bool {
-        let now = self.times.clock.now_millis();
-        let left = tokens.claimed_until().and_then(|until| until.checked_sub(now)).unwrap_or(0);
+        let left = tokens.claim_left(self.times.clock.now_millis());
         let theirs = tokens.claimant() != Some(&self.process);
         theirs && left > 0 && left <= self.lease().saturating_mul(2)
     }
@@ -215,8 +215,7 @@ impl<St: SessionStore> Renewal<St> {
             if self.is_claimed_elsewhere(&old) {
                 continue;
             }
-            let until = self.times.clock.now_millis().saturating_add(self.lease());
-            let claimed = old.claimed(&self.process, until);
+            let claimed = old.claimed(&self.process, self.times.clock.now_millis(), self.lease());
             let in_doubt = old.claimant().is_some();
             match self.saved.store.replace(id, &old, &claimed).await {
                 Ok(Replaced::Done) => return Ok((claimed, in_doubt)),
@@ -298,9 +297,9 @@ impl<St: SessionStore> Renewal<St> {
         in_doubt: bool,
     ) -> State {
         match self.saved.load(id).await {
-            State::Tokens(stored) if stored.claimant() == Some(&self.process) => {
+            State::Tokens(stored) if stored.shares_claim(&claimed) => {
                 if self.is_valid(&claimed) && !in_doubt {
-                    self.refused.insert(key, claimed.unclaimed().version());
+                    self.refused.insert(key, claimed.unclaimed_version());
                     return self.release(id, claimed, in_doubt).await;
                 }
                 if let Err(error) = self.saved.store.remove(id).await {

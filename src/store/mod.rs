@@ -52,7 +52,7 @@ use self::{
     hot::{HotCache, Tag},
     in_flight::{InFlight, Purpose, Standing},
     memory::Memory,
-    tier::{Claim, Contact, Tier},
+    tier::{Claim, Contact, Sight, Tier},
 };
 
 /// Of how many old values it is known which value they stand for.
@@ -239,6 +239,25 @@ impl TokenStore {
             Some(tier) => tier.claim(key, purpose).await,
             None => true,
         }
+    }
+
+    /// Since when any process knows a token, of which this one does since then. That is kept for `keep`.
+    pub(crate) async fn first_seen(
+        &self,
+        key: &Key,
+        sight: Sight,
+        since: Moment,
+        keep: Duration,
+    ) -> Moment {
+        let Some(tier) = &self.tier else { return since };
+        let now = self.clock.moment();
+        let known = tier.first_seen(key, sight, since.elapsed(now), keep).await;
+        known.map_or(since, |known| since.min(now.before(known)))
+    }
+
+    /// Whether other processes may know a token for longer.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.tier.is_some()
     }
 
     /// Whether all that was invalidated before has reached the tier.

@@ -41,6 +41,16 @@ pub(crate) trait Tier: Send + Sync {
     /// asked.
     fn claim<'t>(&'t self, key: &'t Key, purpose: Claim) -> Reply<'t, bool>;
 
+    /// For how long any process knows a token, of which this one does for so long; `None` if the tier cannot be
+    /// asked. That is kept for `keep` from now on.
+    fn first_seen<'t>(
+        &'t self,
+        key: &'t Key,
+        sight: Sight,
+        known: Duration,
+        keep: Duration,
+    ) -> Reply<'t, Option<Duration>>;
+
     /// Invalidates a token in all processes. It is sent in the background.
     fn invalidate(&self, key: Key);
 
@@ -92,6 +102,15 @@ pub(crate) enum Claim {
     Revalidate,
     Extend,
     Rotate,
+}
+
+/// What is seen for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// A token, by whatever value.
+    Token,
+    /// One of its values.
+    Value,
 }
 
 /// Whether this process hears of what others invalidate.

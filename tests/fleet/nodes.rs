@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::{Router, body::Body, extract::Request, routing::get};
+use axum::{Router, body::Body, extract::Request, response::Response, routing::get};
 use http::{StatusCode, header::AUTHORIZATION};
 use tower::ServiceExt;
 use tower_authlete::{
@@ -103,7 +103,11 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, request: Request) -> StatusCode {
-        self.app.clone().oneshot(request).await.unwrap().status()
+        self.respond(request).await.status()
+    }
+
+    pub(crate) async fn respond(&self, request: Request) -> Response {
+        self.app.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn is_connected(&self) {
