@@ -2,7 +2,9 @@
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(model)");
-    println!("cargo::rustc-check-cfg=cfg(feature, values(\"dpop\", \"metrics\", \"redis\", \"session\"))");
+    println!(
+        "cargo::rustc-check-cfg=cfg(feature, values(\"dpop\", \"metrics\", \"redis\", \"session\"))"
+    );
     println!("cargo::rustc-cfg=feature=\"dpop\"");
     println!("cargo::rustc-cfg=feature=\"session\"");
     println!("cargo::rustc-cfg=model");
