@@ -193,6 +193,7 @@ impl Precheck {
         self.fits(token, Depth::Full(now))
     }
 
+    #[cfg_attr(not(feature = "jwt"), expect(clippy::only_used_in_recursion))]
     fn fits(&self, token: &str, depth: Depth) -> bool {
         match &*self.0 {
             Rule::Length(lengths) => lengths.contains(&token.len()),

@@ -23,7 +23,7 @@ mod transport;
 mod version;
 
 pub(crate) use self::config_error::Problems;
-#[cfg(any(feature = "redis", feature = "rustls"))]
+#[cfg(feature = "redis")]
 pub(crate) use self::transport::certificates;
 pub use self::{
     client::Authlete,
